@@ -1,0 +1,66 @@
+# tapstack: `make help` lists what can be made.
+
+GO       ?= go
+FUZZTIME ?= 30s
+BIN      := bin/tapstack
+
+# The packages in which goroutines meet.
+RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/attach ./internal/lab \
+	./internal/mono ./internal/pkt ./internal/service ./internal/wheel
+
+STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race lint fuzz cover bench bridge tap lab test-deps clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/tapstack
+	$(GO) build -o bin/ ./cmd/...
+
+demo: build ## see the stack work against the Linux kernel, in a private lab without root
+	$(BIN) demo
+
+test: ## run all tests, those with a TAP in private namespaces
+	$(GO) test -timeout 5m ./...
+
+race: ## run the tests of packages with goroutines under the race detector
+	$(GO) test -race -timeout 10m $(RACE)
+
+lint: ## check format, vet and staticcheck
+	@out=$$(gofmt -l .) && test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@packages=$$($(GO) list ./...) || exit; \
+	for package in $$packages; do \
+		list=$$($(GO) test -list '^Fuzz' $$package) || { echo "$$list"; exit 1; }; \
+		for target in $$(echo "$$list" | grep '^Fuzz'); do \
+			echo "--- $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package || exit; \
+		done; \
+	done
+
+cover: ## run all tests and print how much they cover; details in cover.out
+	$(GO) test -timeout 5m -coverprofile=cover.out ./...
+	$(GO) tool cover -func=cover.out | tail -n 1
+
+bench: ## measure, and compare with other stacks
+	$(GO) -C bench run .
+
+bridge: ## make the bridge br0 on this host (as root)
+	scripts/bridge.sh
+
+tap: ## make the TAP device tap7 on the bridge (as root)
+	scripts/tap.sh
+
+lab: build ## open a shell in a private lab
+	$(BIN) lab shell
+
+test-deps: ## install the programs that some tests talk to (as root, Debian and Ubuntu)
+	apt-get install -y iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd
+
+clean: ## remove what was built
+	rm -rf bin cover.out

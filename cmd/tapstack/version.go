@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(c.OutOrStdout(), version())
+			return err
+		},
+	}
+}
+
+// version says which tapstack this is, as the Go toolchain has recorded it.
+func version() string {
+	v, revision := "(unknown)", ""
+	if b, ok := debug.ReadBuildInfo(); ok {
+		v = b.Main.Version
+		for _, s := range b.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				revision = " " + s.Value[:12]
+			}
+		}
+	}
+	return fmt.Sprintf("%s %s%s %s %s/%s", program, v, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

@@ -1,0 +1,148 @@
+package packet
+
+// This file is one system call's worth of packet socket: the frame with the
+// virtio-net header in front (PACKET_VNET_HDR, VIRTIO 1.2 §5.1.6) and, in the
+// ancillary data, the VLAN tag that the kernel has taken out (PACKET_AUXDATA).
+
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ether/internal/fdloop"
+	"github.com/tapstack/tapstack/internal/pkt"
+	"golang.org/x/sys/unix"
+)
+
+// vnetLen is the length of the virtio-net header, in the byte order of the
+// machine:
+//
+//	flags 1 | gso type 1 | hdr len 2 | gso size 2 | csum start 2 | csum offset 2
+const vnetLen = 10
+
+const vlanTag = 4
+
+// maxRead is the room for the longest frame: 64 KB of IP packet and headers.
+const maxRead = 1<<16 + ether.HeaderLen + vlanTag + vnetLen
+
+const auxLen = int(unsafe.Sizeof(unix.TpacketAuxdata{}))
+
+// message is what recvmsg needs besides the buffer. The device has one, for
+// its only receiver, so that receiving allocates nothing.
+type message struct {
+	hdr     unix.Msghdr
+	iov     unix.Iovec
+	from    unix.RawSockaddrLinklayer
+	control [64]byte // CMSG_SPACE(auxLen) and to spare
+}
+
+func (d *Device) read(fd int, b *pkt.Buf) error {
+	m := &d.rx
+	b.Push(vnetLen)
+	room := b.Room()
+	m.iov.Base = &room[0]
+	m.iov.SetLen(len(room))
+	m.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&m.from)), Namelen: unix.SizeofSockaddrLinklayer, Iov: &m.iov, Control: &m.control[0]}
+	m.hdr.SetIovlen(1)
+	m.hdr.SetControllen(len(m.control))
+	n, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), unix.MSG_DONTWAIT)
+	b.SetLen(int(n))
+	if errno != 0 {
+		b.SetLen(vnetLen)
+		b.Pull(vnetLen)
+		switch errno {
+		case unix.EAGAIN:
+			return unix.EAGAIN
+		case unix.ENETDOWN:
+			d.watch()
+			return fdloop.ErrSkip
+		case unix.EINVAL:
+			// A super-frame of a kind that the header has no word for.
+			return fdloop.ErrSkip
+		}
+		return errno
+	}
+	if d.down.Load() {
+		d.down.Store(false)
+	}
+	return m.finish(b)
+}
+
+// finish turns what recvmsg has left into a frame with its metadata. When it
+// returns an error, b is empty again.
+func (m *message) finish(b *pkt.Buf) error {
+	if b.Len() < vnetLen+ether.HeaderLen || m.hdr.Flags&unix.MSG_TRUNC != 0 || m.from.Pkttype == unix.PACKET_OUTGOING {
+		b.SetLen(vnetLen)
+		b.Pull(vnetLen)
+		return fdloop.ErrSkip
+	}
+	metadata(b, b.Pull(vnetLen))
+	if tpid, tci, ok := m.vlan(); ok {
+		insertTag(b, tpid, tci)
+	}
+	return nil
+}
+
+// metadata reads a virtio-net header. Its header length is only a hint and
+// often wrong, so GSO.HdrLen stays 0. Checksum offsets count from the start of
+// the frame there, from the network header here.
+func metadata(b *pkt.Buf, h []byte) {
+	flags, kind := h[0], h[1]
+	start := binary.NativeEndian.Uint16(h[6:])
+	offset := binary.NativeEndian.Uint16(h[8:])
+	switch {
+	case flags&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 && start >= ether.HeaderLen && int(start)+int(offset)+2 <= b.Len():
+		b.Csum = pkt.CsumPartial
+		b.GSO.CsumStart, b.GSO.CsumOffset = start-ether.HeaderLen, offset
+	case flags&unix.VIRTIO_NET_HDR_F_DATA_VALID != 0:
+		b.Csum = pkt.CsumValid
+	}
+	switch kind &^ unix.VIRTIO_NET_HDR_GSO_ECN {
+	case unix.VIRTIO_NET_HDR_GSO_TCPV4:
+		b.GSO.Type = pkt.GSOTCPv4
+	case unix.VIRTIO_NET_HDR_GSO_TCPV6:
+		b.GSO.Type = pkt.GSOTCPv6
+	case unix.VIRTIO_NET_HDR_GSO_UDP_L4:
+		b.GSO.Type = pkt.GSOUDP
+	default:
+		return
+	}
+	b.GSO.SegSize = binary.NativeEndian.Uint16(h[4:])
+}
+
+// vlan returns the tag that the kernel has taken out of the frame.
+func (m *message) vlan() (tpid, tci uint16, ok bool) {
+	c := m.control[:min(uint64(len(m.control)), uint64(m.hdr.Controllen))]
+	if len(c) < unix.CmsgLen(auxLen) {
+		return 0, 0, false
+	}
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&c[0]))
+	if h.Level != unix.SOL_PACKET || h.Type != unix.PACKET_AUXDATA {
+		return 0, 0, false
+	}
+	aux := (*unix.TpacketAuxdata)(unsafe.Pointer(&c[unix.CmsgLen(0)]))
+	if aux.Status&unix.TP_STATUS_VLAN_VALID == 0 {
+		return 0, 0, false
+	}
+	tpid = uint16(ether.TypeVLAN)
+	if aux.Status&unix.TP_STATUS_VLAN_TPID_VALID != 0 {
+		tpid = aux.Vlan_tpid
+	}
+	return tpid, aux.Vlan_tci, true
+}
+
+// insertTag puts a VLAN tag behind the addresses (IEEE 802.1Q §9).
+func insertTag(b *pkt.Buf, tpid, tci uint16) {
+	b.Push(vlanTag)
+	f := b.Bytes()
+	copy(f[:12], f[vlanTag:vlanTag+12])
+	binary.BigEndian.PutUint16(f[12:], tpid)
+	binary.BigEndian.PutUint16(f[14:], tci)
+}
+
+// write sends a frame with an empty virtio-net header in front.
+func write(fd int, b *pkt.Buf) error {
+	clear(b.Push(vnetLen))
+	_, err := unix.Write(fd, b.Bytes())
+	return err
+}

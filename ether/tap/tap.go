@@ -1,0 +1,218 @@
+// Package tap is the device most stacks run on: a Linux TAP interface, whose
+// other end is an ordinary network interface of the host, usually a port of a
+// bridge. It moves plain frames; segmentation and checksums stay in the stack.
+package tap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/songgao/water"
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ether/internal/fdloop"
+	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Options says which interface to open.
+type Options struct {
+	// Name of the interface, at most 15 bytes, such as "tap7". Empty lets the
+	// kernel choose one.
+	Name string
+	// Existing: fail when there is no such interface instead of making it.
+	Existing bool
+	// Persist: an interface made here stays when the device is closed. One
+	// that was there before always stays.
+	Persist bool
+	// Up: set an interface made here up. One that was there before keeps the
+	// state its owner gave it.
+	Up bool
+}
+
+// Stats are the counters of a device.
+type Stats = fdloop.Stats
+
+// Device is an open TAP. It implements ether.Device with one queue.
+type Device struct {
+	name string
+	mtu  int
+	loop *fdloop.Loop
+}
+
+var _ ether.Device = (*Device)(nil)
+
+// vlanTag is what a frame may be longer by than MTU and Ethernet header.
+const vlanTag = 4
+
+// Open opens a TAP interface in the network namespace of the calling thread,
+// making it first if there is none of that name. Making one takes
+// CAP_NET_ADMIN; opening one takes that or being its owner.
+func Open(o Options) (*Device, error) {
+	existed, err := inspect(o)
+	if err != nil {
+		return nil, fmt.Errorf("tap: %w", err)
+	}
+	// water clears the persist flag of whatever it opens unless told to set
+	// it, and so would remove an interface that was there before us.
+	w, err := water.New(water.Config{
+		DeviceType: water.TAP,
+		PlatformSpecificParams: water.PlatformSpecificParams{
+			Name:    o.Name,
+			Persist: existed || o.Persist,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tap: %w", explain(o.Name, existed, err))
+	}
+	d, err := start(w, !existed && o.Up)
+	if err != nil {
+		w.Close()
+		return nil, fmt.Errorf("tap: %s: %w", w.Name(), err)
+	}
+	return d, nil
+}
+
+func start(w *water.Interface, up bool) (*Device, error) {
+	file, ok := w.ReadWriteCloser.(*os.File)
+	if !ok {
+		return nil, fmt.Errorf("cannot wait for frames on a %T", w.ReadWriteCloser)
+	}
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	// A child of ours that inherited the descriptor would keep the interface
+	// busy after we are gone.
+	if err := conn.Control(func(fd uintptr) { syscall.CloseOnExec(int(fd)) }); err != nil {
+		return nil, err
+	}
+	link, err := netlink.LinkByName(w.Name())
+	if err != nil {
+		return nil, err
+	}
+	if up {
+		if err := netlink.LinkSetUp(link); err != nil {
+			return nil, fmt.Errorf("set up: %w", err)
+		}
+	}
+	d := &Device{name: w.Name(), mtu: link.Attrs().MTU}
+	d.loop, err = fdloop.New(file, fdloop.Ops{
+		Size:  ether.HeaderLen + vlanTag + d.mtu,
+		Read:  read,
+		Write: write,
+	})
+	return d, err
+}
+
+// inspect finds out whether the interface exists already and is a TAP.
+func inspect(o Options) (existed bool, err error) {
+	if len(o.Name) >= unix.IFNAMSIZ {
+		return false, fmt.Errorf("interface name %q is longer than %d bytes", o.Name, unix.IFNAMSIZ-1)
+	}
+	if o.Name == "" {
+		return false, nil
+	}
+	link, err := netlink.LinkByName(o.Name)
+	var none netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &none):
+		if o.Existing {
+			return false, fmt.Errorf("there is no interface %s", o.Name)
+		}
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look for %s: %w", o.Name, err)
+	}
+	t, ok := link.(*netlink.Tuntap)
+	if !ok || t.Mode != netlink.TUNTAP_MODE_TAP {
+		return false, fmt.Errorf("%s is not a TAP interface", o.Name)
+	}
+	return true, nil
+}
+
+// explain turns what the kernel answers into what is the matter.
+func explain(name string, existed bool, err error) error {
+	if name == "" {
+		name = "a new interface"
+	}
+	errno, _ := errors.AsType[syscall.Errno](err)
+	opening := !errors.As(err, new(*os.SyscallError))
+	switch {
+	case opening && (errno == unix.ENOENT || errno == unix.ENODEV || errno == unix.ENXIO):
+		return fmt.Errorf("open %s: no /dev/net/tun; load the tun module (modprobe tun): %w", name, err)
+	case opening && (errno == unix.EACCES || errno == unix.EPERM):
+		return fmt.Errorf("open %s: no permission for /dev/net/tun; run as root or in a lab: %w", name, err)
+	case errno == unix.EPERM && existed:
+		return fmt.Errorf("open %s: it belongs to another user; run as root: %w", name, err)
+	case errno == unix.EPERM:
+		return fmt.Errorf("make %s: no permission; run as root or with CAP_NET_ADMIN: %w", name, err)
+	case errno == unix.EBUSY:
+		return fmt.Errorf("open %s: another process uses it: %w", name, err)
+	case errno == unix.EINVAL && existed:
+		return fmt.Errorf("open %s: it is a multi-queue TAP or not one at all: %w", name, err)
+	}
+	return fmt.Errorf("open %s: %w", name, err)
+}
+
+// read relies on the kernel to cut a frame that is too long: one that fills
+// the whole buffer is longer than the MTU that the device was opened with.
+func read(fd int, b *pkt.Buf) error {
+	room := b.Room()
+	n, err := unix.Read(fd, room)
+	if err != nil {
+		return err
+	}
+	if n == len(room) || n == 0 {
+		return fdloop.ErrSkip
+	}
+	b.SetLen(n)
+	return nil
+}
+
+func write(fd int, b *pkt.Buf) error {
+	_, err := unix.Write(fd, b.Bytes())
+	return err
+}
+
+// Name returns the interface's name.
+func (d *Device) Name() string { return d.name }
+
+// Stats returns the device's counters.
+func (d *Device) Stats() Stats { return d.loop.Stats() }
+
+// Caps implements ether.Device. The MTU is the interface's when it was opened.
+func (d *Device) Caps() ether.Caps { return ether.Caps{MTU: d.mtu, Queues: 1} }
+
+// Addr implements ether.Device: the zero address, because the interface's own
+// is that of the host's end.
+func (d *Device) Addr() ether.Addr { return ether.Addr{} }
+
+// Receive implements ether.Device. It fails when the interface is deleted.
+func (d *Device) Receive(ctx context.Context, _ int, deliver func(*pkt.Buf), idle func()) error {
+	err := d.loop.Receive(ctx, deliver, idle)
+	return d.wrap(err)
+}
+
+// Send implements ether.Device. A frame is lost with EIO while the interface
+// is down, and with EAGAIN or ENOBUFS when the kernel's queue is full.
+func (d *Device) Send(_ int, frames []*pkt.Buf) (sent int, err error) {
+	return d.loop.Send(frames)
+}
+
+// Close implements ether.Device. An interface that Open made disappears,
+// unless Options.Persist was set.
+func (d *Device) Close() error { return d.loop.Close() }
+
+func (d *Device) wrap(err error) error {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		if errno == unix.EBADFD || errno == unix.EFAULT {
+			return fmt.Errorf("tap: %s: the interface was deleted: %w", d.name, err)
+		}
+		return fmt.Errorf("tap: %s: %w", d.name, err)
+	}
+	return err
+}

@@ -1,0 +1,96 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// closeWait is how long connections get to end when a program ends.
+const closeWait = 3 * time.Second
+
+// Main is the main function of a small program on a stack: it reads the
+// command line, attaches, prints the ready line, calls run and exits. args
+// names the arguments that the program needs besides flags, as "ADDRESS";
+// run gets as many. Its context ends with SIGINT or SIGTERM, which is no error.
+// Flags of its own a program adds to pflag.CommandLine.
+func Main(args string, run func(ctx context.Context, host *Host, args []string) error) {
+	name := filepath.Base(os.Args[0])
+	var o Options
+	o.Register(pflag.CommandLine)
+	pflag.CommandLine.Init(name, pflag.ContinueOnError)
+	pflag.CommandLine.SetOutput(io.Discard) // errors are printed once, by Exit
+	pflag.Usage = func() {
+		fmt.Print(strings.TrimRight("Usage: "+name+" [flags] "+args, " "), "\n\n", pflag.CommandLine.FlagUsages())
+	}
+	err := pflag.CommandLine.Parse(os.Args[1:])
+	switch want := len(strings.Fields(args)); {
+	case errors.Is(err, pflag.ErrHelp):
+		os.Exit(0)
+	case err != nil:
+		Exit(name, &UsageError{err})
+	case pflag.NArg() != want:
+		Exit(name, Usagef("want %d arguments, not %d: %s [flags] %s", want, pflag.NArg(), name, args))
+	}
+	Exit(name, o.Run(func(ctx context.Context, h *Host) error {
+		fmt.Println(h.ReadyLine())
+		return run(ctx, h, pflag.Args())
+	}))
+}
+
+// Run attaches, calls run, and then ends connections within 3 seconds. ctx
+// ends with SIGINT or SIGTERM, which is no error; a second signal ends the
+// program at once.
+func (o *Options) Run(run func(context.Context, *Host) error) error {
+	ctx, stop := SignalContext()
+	defer stop()
+	h, err := o.Open(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	for _, n := range h.Notes {
+		fmt.Fprintln(os.Stderr, n)
+	}
+	err = run(ctx, h)
+	if ctx.Err() != nil {
+		err = nil // whatever failed then failed because it was to end
+	}
+	limited, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	return errors.Join(err, h.Shutdown(limited))
+}
+
+// SignalContext returns a context that ends with the first SIGINT or SIGTERM.
+// The second ends the program at once.
+func SignalContext() (ctx context.Context, stop context.CancelFunc) {
+	ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // back to what a signal does by itself
+	return ctx, stop
+}
+
+// Exit ends the program: with status 0 when err is nil, else after one line on
+// stderr with the status that the error's ExitCode method asks for, or 1.
+func Exit(name string, err error) {
+	if err == nil {
+		os.Exit(0)
+	}
+	// errors.Join puts each error on a line.
+	fmt.Fprintf(os.Stderr, "%s: %s\n", name, strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+	var e interface{ ExitCode() int }
+	if errors.As(err, &e) {
+		os.Exit(e.ExitCode())
+	}
+	os.Exit(1)
+}

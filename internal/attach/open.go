@@ -1,0 +1,237 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tapstack/tapstack/dhcp"
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ether/packet"
+	"github.com/tapstack/tapstack/ether/pcap"
+	"github.com/tapstack/tapstack/ether/tap"
+	"github.com/tapstack/tapstack/socket"
+	"github.com/tapstack/tapstack/stack"
+)
+
+const (
+	// dhcpWait is how long Open waits for a lease: four requests of a client
+	// that doubles its pause from 4 s (RFC 2131 §4.1).
+	dhcpWait = 60 * time.Second
+	// slaacWait is how long Open waits for an advertised prefix: three
+	// solicitations, 4 s each (RFC 4861 §10).
+	slaacWait = 12 * time.Second
+	// slaacPoll is how often it looks.
+	slaacPoll = 10 * time.Millisecond
+)
+
+// Host is a stack on a network, with addresses that may be used.
+type Host struct {
+	Stack     *stack.Stack
+	Net       *socket.Network
+	Interface *stack.Interface
+	// DHCP keeps the lease; nil without --dhcp.
+	DHCP  *dhcp.Runner
+	Lease dhcp.Lease
+	// Notes are lines for the user about what is not as it might be.
+	Notes []string
+
+	started time.Time
+	capture *os.File
+}
+
+// Open attaches a stack as the options say and returns when its addresses may
+// be used. Mistakes in the options are UsageErrors; other errors say in one
+// line what failed and what would help.
+func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
+	h := &Host{started: time.Now()}
+	p, err := o.check()
+	if err != nil {
+		return nil, err
+	}
+	dev, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			dev.Close()
+			h.Close()
+		}
+	}()
+	if caps := dev.Caps(); o.MTU > caps.MTU {
+		return nil, Usagef("--mtu %d: %s carries at most %d bytes", o.MTU, p.name, caps.MTU)
+	}
+	if dev, err = h.tee(dev, o.Pcap, p.name); err != nil {
+		return nil, err
+	}
+	h.Stack = stack.New(stack.Config{Seed: o.Seed})
+	h.Net = socket.Net(h.Stack)
+	mac := p.mac
+	if mac.IsZero() {
+		mac = dev.Addr()
+	}
+	if mac.IsZero() {
+		mac = stableMAC(p.name)
+	}
+	if h.Interface, err = h.Stack.AddInterface(stack.InterfaceConfig{
+		Name: p.name, Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC,
+	}); err != nil {
+		return nil, fmt.Errorf("attach to %s: %w", p.name, err)
+	}
+	if err = h.configure(ctx, o, p); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// open opens the device. A TAP that is missing is not made: without a bridge
+// or addresses at its other end it would lead nowhere.
+func (p *plan) open() (dev ether.Device, err error) {
+	if _, err := net.InterfaceByName(p.name); err != nil {
+		return nil, fmt.Errorf("there is no interface %s (`sudo make bridge tap` makes %s; `tapstack lab run` needs neither it nor root)", p.name, DefaultTAP)
+	}
+	if p.kind == "packet" {
+		return packet.Open(p.name)
+	}
+	return tap.Open(tap.Options{Name: p.name, Existing: true})
+}
+
+// tee wraps dev so that all that passes is written to a file; "" does not.
+func (h *Host) tee(dev ether.Device, file, name string) (_ ether.Device, err error) {
+	if file == "" {
+		return dev, nil
+	}
+	if h.capture, err = os.Create(file); err != nil {
+		return dev, fmt.Errorf("--pcap: %w", err)
+	}
+	tee, err := pcap.New(dev, h.capture, name)
+	if err != nil {
+		return dev, fmt.Errorf("--pcap: %w", err)
+	}
+	return tee, nil
+}
+
+// configure gives the interface its addresses and routes, from all sources at
+// the same time, and waits until they may be used.
+func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
+	for _, a := range p.addrs {
+		if err := h.Interface.AddAddr(a); err != nil {
+			return fmt.Errorf("address %v: %w", a, err)
+		}
+	}
+	for _, gw := range p.gateways {
+		r := stack.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: gw, Interface: h.Interface}
+		if gw.Is6() {
+			r.Dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		if err := h.Stack.AddRoute(r); err != nil {
+			return fmt.Errorf("gateway %v: %w", gw, err)
+		}
+	}
+	if o.DHCP {
+		hostname, _ := os.Hostname() // the option is left out without one
+		if h.DHCP, err = dhcp.Run(ctx, h.Interface, dhcp.RunOptions{Hostname: hostname}); err != nil {
+			return fmt.Errorf("DHCP on %s: %w", p.name, err)
+		}
+	}
+	if err := h.Interface.Ready(ctx); err != nil {
+		return fmt.Errorf("addresses of %s: %w", p.name, err)
+	}
+	if o.DHCP {
+		if err := h.waitLease(ctx, p.name); err != nil {
+			return err
+		}
+	}
+	if o.SLAAC {
+		return h.waitPrefix(ctx, p)
+	}
+	return nil
+}
+
+func (h *Host) waitLease(ctx context.Context, name string) (err error) {
+	limited, cancel := context.WithTimeout(ctx, dhcpWait)
+	defer cancel()
+	h.Lease, err = h.DHCP.Wait(limited)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() == nil && limited.Err() != nil:
+		return fmt.Errorf("DHCP on %s: no server has answered for %v", name, dhcpWait)
+	}
+	return fmt.Errorf("DHCP on %s: %w", name, err)
+}
+
+// waitPrefix waits for the first address made of a router's advertisement. A
+// network without a router is no error: one may come.
+func (h *Host) waitPrefix(ctx context.Context, p *plan) error {
+	limited, cancel := context.WithTimeout(ctx, slaacWait)
+	defer cancel()
+	tick := time.NewTicker(slaacPoll)
+	defer tick.Stop()
+	for !slices.ContainsFunc(h.Interface.Addrs(), func(a netip.Prefix) bool {
+		return a.Addr().Is6() && !a.Addr().IsLinkLocalUnicast() && !slices.Contains(p.addrs, a)
+	}) {
+		select {
+		case <-tick.C:
+		case <-limited.Done():
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			h.Notes = append(h.Notes, fmt.Sprintf("no router on %s has advertised a prefix for %v; still listening", p.name, slaacWait))
+			return nil
+		}
+	}
+	if err := h.Interface.Ready(ctx); err != nil {
+		return fmt.Errorf("addresses of %s: %w", p.name, err)
+	}
+	return nil
+}
+
+// ReadyLine is the line that tells people and scripts that the addresses may
+// be used. Its fields are separated by blanks and their values have none.
+func (h *Host) ReadyLine(services ...string) string {
+	var addrs []string
+	for _, a := range h.Interface.Addrs() {
+		addrs = append(addrs, a.String())
+	}
+	line := fmt.Sprintf("ready interface=%s mac=%v addresses=%s", h.Interface.Name(), h.Interface.MAC(), strings.Join(addrs, ","))
+	if len(services) > 0 {
+		line += " services=" + strings.Join(services, ",")
+	}
+	return fmt.Sprintf("%s ms=%d", line, time.Since(h.started).Milliseconds())
+}
+
+// Shutdown ends connections in the orderly way, gives the lease back and
+// closes the host. Connections that have not ended with ctx are reset.
+func (h *Host) Shutdown(ctx context.Context) error {
+	return h.close(func() error { return h.Stack.Shutdown(ctx) })
+}
+
+// Close closes the host at once and resets its connections.
+func (h *Host) Close() error {
+	return h.close(func() error {
+		if h.Stack == nil {
+			return nil
+		}
+		return h.Stack.Close()
+	})
+}
+
+func (h *Host) close(stop func() error) error {
+	var errs []error
+	if h.DHCP != nil {
+		errs = append(errs, h.DHCP.Close())
+	}
+	errs = append(errs, stop())
+	if h.capture != nil {
+		errs = append(errs, h.capture.Close())
+	}
+	return errors.Join(errs...)
+}

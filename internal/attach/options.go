@@ -1,0 +1,325 @@
+// Package attach is how a command joins a network: the one set of flags that
+// every program of tapstack shares, with defaults from the environment, and
+// what it takes to get from them to a stack whose addresses may be used.
+//
+// This file owns the flags and the checking of what they say; open.go acts on
+// them; main.go is the frame around a small program.
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tapstack/tapstack/ether"
+)
+
+// DefaultTAP is the device of `make tap`, used when no other is named.
+const DefaultTAP = "tap7"
+
+// envPrefix and a flag's name in capitals make its environment variable.
+const envPrefix = "TAPSTACK_"
+
+// Options say where to attach and with which addresses. Texts are checked by
+// Open, so that one message covers flag and environment variable.
+type Options struct {
+	TAP     string   // --tap: a TAP device by name
+	Dev     string   // --dev: "tap:NAME" or "packet:NAME"
+	IP      []string // --ip: own addresses with the length of the link's prefix
+	Gateway []string // --gw: a default router for each family
+	MAC     string   // --mac: "": the device's own, or one made of names
+	MTU     int      // --mtu: bytes; 0 takes the device's
+	Pcap    string   // --pcap: file for a capture of all that passes
+	DHCP    bool     // --dhcp: an IPv4 address from a DHCP server
+	SLAAC   bool     // --slaac: IPv6 addresses from router advertisements
+	NoDAD   bool     // --dad=false: use IPv6 addresses unprobed
+	ACD     bool     // --acd: probe IPv4 addresses before use (RFC 5227)
+	Seed    uint64   // --seed: reproducible random choices; 0: real ones
+
+	flags  *pflag.FlagSet
+	envErr map[string]error // of environment variables, by flag
+}
+
+// UsageError is a mistake in what the user asked for, as opposed to one that
+// happened while doing it: exit status 2.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// ExitCode is the exit status of a program that was used wrongly.
+func (e *UsageError) ExitCode() int { return 2 }
+
+// Usagef makes a UsageError.
+func Usagef(format string, a ...any) error { return &UsageError{fmt.Errorf(format, a...)} }
+
+// Register adds the flags to fs. Their defaults are the fields' values, or
+// the values of environment variables where these are set.
+func (o *Options) Register(fs *pflag.FlagSet) {
+	o.flags, o.envErr = fs, make(map[string]error)
+	text := func(p *string, name, usage string) {
+		if v := os.Getenv(envName(name)); v != "" {
+			*p = v
+		}
+		fs.StringVar(p, name, *p, usage)
+	}
+	list := func(p *[]string, name, usage string) {
+		if v := os.Getenv(envName(name)); v != "" {
+			*p = strings.Split(v, ",")
+		}
+		fs.StringSliceVar(p, name, *p, usage)
+	}
+	truth := func(p *bool, name, usage string) {
+		fromEnv(o, p, name, strconv.ParseBool)
+		fs.BoolVar(p, name, *p, usage)
+	}
+	text(&o.TAP, "tap", "attach to the TAP device `NAME` (default "+DefaultTAP+")")
+	text(&o.Dev, "dev", "attach to `DEVICE` instead: tap:NAME, or packet:NAME for an interface by packet socket")
+	list(&o.IP, "ip", "own `ADDRESS/LENGTH`, as 10.77.0.7/24 or fd77::7/64; repeat or separate by commas")
+	list(&o.Gateway, "gw", "default gateway `ADDRESS`, at most one for IPv4 and one for IPv6")
+	text(&o.MAC, "mac", "own MAC `ADDRESS` (default the device's own; for a TAP a locally administered one that stays the same for this host and device)")
+	fromEnv(o, &o.MTU, "mtu", strconv.Atoi)
+	fs.IntVar(&o.MTU, "mtu", o.MTU, "largest IP packet in `BYTES` (default the device's)")
+	text(&o.Pcap, "pcap", "write a pcapng capture of all that passes to `FILE`")
+	truth(&o.DHCP, "dhcp", "get an IPv4 address by DHCP")
+	truth(&o.SLAAC, "slaac", "get IPv6 addresses from router advertisements")
+	dad := &notValue{&o.NoDAD}
+	if v := os.Getenv(envName("dad")); v != "" {
+		o.noteEnv("dad", v, dad.Set(v))
+	}
+	fs.VarPF(dad, "dad", "", "look for duplicates of IPv6 addresses before using them (RFC 4862), which takes a second").NoOptDefVal = "true"
+	truth(&o.ACD, "acd", "look for duplicates of IPv4 addresses before using them (RFC 5227), which takes 5 to 7 s; Linux does not")
+	fromEnv(o, &o.Seed, "seed", func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
+	fs.Uint64Var(&o.Seed, "seed", o.Seed, "make random choices reproducible, for tests only")
+	_ = fs.MarkHidden("seed") // it is there
+	fs.SortFlags = false
+}
+
+func envName(flag string) string { return envPrefix + strings.ToUpper(flag) }
+
+// fromEnv sets *p from the environment variable of a flag, if there is one.
+func fromEnv[T any](o *Options, p *T, name string, parse func(string) (T, error)) {
+	if v := os.Getenv(envName(name)); v != "" {
+		x, err := parse(v)
+		if o.noteEnv(name, v, err); err == nil {
+			*p = x
+		}
+	}
+}
+
+func (o *Options) noteEnv(name, value string, err error) {
+	if err != nil {
+		o.envErr[name] = fmt.Errorf("%s: invalid value %q", envName(name), value)
+	}
+}
+
+// notValue is a boolean flag that shows the opposite of what it sets, so that
+// the zero Options have duplicate address detection switched on.
+type notValue struct{ p *bool }
+
+func (v *notValue) String() string { return strconv.FormatBool(v.p == nil || !*v.p) }
+func (v *notValue) Type() string   { return "bool" }
+func (v *notValue) Set(s string) error {
+	b, err := strconv.ParseBool(s)
+	if err == nil {
+		*v.p = !b
+	}
+	return err
+}
+
+// given reports whether a flag stood on the command line.
+func (o *Options) given(name string) bool { return o.flags != nil && o.flags.Changed(name) }
+
+// plan is what checked Options say.
+type plan struct {
+	kind, name string // of the device: "tap", "tap7"
+	addrs      []netip.Prefix
+	gateways   []netip.Addr
+	mac        ether.Addr // zero: not said
+}
+
+// check reads all texts. Every error is a UsageError.
+func (o *Options) check() (*plan, error) {
+	p, err := new(plan), error(nil)
+	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkMAC, o.checkMTU, o.checkAddrs, o.checkGateways} {
+		if err = step(p); err != nil {
+			return nil, &UsageError{err}
+		}
+	}
+	return p, nil
+}
+
+func (o *Options) checkEnv(*plan) error {
+	for name, err := range o.envErr {
+		if !o.given(name) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *Options) checkDevice(p *plan) error {
+	switch {
+	case o.TAP != "" && (o.Dev == "" || o.given("tap") && !o.given("dev")):
+		p.kind, p.name = "tap", o.TAP
+	case o.Dev != "" && (o.TAP == "" || o.given("dev") && !o.given("tap")):
+		var ok bool
+		if p.kind, p.name, ok = strings.Cut(o.Dev, ":"); !ok || (p.kind != "tap" && p.kind != "packet") {
+			return fmt.Errorf("--dev %q: want tap:NAME or packet:NAME", o.Dev)
+		}
+	case o.TAP == "":
+		p.kind, p.name = "tap", DefaultTAP
+	default:
+		return fmt.Errorf("--tap %s and --dev %s: want one of the two", o.TAP, o.Dev)
+	}
+	// The kernel's rules for names (dev_valid_name) and IFNAMSIZ.
+	if p.name == "" || len(p.name) > 15 || p.name == "." || p.name == ".." || strings.ContainsAny(p.name, "/: \t\r\n\v\f") {
+		return fmt.Errorf("%q cannot be the name of a network device: 1 to 15 characters without slash, colon and space", p.name)
+	}
+	return nil
+}
+
+func (o *Options) checkMAC(p *plan) (err error) {
+	if o.MAC == "" {
+		return nil
+	}
+	if p.mac, err = ether.ParseAddr(o.MAC); err != nil {
+		return fmt.Errorf("--mac %q: want six bytes, as 02:00:00:00:00:07", o.MAC)
+	}
+	if p.mac.IsGroup() {
+		return fmt.Errorf("--mac %v: a group address (lowest bit of the first byte) cannot belong to a station", p.mac)
+	}
+	if p.mac.IsZero() {
+		return fmt.Errorf("--mac %v: no station may use the zero address", p.mac)
+	}
+	return nil
+}
+
+// The range of an IPv4 MTU (RFC 791 §3.2), and the least for IPv6 (RFC 8200 §5).
+const (
+	minMTU4 = 68
+	minMTU6 = 1280
+	maxMTU  = 65535
+)
+
+func (o *Options) checkMTU(*plan) error {
+	if o.MTU != 0 && (o.MTU < minMTU4 || o.MTU > maxMTU) {
+		return fmt.Errorf("--mtu %d: want %d to %d bytes", o.MTU, minMTU4, maxMTU)
+	}
+	return nil
+}
+
+func (o *Options) checkAddrs(p *plan) error {
+	for _, s := range o.IP {
+		s = strings.TrimSpace(s)
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			if _, e := netip.ParseAddr(s); e == nil && !strings.Contains(s, "/") {
+				return fmt.Errorf("--ip %s: say how long the link's prefix is, as in 10.77.0.7/24 or fd77::7/64", s)
+			}
+			return fmt.Errorf("--ip %q: want address and prefix length, as 10.77.0.7/24 or fd77::7/64", s)
+		}
+		if err := checkHost(prefix); err != nil {
+			return fmt.Errorf("--ip %s: %w", s, err)
+		}
+		if prefix.Addr().Is6() && o.MTU != 0 && o.MTU < minMTU6 {
+			return fmt.Errorf("--ip %s: IPv6 needs an MTU of at least %d, not %d (RFC 8200 §5)", s, minMTU6, o.MTU)
+		}
+		if !o.given("ip") && (prefix.Addr().Is4() && o.given("dhcp") || prefix.Addr().Is6() && o.given("slaac")) {
+			continue // a default gives way to another source of addresses
+		}
+		if slices.ContainsFunc(p.addrs, func(q netip.Prefix) bool { return q.Addr() == prefix.Addr() }) {
+			return fmt.Errorf("--ip %s: given twice", s)
+		}
+		p.addrs = append(p.addrs, prefix)
+	}
+	if o.SLAAC && o.MTU != 0 && o.MTU < minMTU6 {
+		return fmt.Errorf("--slaac: IPv6 needs an MTU of at least %d, not %d (RFC 8200 §5)", minMTU6, o.MTU)
+	}
+	return nil
+}
+
+// checkHost says what is wrong with an address for a host.
+func checkHost(p netip.Prefix) error {
+	a := p.Addr()
+	switch {
+	case a.Is4In6():
+		return errors.New("write IPv4 addresses as such")
+	case a.IsUnspecified(), a.Is4() && a.As4()[0] == 0:
+		return errors.New("not an address of a host (RFC 1122 §3.2.1.3)")
+	case a.IsMulticast():
+		return errors.New("a multicast address belongs to no host")
+	case a.IsLoopback():
+		return errors.New("loopback addresses exist anyway, and never on a network")
+	case a.Is4() && a.As4()[0] >= 240:
+		return errors.New("reserved, not an address of a host (RFC 1112 §4)")
+	}
+	// The ends of a prefix, except where it is too short to have ends
+	// (RFC 3021, RFC 6164).
+	if a.BitLen()-p.Bits() < 2 {
+		return nil
+	}
+	if p.Masked().Addr() == a {
+		if a.Is6() {
+			return errors.New("the subnet-router anycast address (RFC 4291 §2.6.1), not a host's")
+		}
+		return errors.New("the address of the network itself; give a host's")
+	}
+	if a.Is4() && !p.Contains(a.Next()) {
+		return errors.New("the broadcast address of the network; give a host's")
+	}
+	return nil
+}
+
+func (o *Options) checkGateways(p *plan) error {
+	for _, s := range o.Gateway {
+		gw, err := netip.ParseAddr(strings.TrimSpace(s))
+		if err != nil || gw.Is4In6() || (gw.Zone() != "" && gw.Zone() != p.name) {
+			return fmt.Errorf("--gw %q: want an address, as 10.77.0.1 or fe80::1", s)
+		}
+		gw = gw.WithZone("")
+		if err := p.checkGateway(gw, o); err != nil {
+			if !o.given("gw") && (o.given("ip") || o.given("dhcp") || o.given("slaac")) {
+				continue // a default that went with other addresses
+			}
+			return fmt.Errorf("--gw %v: %w", gw, err)
+		}
+		p.gateways = append(p.gateways, gw)
+	}
+	return nil
+}
+
+func (p *plan) checkGateway(gw netip.Addr, o *Options) error {
+	if slices.ContainsFunc(p.addrs, func(a netip.Prefix) bool { return a.Addr() == gw }) {
+		return errors.New("this is our own address")
+	}
+	if slices.ContainsFunc(p.gateways, func(g netip.Addr) bool { return g.Is4() == gw.Is4() }) {
+		return errors.New("one default gateway for each family is enough")
+	}
+	if gw.Is6() && gw.IsLinkLocalUnicast() {
+		if o.MTU != 0 && o.MTU < minMTU6 {
+			return fmt.Errorf("IPv6 needs an MTU of at least %d, not %d (RFC 8200 §5)", minMTU6, o.MTU)
+		}
+		return nil
+	}
+	if gw.IsUnspecified() || gw.IsMulticast() || gw.IsLoopback() {
+		return errors.New("not the address of a router")
+	}
+	// A gateway is reached directly or not at all.
+	if slices.ContainsFunc(p.addrs, func(a netip.Prefix) bool { return a.Contains(gw) }) {
+		return nil
+	}
+	switch {
+	case gw.Is4() && o.DHCP:
+		return errors.New("not on the link of an --ip address; with --dhcp the server names the gateway")
+	case gw.Is6() && o.SLAAC:
+		return errors.New("not on the link of an --ip address; with --slaac routers name themselves")
+	}
+	return errors.New("not on the link of any --ip address")
+}

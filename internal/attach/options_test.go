@@ -1,0 +1,216 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tapstack/tapstack/ether"
+)
+
+// parse reads a command line in an environment of its own.
+func parse(t *testing.T, env map[string]string, args ...string) (*plan, *Options, error) {
+	t.Helper()
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, envPrefix) {
+			t.Setenv(name, "")
+		}
+	}
+	for name, value := range env {
+		t.Setenv(envPrefix+name, value)
+	}
+	o := new(Options)
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	o.Register(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatalf("%q: %v", args, err)
+	}
+	p, err := o.check()
+	return p, o, err
+}
+
+func (p *plan) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s:%s %v gw %v mac %v", p.kind, p.name, p.addrs, p.gateways, p.mac))
+}
+
+func TestPlans(t *testing.T) {
+	lab := map[string]string{"TAP": "tap7", "IP": "10.77.0.7/24,fd77::7/64", "GW": "10.77.0.1"}
+	const labAddrs, noMAC = "[10.77.0.7/24 fd77::7/64] gw [10.77.0.1]", " mac 00:00:00:00:00:00"
+	for _, tc := range []struct {
+		env  map[string]string
+		args string
+		want string
+	}{
+		{nil, "", "tap:tap7 [] gw []" + noMAC},
+		{nil, "--dev packet:eth1 --mac 02-00-00-00-00-07", "packet:eth1 [] gw [] mac 02:00:00:00:00:07"},
+		{nil, "--dev tap:tap9", "tap:tap9 [] gw []" + noMAC},
+		{nil, "--ip 10.0.0.7/24 --ip fd77::7/64,10.1.0.7/16 --gw fe80::1%tap7,10.1.9.9",
+			"tap:tap7 [10.0.0.7/24 fd77::7/64 10.1.0.7/16] gw [fe80::1 10.1.9.9]" + noMAC},
+		{nil, "--ip 10.0.0.0/31 --gw 10.0.0.1", "tap:tap7 [10.0.0.0/31] gw [10.0.0.1]" + noMAC},
+		{nil, "--ip 10.0.0.9/32,fd77::/127,fe80::7/64", "tap:tap7 [10.0.0.9/32 fd77::/127 fe80::7/64] gw []" + noMAC},
+		{nil, "--mtu 576 --ip 10.0.0.9/24", "tap:tap7 [10.0.0.9/24] gw []" + noMAC},
+		// The environment gives defaults, and the command line has the last word.
+		{lab, "", "tap:tap7 " + labAddrs + noMAC},
+		{lab, "--tap tap8", "tap:tap8 " + labAddrs + noMAC},
+		{lab, "--dev packet:eth1", "packet:eth1 " + labAddrs + noMAC},
+		{lab, "--ip 192.168.1.7/24", "tap:tap7 [192.168.1.7/24] gw []" + noMAC},
+		{lab, "--ip 10.77.0.8/24", "tap:tap7 [10.77.0.8/24] gw [10.77.0.1]" + noMAC},
+		{lab, "--dhcp", "tap:tap7 [fd77::7/64] gw []" + noMAC},
+		{lab, "--slaac", "tap:tap7 [10.77.0.7/24] gw [10.77.0.1]" + noMAC},
+		{map[string]string{"DEV": "packet:eth7"}, "--tap tap7", "tap:tap7 [] gw []" + noMAC},
+		{map[string]string{"MTU": "large"}, "--mtu 1400", "tap:tap7 [] gw []" + noMAC},
+	} {
+		p, _, err := parse(t, tc.env, strings.Fields(tc.args)...)
+		if err != nil {
+			t.Errorf("%v %s: %v", tc.env, tc.args, err)
+		} else if p.String() != tc.want {
+			t.Errorf("%v %s:\ngot  %v\nwant %s", tc.env, tc.args, p, tc.want)
+		}
+	}
+}
+
+func TestMistakes(t *testing.T) {
+	for args, want := range map[string]string{
+		"--tap a --dev packet:b":                   "want one of the two",
+		"--dev eth1":                               "tap:NAME or packet:NAME",
+		"--dev tun:tun0":                           "tap:NAME or packet:NAME",
+		"--dev tap:":                               "cannot be the name",
+		"--tap a-name-too-long-":                   "cannot be the name",
+		"--tap ../tap7":                            "cannot be the name",
+		"--mac 02:00:00:00:00":                     "six bytes",
+		"--mac 02:00:00:00:00:00:00:07":            "six bytes",
+		"--mac 01:00:5e:00:00:01":                  "group address",
+		"--mac ff:ff:ff:ff:ff:ff":                  "group address",
+		"--mac 00:00:00:00:00:00":                  "zero address",
+		"--mtu 67":                                 "68 to 65535",
+		"--mtu -1":                                 "68 to 65535",
+		"--mtu 65536":                              "68 to 65535",
+		"--mtu 1279 --ip fd77::7/64":               "at least 1280",
+		"--mtu 1279 --slaac":                       "at least 1280",
+		"--mtu 1279 --gw fe80::1":                  "at least 1280",
+		"--ip 10.0.0.7":                            "how long",
+		"--ip 10.0.0.7/33":                         "want address and prefix length",
+		"--ip ten":                                 "want address and prefix length",
+		"--ip fe80::1%tap7/64":                     "want address and prefix length",
+		"--ip ::ffff:10.0.0.7/120":                 "write IPv4 addresses as such",
+		"--ip 10.0.0.0/24":                         "the network itself",
+		"--ip 10.0.0.255/24":                       "broadcast",
+		"--ip fd77::/64":                           "subnet-router anycast",
+		"--ip 0.0.0.0/0":                           "not an address of a host",
+		"--ip ::/0":                                "not an address of a host",
+		"--ip 224.0.0.7/24":                        "multicast",
+		"--ip ff02::7/64":                          "multicast",
+		"--ip 127.0.0.2/8":                         "loopback",
+		"--ip ::1/128":                             "loopback",
+		"--ip 240.0.0.7/8":                         "reserved",
+		"--ip 255.255.255.255/32":                  "reserved",
+		"--ip 10.0.0.7/24 --ip 10.0.0.7/16":        "twice",
+		"--gw 10.0.0.1":                            "not on the link of any",
+		"--ip 10.0.0.7/24 --gw 10.0.1.1":           "not on the link of any",
+		"--ip 10.0.0.7/24 --gw fd77::1":            "not on the link of any",
+		"--ip 10.0.0.7/24 --gw 10.0.0.7":           "our own",
+		"--ip 10.0.0.7/24 --gw 10.0.0.1,10.0.0.2":  "is enough",
+		"--gw fe80::1 --gw fe80::2":                "is enough",
+		"--gw fe80::1%eth0":                        "want an address",
+		"--gw router":                              "want an address",
+		"--gw ::ffff:10.0.0.1 --ip 10.0.0.7/24":    "want an address",
+		"--gw 224.0.0.1":                           "not the address of a router",
+		"--dhcp --gw 10.0.0.1":                     "server names the gateway",
+		"--slaac --gw fd77::1":                     "routers name themselves",
+		"--dhcp --ip 10.0.0.7/24 --gw 10.0.1.1":    "server names the gateway",
+		"--pcap f --mtu 576 --ip 2001:db8::1:7/64": "at least 1280",
+	} {
+		_, _, err := parse(t, nil, strings.Fields(args)...)
+		if err == nil {
+			t.Errorf("%s: accepted", args)
+			continue
+		}
+		var usage *UsageError
+		if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") || !errors.As(err, &usage) || usage.ExitCode() != 2 {
+			t.Errorf("%s: %v", args, err)
+		}
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	_, o, err := parse(t, map[string]string{"MTU": "1400", "MAC": "02:00:00:00:00:09", "PCAP": "x.pcapng",
+		"DHCP": "1", "SLAAC": "true", "ACD": "t", "DAD": "0", "SEED": "77"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.MTU != 1400 || o.MAC != "02:00:00:00:00:09" || o.Pcap != "x.pcapng" || !o.DHCP || !o.SLAAC || !o.ACD || !o.NoDAD || o.Seed != 77 {
+		t.Errorf("%+v", o)
+	}
+	for name, value := range map[string]string{"MTU": "large", "DHCP": "maybe", "DAD": "perhaps", "SEED": "-1", "IP": "x", "GW": "y", "MAC": "z", "DEV": "w"} {
+		_, _, err := parse(t, map[string]string{name: value})
+		var usage *UsageError
+		if !errors.As(err, &usage) {
+			t.Errorf("%s=%s: %v", name, value, err)
+		}
+	}
+}
+
+func TestFlags(t *testing.T) {
+	for args, noDAD := range map[string]bool{"": false, "--dad": false, "--dad=true": false, "--dad=false": true} {
+		if _, o, err := parse(t, nil, strings.Fields(args)...); err != nil || o.NoDAD != noDAD {
+			t.Errorf("%q: NoDAD %v, err %v", args, o.NoDAD, err)
+		}
+	}
+	var o Options
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	o.Register(fs)
+	help := fs.FlagUsages()
+	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--pcap FILE", "--dhcp ", "--slaac ", "--dad ", "(default true)", "--acd "} {
+		if !strings.Contains(help, want) {
+			t.Errorf("help lacks %q:\n%s", want, help)
+		}
+	}
+	if strings.Contains(help, "seed") {
+		t.Error("--seed is not hidden")
+	}
+}
+
+func TestOptionsWithoutFlags(t *testing.T) {
+	o := Options{Dev: "packet:eth7", IP: []string{"10.77.0.7/24"}, Gateway: []string{"10.77.0.1"}}
+	if p, err := o.check(); err != nil || p.kind != "packet" || len(p.gateways) != 1 {
+		t.Errorf("%v, err %v", p, err)
+	}
+}
+
+func TestStableMAC(t *testing.T) {
+	seen := make(map[ether.Addr]bool)
+	for _, parts := range [][]string{{"id", "host", "tap7"}, {"id", "host", "tap8"}, {"id", "host2", "tap7"}, {"di", "host", "tap7"}, {"", "idhost", "tap7"}, {"id", "hosttap", "7"}} {
+		a := hashMAC(parts...)
+		if a != hashMAC(slices.Clone(parts)...) {
+			t.Errorf("%q: not stable", parts)
+		}
+		if a.IsGroup() || a[0]&0x02 == 0 || seen[a] {
+			t.Errorf("%q: %v", parts, a)
+		}
+		seen[a] = true
+	}
+	if stableMAC("tap7") != stableMAC("tap7") || stableMAC("tap7") == stableMAC("tap8") {
+		t.Error("stableMAC")
+	}
+}
+
+func TestMissingDevice(t *testing.T) {
+	for _, dev := range []string{"tap:no-such-device", "packet:no-such-device"} {
+		o := Options{Dev: dev}
+		h, err := o.Open(context.Background())
+		if err == nil {
+			h.Close()
+			t.Fatalf("%s opened", dev)
+		}
+		var usage *UsageError
+		if !strings.Contains(err.Error(), "no interface no-such-device") || errors.As(err, &usage) {
+			t.Errorf("%s: %v", dev, err)
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package ipv6
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/tapstack/tapstack/ether"
+)
+
+var (
+	hostA   = netip.MustParseAddr("fe80::a")
+	hostB   = netip.MustParseAddr("fe80::b")
+	globalA = netip.MustParseAddr("2001:db8::a")
+	nobody  = netip.IPv6Unspecified()
+	mac     = ether.Addr{0x02, 0, 0, 0, 0, 0x07}
+)
+
+// packet builds a packet from payload with the given first next header.
+func packet(src, dst netip.Addr, next uint8, payload []byte) []byte {
+	b := make([]byte, HeaderLen, HeaderLen+len(payload))
+	f := Fields{NextHeader: next, HopLimit: 64, Src: src, Dst: dst, PayloadLen: len(payload)}
+	f.Put(b)
+	return append(b, payload...)
+}
+
+func TestHeaderRoundTrip(t *testing.T) {
+	b := make([]byte, HeaderLen+5)
+	want := Fields{TrafficClass: 0xb9, FlowLabel: 0xabcde, NextHeader: ProtoTCP, HopLimit: 63, Src: hostA, Dst: globalA, PayloadLen: 5}
+	want.Put(b)
+	h, d := Parse(b)
+	if d != DropNone {
+		t.Fatal(d)
+	}
+	got := Fields{h.TrafficClass(), h.FlowLabel(), h.NextHeader(), h.HopLimit(), h.Src(), h.Dst(), h.PayloadLen()}
+	if got != want {
+		t.Fatalf("got %+v want %+v", got, want)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit func(b []byte) []byte
+		want Drop
+	}{
+		{"as it is", func(b []byte) []byte { return b }, DropNone},
+		{"padding behind", func(b []byte) []byte { return append(b, 0, 0, 0) }, DropNone},
+		{"39 bytes", func(b []byte) []byte { return b[:39] }, DropShort},
+		{"empty", func(b []byte) []byte { return nil }, DropShort},
+		{"version 4", func(b []byte) []byte { b[0] = 0x45; return b }, DropVersion},
+		{"version 0", func(b []byte) []byte { b[0] = 0; return b }, DropVersion},
+		{"length too large", func(b []byte) []byte { b[5]++; return b }, DropLength},
+		{"jumbogram", func(b []byte) []byte { b[5], b[6] = 0, ProtoHopByHop; return b }, DropJumbo},
+		{"no payload", func(b []byte) []byte { b[5], b[6] = 0, ProtoNone; return b[:40] }, DropNone},
+		{"multicast source", func(b []byte) []byte { b[8], b[9] = 0xff, 0x02; return b }, DropSource},
+		{"unspecified source", func(b []byte) []byte { clear(b[8:24]); return b }, DropNone},
+		{"unspecified destination", func(b []byte) []byte { clear(b[24:40]); return b }, DropDestination},
+		{"reserved multicast scope", func(b []byte) []byte { b[24], b[25] = 0xff, 0x10; return b }, DropDestination},
+		{"link multicast", func(b []byte) []byte { b[24], b[25] = 0xff, 0x02; return b }, DropNone},
+	} {
+		if _, d := Parse(c.edit(packet(hostA, hostB, ProtoUDP, make([]byte, 8)))); d != c.want {
+			t.Errorf("%s: got %v want %v", c.name, d, c.want)
+		}
+	}
+}
+
+func TestDropNames(t *testing.T) {
+	seen := map[string]bool{}
+	for d := range NumDrops {
+		n := d.String()
+		if n == "" || n == "unknown" || seen[n] || strings.ContainsAny(n, " _") {
+			t.Errorf("reason %d is called %q", d, n)
+		}
+		seen[n] = true
+	}
+	if NumDrops.String() != "unknown" || DropVersion.Error() != "ipv6: bad-version" {
+		t.Error("names of unknown reasons or errors")
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	m := ether.Addr{0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde}
+	for _, c := range []struct{ got, want string }{
+		{SolicitedNode(netip.MustParseAddr("4037::01:800:200e:8c6c")).String(), "ff02::1:ff0e:8c6c"}, // RFC 4291 §2.7.1
+		{LinkLocal(m).String(), "fe80::3656:78ff:fe9a:bcde"},                                         // RFC 2464 §5
+		{WithIID(netip.MustParsePrefix("2001:db8:1:2:3::/64"), InterfaceID(m)).String(), "2001:db8:1:2:3656:78ff:fe9a:bcde"},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %s want %s", c.got, c.want)
+		}
+	}
+	if !IsSolicitedNode(SolicitedNode(hostA)) || IsSolicitedNode(AllNodes) {
+		t.Error("IsSolicitedNode")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(packet(hostA, hostB, ProtoUDP, make([]byte, 8)))
+	f.Add(packet(hostA, AllNodes, ProtoHopByHop, hbh(ProtoNone)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, d := Parse(b)
+		if d != DropNone {
+			return
+		}
+		if len(b) < HeaderLen+h.PayloadLen() {
+			t.Fatalf("%d bytes accepted with payload length %d", len(b), h.PayloadLen())
+		}
+		again := make([]byte, HeaderLen)
+		fields := Fields{h.TrafficClass(), h.FlowLabel(), h.NextHeader(), h.HopLimit(), h.Src(), h.Dst(), h.PayloadLen()}
+		fields.Put(again)
+		if string(again) != string(h) {
+			t.Fatalf("written back:\n%x\n%x", again, []byte(h))
+		}
+		var g layers.IPv6
+		if g.DecodeFromBytes(b, gopacket.NilDecodeFeedback) != nil {
+			return // gopacket looks into a hop-by-hop header as well
+		}
+		src, _ := netip.AddrFromSlice(g.SrcIP)
+		dst, _ := netip.AddrFromSlice(g.DstIP)
+		theirs := Fields{g.TrafficClass, g.FlowLabel, uint8(g.NextHeader), g.HopLimit, src, dst, int(g.Length)}
+		if theirs != fields {
+			t.Fatalf("gopacket %+v, we %+v", theirs, fields)
+		}
+	})
+}

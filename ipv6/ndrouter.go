@@ -1,0 +1,204 @@
+package ipv6
+
+import (
+	"encoding/binary"
+	"math"
+	"net/netip"
+	"time"
+
+	"github.com/tapstack/tapstack/ether"
+)
+
+// This file owns the messages between hosts and routers, solicitation and
+// advertisement (RFC 4861 §4.1, §4.2), with their validation (§6.1) and the
+// options that configure a host: prefixes, MTU, name servers.
+
+// Infinite is the lifetime 0xffffffff seconds on the wire: for ever.
+const Infinite time.Duration = math.MaxInt64
+
+// Limits of what one advertisement may carry; the rest counts as ignored.
+const (
+	MaxPrefixes   = 32
+	MaxDNSServers = 8
+)
+
+// RouterSolicit is a router solicitation (RFC 4861 §4.1).
+type RouterSolicit struct {
+	SourceMAC ether.Addr // valid with HasMAC
+	HasMAC    bool
+}
+
+// RouterAdvert is a router advertisement (RFC 4861 §4.2). Zero values of
+// HopLimit, Reachable, Retrans and MTU mean that the router says nothing about
+// them.
+type RouterAdvert struct {
+	HopLimit       uint8
+	Managed, Other bool          // DHCPv6 for addresses, for the rest
+	Lifetime       time.Duration // as a default router, whole seconds; 0: not one
+	Reachable      time.Duration // whole milliseconds
+	Retrans        time.Duration // whole milliseconds
+	SourceMAC      ether.Addr    // valid with HasMAC
+	HasMAC         bool
+	MTU            uint32
+	Prefixes       []PrefixInfo
+	RDNSS          []DNSServer
+	// Ignored counts options that were understood but malformed or beyond a
+	// limit. They do not make the message invalid (RFC 4861 §6.1.2 asks only
+	// for lengths); Linux skips them as well.
+	Ignored int
+}
+
+// PrefixInfo is a prefix information option (RFC 4861 §4.6.2).
+type PrefixInfo struct {
+	Prefix           netip.Prefix  // masked
+	OnLink           bool          // L: neighbours are reached directly
+	Autonomous       bool          // A: for stateless configuration
+	Valid, Preferred time.Duration // whole seconds, or Infinite
+}
+
+// DNSServer is one recursive name server of an RDNSS option (RFC 8106 §5.1).
+type DNSServer struct {
+	Addr     netip.Addr
+	Lifetime time.Duration // whole seconds, or Infinite; 0: no longer to be used
+}
+
+// ParseRouterSolicit validates a router solicitation (RFC 4861 §6.1.1).
+func ParseRouterSolicit(h Header, body []byte) (RouterSolicit, Drop) {
+	var m RouterSolicit
+	if d := checkND(h, body, routerSolicitLen); d != DropNone {
+		return m, d
+	}
+	d := ndOptions(body[routerSolicitLen:], func(typ uint8, opt []byte) Drop {
+		if typ == optSourceLink {
+			return linkAddress(opt, &m.SourceMAC, &m.HasMAC)
+		}
+		return DropNone
+	})
+	if d == DropNone && m.HasMAC && h.Src().IsUnspecified() {
+		return m, DropLinkAddress
+	}
+	return m, d
+}
+
+// ParseRouterAdvert validates a router advertisement (RFC 4861 §6.1.2).
+func ParseRouterAdvert(h Header, body []byte) (RouterAdvert, Drop) {
+	var m RouterAdvert
+	if d := checkND(h, body, routerAdvertLen); d != DropNone {
+		return m, d
+	}
+	if !h.Src().IsLinkLocalUnicast() {
+		return m, DropSource
+	}
+	m.HopLimit = body[4]
+	m.Managed, m.Other = body[5]&0x80 != 0, body[5]&0x40 != 0
+	m.Lifetime = time.Duration(binary.BigEndian.Uint16(body[6:])) * time.Second
+	m.Reachable = time.Duration(binary.BigEndian.Uint32(body[8:])) * time.Millisecond
+	m.Retrans = time.Duration(binary.BigEndian.Uint32(body[12:])) * time.Millisecond
+	d := ndOptions(body[routerAdvertLen:], m.option)
+	return m, d
+}
+
+// option reads one option of an advertisement.
+func (m *RouterAdvert) option(typ uint8, opt []byte) Drop {
+	ok := true
+	switch typ {
+	case optSourceLink:
+		return linkAddress(opt, &m.SourceMAC, &m.HasMAC)
+	case optMTU:
+		if ok = len(opt) == 8; ok {
+			m.MTU = binary.BigEndian.Uint32(opt[4:])
+		}
+	case optPrefixInfo:
+		ok = m.prefixInfo(opt)
+	case optRDNSS:
+		ok = m.rdnss(opt)
+	}
+	if !ok {
+		m.Ignored++
+	}
+	return DropNone
+}
+
+// prefixInfo reads a prefix information option:
+//
+//	| type | 4 | prefix length |L|A| valid lifetime (4) | preferred (4) | reserved (4) | prefix (16) |
+func (m *RouterAdvert) prefixInfo(opt []byte) bool {
+	if len(opt) != 32 || opt[2] > 128 || len(m.Prefixes) == MaxPrefixes {
+		return false
+	}
+	m.Prefixes = append(m.Prefixes, PrefixInfo{
+		// RFC 4861 §4.6.2: the bits after the prefix are ignored.
+		Prefix:     netip.PrefixFrom(netip.AddrFrom16([16]byte(opt[16:32])), int(opt[2])).Masked(),
+		OnLink:     opt[3]&0x80 != 0,
+		Autonomous: opt[3]&0x40 != 0,
+		Valid:      lifetime(opt[4:]),
+		Preferred:  lifetime(opt[8:]),
+	})
+	return true
+}
+
+// rdnss reads a list of name servers: 8 bytes, then 16 for each.
+func (m *RouterAdvert) rdnss(opt []byte) bool {
+	if len(opt) < 24 || len(opt)%16 != 8 {
+		return false
+	}
+	ok := true
+	for at := 8; at < len(opt); at += 16 {
+		a := netip.AddrFrom16([16]byte(opt[at : at+16]))
+		if a.IsMulticast() || a.IsUnspecified() || len(m.RDNSS) == MaxDNSServers {
+			ok = false
+			continue
+		}
+		m.RDNSS = append(m.RDNSS, DNSServer{Addr: a, Lifetime: lifetime(opt[4:])})
+	}
+	return ok
+}
+
+// lifetime reads 32 bits of seconds.
+func lifetime(b []byte) time.Duration {
+	s := binary.BigEndian.Uint32(b)
+	if s == math.MaxUint32 {
+		return Infinite
+	}
+	return time.Duration(s) * time.Second
+}
+
+func appendLifetime(b []byte, d time.Duration) []byte {
+	if d == Infinite {
+		return binary.BigEndian.AppendUint32(b, math.MaxUint32)
+	}
+	return binary.BigEndian.AppendUint32(b, uint32(d/time.Second))
+}
+
+// Append appends the ICMPv6 message with a zero checksum.
+func (m *RouterSolicit) Append(b []byte) []byte {
+	b = append(b, typeRouterSolicit, 0, 0, 0, 0, 0, 0, 0)
+	if m.HasMAC {
+		b = appendLinkAddress(b, optSourceLink, m.SourceMAC)
+	}
+	return b
+}
+
+// Append appends the ICMPv6 message with a zero checksum. Each name server gets
+// an option of its own.
+func (m *RouterAdvert) Append(b []byte) []byte {
+	b = append(b, typeRouterAdvert, 0, 0, 0, m.HopLimit, bit(m.Managed, 0x80)|bit(m.Other, 0x40))
+	b = binary.BigEndian.AppendUint16(b, uint16(m.Lifetime/time.Second))
+	b = binary.BigEndian.AppendUint32(b, uint32(m.Reachable/time.Millisecond))
+	b = binary.BigEndian.AppendUint32(b, uint32(m.Retrans/time.Millisecond))
+	if m.HasMAC {
+		b = appendLinkAddress(b, optSourceLink, m.SourceMAC)
+	}
+	if m.MTU != 0 {
+		b = binary.BigEndian.AppendUint32(append(b, optMTU, 1, 0, 0), m.MTU)
+	}
+	for _, p := range m.Prefixes {
+		b = append(b, optPrefixInfo, 4, uint8(p.Prefix.Bits()), bit(p.OnLink, 0x80)|bit(p.Autonomous, 0x40))
+		b = appendLifetime(appendLifetime(b, p.Valid), p.Preferred)
+		b = appendAddr(append(b, 0, 0, 0, 0), p.Prefix.Addr())
+	}
+	for _, s := range m.RDNSS {
+		b = appendAddr(appendLifetime(append(b, optRDNSS, 3, 0, 0), s.Lifetime), s.Addr)
+	}
+	return b
+}

@@ -1,0 +1,324 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/tapstack/tapstack/internal/claim"
+	"github.com/tapstack/tapstack/ipv4"
+	"github.com/tapstack/tapstack/ipv6"
+)
+
+// AddAddr gives the interface an address with the prefix that is on its link.
+// Unless detection is off the address is tentative at first: see Ready.
+// Errors: EINVAL for an address that no host can have, EEXIST, ENOSPC at
+// Limits.Addresses, EAFNOSUPPORT for IPv6 where it is disabled.
+func (i *Interface) AddAddr(p netip.Prefix) error {
+	return i.addAddress(p, false)
+}
+
+func (i *Interface) addAddress(p netip.Prefix, auto bool) error {
+	a := p.Addr()
+	switch {
+	case !p.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || a == limitedBroadcast || a.Zone() != "",
+		a.Is4() && ipv4Impossible(p):
+		return fmt.Errorf("address %v: %w", p, syscall.EINVAL)
+	case a.Is6() && i.noIPv6:
+		return fmt.Errorf("address %v: IPv6 is off on %s: %w", p, i.name, syscall.EAFNOSUPPORT)
+	}
+	params := i.claimParams(a)
+	state := addrTentative
+	if params.Probes == 0 {
+		state = addrAssigned
+	}
+	if err := i.stack.update(func(c *config) error {
+		if c.byAddrIn(a, i) {
+			return fmt.Errorf("address %v: %w", a, syscall.EEXIST)
+		}
+		if n := c.count(i); n >= i.stack.limits.Addresses {
+			return fmt.Errorf("address %v: %s has %d already: %w", a, i.name, n, syscall.ENOSPC)
+		}
+		c.addrs = append(c.addrs, &address{iface: i, prefix: p, state: state, auto: auto})
+		return nil
+	}); err != nil {
+		return err
+	}
+	if i.loopback {
+		return nil
+	}
+	now := i.stack.clock.Now()
+	i.enter(now)
+	if a.Is6() {
+		// RFC 4862 §5.4.2: the solicited-node group is joined before DAD.
+		i.joinLocked(ipv6.SolicitedNode(a))
+	}
+	c := claim.New(a, params, i.rnd)
+	i.claims[a] = c
+	c.Start(now)
+	i.leave()
+	if state == addrAssigned {
+		i.assigned(a)
+	}
+	return nil
+}
+
+// byAddrIn reports whether interface i already has the address.
+func (c *config) byAddrIn(a netip.Addr, i *Interface) bool {
+	return slices.ContainsFunc(c.addrs, func(x *address) bool { return x.addr() == a && x.iface == i })
+}
+
+func (c *config) count(i *Interface) (n int) {
+	for _, a := range c.addrs {
+		if a.iface == i {
+			n++
+		}
+	}
+	return n
+}
+
+// ipv4Impossible reports the network and broadcast addresses of a prefix,
+// 0/8 and class E. RFC 3021: a /31 has two host addresses.
+func ipv4Impossible(p netip.Prefix) bool {
+	a := p.Addr().As4()
+	if a[0] == 0 || a[0] >= 240 {
+		return true
+	}
+	return p.Bits() < 31 && (p.Addr() == p.Masked().Addr() || p.Addr() == ipv4.Broadcast(p))
+}
+
+// claimParams chooses how an address is claimed. Linux probes IPv6 addresses
+// and not IPv4 ones; ACD asks for the latter too.
+func (i *Interface) claimParams(a netip.Addr) claim.Params {
+	switch {
+	case i.loopback:
+		return claim.Params{}
+	case a.Is4() && i.acd:
+		return claim.ACD
+	case a.Is4():
+		// Announce as RFC 5227 §2.3 so that neighbours and bridges learn us.
+		return claim.Params{Announces: claim.ACD.Announces, AnnounceInterval: claim.ACD.AnnounceInterval,
+			DefendInterval: claim.ACD.DefendInterval}
+	case i.noDAD:
+		return claim.Params{DefendInterval: claim.DAD.DefendInterval}
+	}
+	return claim.DAD
+}
+
+// DelAddr takes an address away; EADDRNOTAVAIL when the interface lacks it.
+// Connections from it end with that error.
+func (i *Interface) DelAddr(a netip.Addr) error {
+	if err := i.stack.update(func(c *config) error {
+		n := len(c.addrs)
+		c.addrs = slices.DeleteFunc(c.addrs, func(x *address) bool { return x.addr() == a && x.iface == i })
+		if len(c.addrs) == n {
+			return fmt.Errorf("address %v: %w", a, syscall.EADDRNOTAVAIL)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	i.enter(i.stack.clock.Now())
+	delete(i.claims, a)
+	if a.Is6() {
+		i.leaveGroupLocked(ipv6.SolicitedNode(a))
+	}
+	i.leave()
+	i.stack.tcp.addressGone(a)
+	i.announceChange(nil)
+	return nil
+}
+
+// setAddrState replaces the record of an address by one in another state.
+func (i *Interface) setAddrState(a netip.Addr, state addrState) {
+	i.stack.update(func(c *config) error {
+		for n, x := range c.addrs {
+			if x.addr() == a && x.iface == i {
+				y := *x
+				y.state = state
+				c.addrs[n] = &y
+			}
+		}
+		return nil
+	})
+}
+
+// Addrs returns the usable addresses in order of assignment; tentative ones
+// are not among them.
+func (i *Interface) Addrs() []netip.Prefix {
+	var list []netip.Prefix
+	for _, a := range i.stack.cfg.Load().addrs {
+		if a.iface == i && a.state != addrTentative {
+			list = append(list, a.prefix)
+		}
+	}
+	return list
+}
+
+// Ready waits until no address is tentative. The error wraps EADDRINUSE when
+// an address turned out to be taken, ENETDOWN when the device failed.
+func (i *Interface) Ready(ctx context.Context) error {
+	for {
+		i.changedMu.Lock()
+		ch, problem := i.changed, i.problem
+		i.changedMu.Unlock()
+		if problem != nil {
+			return problem
+		}
+		if i.stack.closed.Load() {
+			return net.ErrClosed
+		}
+		if !slices.ContainsFunc(i.stack.cfg.Load().addrs, func(a *address) bool {
+			return a.iface == i && a.state == addrTentative
+		}) {
+			return nil
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// WaitUsable waits until the address may be used. EADDRINUSE: it was given up,
+// because another host has it.
+func (i *Interface) WaitUsable(ctx context.Context, a netip.Addr) error {
+	for {
+		i.changedMu.Lock()
+		ch := i.changed
+		i.changedMu.Unlock()
+		if i.stack.closed.Load() {
+			return net.ErrClosed
+		}
+		list := i.stack.cfg.Load().addrs
+		n := slices.IndexFunc(list, func(x *address) bool { return x.addr() == a && x.iface == i })
+		if n < 0 {
+			return fmt.Errorf("address %v: %w", a, syscall.EADDRINUSE)
+		}
+		if list[n].state != addrTentative {
+			return nil
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// WaitAddr waits until the interface has a usable address for which want
+// returns true, and returns it: what SLAAC or DHCP will bring.
+func (i *Interface) WaitAddr(ctx context.Context, want func(netip.Prefix) bool) (netip.Prefix, error) {
+	for {
+		i.changedMu.Lock()
+		ch := i.changed
+		i.changedMu.Unlock()
+		for _, p := range i.Addrs() {
+			if want(p) {
+				return p, nil
+			}
+		}
+		if i.stack.closed.Load() {
+			return netip.Prefix{}, net.ErrClosed
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return netip.Prefix{}, ctx.Err()
+		}
+	}
+}
+
+// announceChange wakes those who wait in Ready and WaitAddr.
+func (i *Interface) announceChange(problem error) {
+	i.changedMu.Lock()
+	if i.problem == nil {
+		i.problem = problem
+	}
+	close(i.changed)
+	i.changed = make(chan struct{})
+	i.changedMu.Unlock()
+}
+
+// assigned does what becomes possible with a usable address.
+func (i *Interface) assigned(a netip.Addr) {
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		// RFC 4861 §6.3.7: solicit routers once there is an address to do it
+		// from; MLD reports so far went out from the unspecified address and
+		// are repeated from this one (RFC 3590 §4).
+		i.enter(i.stack.clock.Now())
+		if i.slaac != nil {
+			i.slaac.Start(i.now)
+		}
+		i.leave()
+	}
+	i.announceChange(nil)
+}
+
+// actLocked carries out what a claim asks for.
+func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
+	for ; act != claim.None; act = c.Expire(i.now) {
+		switch act {
+		case claim.Probe:
+			i.sendProbeLocked(a)
+		case claim.Announce, claim.Defend:
+			i.sendAnnounceLocked(a)
+		case claim.Assigned:
+			i.after = append(i.after, func() {
+				i.setAddrState(a, addrAssigned)
+				i.assigned(a)
+			})
+		case claim.Failed:
+			i.stack.stats.ND.Duplicate.inc()
+			delete(i.claims, a)
+			i.after = append(i.after, func() { i.giveUp(a) })
+			return
+		case claim.Lost:
+			// RFC 5227 §2.4 (c): a host may be set to keep its address
+			// whatever happens. Without ACD nobody asked us to give it up,
+			// and two forged packets must not be enough to take it away.
+			if !i.acd || a.Is6() {
+				return
+			}
+			delete(i.claims, a)
+			i.after = append(i.after, func() { i.giveUp(a) })
+			return
+		}
+		if !c.Deadline().Due(i.now) {
+			return
+		}
+	}
+}
+
+// giveUp removes an address that belongs to another host.
+func (i *Interface) giveUp(a netip.Addr) {
+	i.DelAddr(a)
+	i.announceChange(fmt.Errorf("address %v is in use by another host on %s: %w", a, i.name, syscall.EADDRINUSE))
+}
+
+// conflictLocked tells a claim that somebody else uses its address.
+func (i *Interface) conflictLocked(a netip.Addr) {
+	if c := i.claims[a]; c != nil {
+		i.actLocked(a, c, c.Conflict(i.now))
+	}
+}
+
+// deprecate marks an address that SLAAC no longer prefers, or does again.
+func (i *Interface) deprecate(a netip.Addr, old bool) {
+	cur := i.stack.cfg.Load().local(a, i)
+	if cur == nil || cur.state == addrTentative {
+		return
+	}
+	state := addrAssigned
+	if old {
+		state = addrDeprecated
+	}
+	if cur.state != state {
+		i.setAddrState(a, state)
+		i.announceChange(nil)
+	}
+}

@@ -1,0 +1,148 @@
+package stack
+
+import (
+	"sync"
+
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/tcp"
+)
+
+// batch is the state of one reader between two moments at which its device
+// runs dry: the time, read once, and the connections to flush. Letting a
+// connection answer only at the end of a batch merges its ACKs.
+type batch struct {
+	iface *Interface
+	queue int
+	now   mono.Time // 0: to be read at the next frame
+	dirty []*TCPConn
+	seg   tcp.Segment // scratch for the segment being input
+	reply tcp.Segment // scratch for an answer without a connection
+}
+
+// flushBytes is how much input of one connection may go unanswered within a
+// batch, so that a sender with a small window does not stall.
+const flushBytes = 256 << 10
+
+func (i *Interface) newBatch(queue int) *batch { return &batch{iface: i, queue: queue} }
+
+// deliver is the device's callback for one frame; it takes p.
+func (b *batch) deliver(p *pkt.Buf) {
+	if b.now == 0 {
+		b.now = b.iface.stack.clock.Now()
+	}
+	if p.At == 0 {
+		p.At = b.now
+	}
+	b.iface.input(b, p)
+}
+
+// flush is the device's callback for "nothing more at the moment".
+func (b *batch) flush() {
+	for n, c := range b.dirty {
+		c.flush(b.now)
+		b.dirty[n] = nil
+	}
+	b.dirty = b.dirty[:0]
+	b.now = 0
+}
+
+// txBatch collects frames for one interface so that a device gets them in one
+// call. It is filled and sent under the sender's lock, which keeps order.
+type txBatch struct {
+	iface  *Interface
+	frames []*pkt.Buf
+}
+
+var txPool = sync.Pool{New: func() any { return &txBatch{frames: make([]*pkt.Buf, 0, 64)} }}
+
+func newTx(i *Interface) *txBatch {
+	t := txPool.Get().(*txBatch)
+	t.iface = i
+	return t
+}
+
+// add takes a whole frame.
+func (t *txBatch) add(p *pkt.Buf) {
+	t.frames = append(t.frames, p)
+	if len(t.frames) == cap(t.frames) {
+		t.send()
+	}
+}
+
+func (t *txBatch) send() error {
+	if len(t.frames) == 0 {
+		return nil
+	}
+	i := t.iface
+	st := &i.stack.stats.Ether
+	st.Output.Add(uint64(len(t.frames)))
+	n := 0
+	for _, p := range t.frames {
+		n += p.Len()
+	}
+	st.OutputBytes.Add(uint64(n))
+	sent, err := i.dev.Send(0, t.frames)
+	if lost := len(t.frames) - sent; lost > 0 {
+		st.Drop[DropDevice].Add(uint64(lost))
+	}
+	clear(t.frames)
+	t.frames = t.frames[:0]
+	return err
+}
+
+// done sends what is left and gives the batch back.
+func (t *txBatch) done() error {
+	err := t.send()
+	t.iface = nil
+	txPool.Put(t)
+	return err
+}
+
+// input is the first step inward: Ethernet II (RFC 894). It takes p.
+func (i *Interface) input(b *batch, p *pkt.Buf) {
+	st := &i.stack.stats.Ether
+	st.Input.inc()
+	st.InputBytes.Add(uint64(p.Len()))
+	h, ok := ether.Parse(p.Bytes())
+	if !ok {
+		st.Drop[DropShortFrame].inc()
+		p.Put()
+		return
+	}
+	dst, typ := h.Dst(), h.Type()
+	src := h.Src()
+	if typ < ether.MinType {
+		st.Drop[DropLengthFrame].inc()
+		p.Put()
+		return
+	}
+	switch {
+	case dst == i.mac:
+	case dst.IsGroup():
+		p.Group = true
+		if !i.wantsGroup(dst) {
+			st.Drop[DropForeignGroup].inc()
+			p.Put()
+			return
+		}
+	default:
+		st.Drop[DropForeignMAC].inc()
+		p.Put()
+		return
+	}
+	p.Pull(ether.HeaderLen)
+	switch typ {
+	case ether.TypeIPv4:
+		i.inputIPv4(b, p)
+	case ether.TypeIPv6:
+		i.inputIPv6(b, p)
+	case ether.TypeARP:
+		i.inputARP(b, p, src)
+		p.Put()
+	default:
+		st.Drop[DropUnknownType].inc()
+		p.Put()
+	}
+}

@@ -1,0 +1,534 @@
+package stack
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/ipv4"
+	"github.com/tapstack/tapstack/ipv6"
+	"github.com/tapstack/tapstack/udp"
+)
+
+// Datagram is a socket for datagrams: UDP, or ICMP echo ("ping" sockets, as
+// Linux has them: the port is the echo identifier). No method blocks.
+type Datagram struct {
+	stack *Stack
+	ping  bool
+	table *bindings[*Datagram]
+	hdr   int  // bytes of the transport header
+	both  bool // the IPv6 wildcard takes IPv4 as well
+	share bool // set before Bind
+	// held is the address in the table of ports; it is set before the socket
+	// is entered there and never changes.
+	held netip.Addr
+
+	mu     sync.Mutex // guards everything below
+	local  netip.AddrPort
+	bcast  bool // may send to broadcast addresses (SO_BROADCAST)
+	bound  bool
+	remote netip.AddrPort // valid when connected
+	route  route          // to remote, when connected
+	oif    *Interface
+	queue  []received
+	head   int
+	bytes  int
+	err    syscall.Errno // pending
+	closed bool
+
+	waiters WaitQueue
+}
+
+// received is one datagram in a receive queue; p starts at the payload.
+type received struct {
+	p    *pkt.Buf
+	from netip.AddrPort
+	to   netip.Addr
+}
+
+// perDatagram is what a queued datagram counts beside its payload, so that a
+// flood of empty ones is bounded as well.
+const perDatagram = 256
+
+// NewUDP makes an unbound UDP socket; both lets the IPv6 wildcard take IPv4.
+func (s *Stack) NewUDP(both bool) (*Datagram, error) {
+	return s.newDatagram(&Datagram{table: &s.udp, hdr: udp.HeaderLen, both: both})
+}
+
+// NewPing makes an ICMP echo socket for one family: it sends and receives
+// whole ICMP messages, whose identifier is the local port.
+func (s *Stack) NewPing() (*Datagram, error) {
+	return s.newDatagram(&Datagram{table: &s.ping, ping: true})
+}
+
+func (s *Stack) newDatagram(d *Datagram) (*Datagram, error) {
+	if s.closed.Load() {
+		return nil, syscall.ENETDOWN
+	}
+	d.stack = s
+	return d, nil
+}
+
+func (d *Datagram) bindAddr() (netip.Addr, bool) { return d.held, d.both }
+func (d *Datagram) shares() bool                 { return d.share }
+
+// SetShare lets others who share bind the same port (SO_REUSEADDR); call it
+// before Bind.
+func (d *Datagram) SetShare(on bool) { d.share = on }
+
+// SetBroadcast permits sending to broadcast addresses (SO_BROADCAST).
+func (d *Datagram) SetBroadcast(on bool) {
+	d.mu.Lock()
+	d.bcast = on
+	d.mu.Unlock()
+}
+
+// SetInterface pins what the socket sends and receives to one interface
+// (SO_BINDTODEVICE); nil unpins it.
+func (d *Datagram) SetInterface(i *Interface) {
+	d.mu.Lock()
+	d.oif, d.route = i, route{}
+	d.mu.Unlock()
+}
+
+// Bind gives the socket its local address; port 0 takes a free one. Errors:
+// EINVAL when already bound, EADDRNOTAVAIL, EADDRINUSE.
+func (d *Datagram) Bind(local netip.AddrPort) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.bindLocked(local)
+}
+
+func (d *Datagram) bindLocked(local netip.AddrPort) error {
+	if d.closed {
+		return syscall.EBADF
+	}
+	if d.bound {
+		return syscall.EINVAL
+	}
+	a := local.Addr()
+	if !a.IsMulticast() && !d.stack.cfg.Load().isBroadcast(a, d.oif) {
+		if err := d.stack.checkLocal(a); err != nil {
+			return err
+		}
+	}
+	if z := a.Zone(); z != "" {
+		if d.oif = d.stack.cfg.Load().named(z); d.oif == nil {
+			return syscall.EINVAL
+		}
+	}
+	d.held = a.WithZone("")
+	port, err := d.table.add(d.stack, d, local.Port())
+	if err != nil {
+		return err
+	}
+	d.local = netip.AddrPortFrom(d.held, port)
+	d.bound = true
+	return nil
+}
+
+// autobindLocked binds a socket that sends before Bind.
+func (d *Datagram) autobindLocked(v4 bool) error {
+	if d.bound {
+		return nil
+	}
+	a := any6
+	if v4 && !d.both {
+		a = any4
+	}
+	return d.bindLocked(netip.AddrPortFrom(a, 0))
+}
+
+// Connect fixes the peer: sends go there, and only what comes from there is
+// received. An unspecified address dissolves the connection.
+func (d *Datagram) Connect(remote netip.AddrPort) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !remote.IsValid() {
+		d.remote = netip.AddrPort{}
+		return nil
+	}
+	if err := d.autobindLocked(remote.Addr().Is4()); err != nil {
+		return err
+	}
+	r, err := d.routeLocked(remote.Addr())
+	if err != nil {
+		return err
+	}
+	d.route = r
+	d.remote = netip.AddrPortFrom(r.dst, remote.Port())
+	return nil
+}
+
+func (d *Datagram) routeLocked(dst netip.Addr) (route, error) {
+	if dst.IsUnspecified() {
+		dst = loopback4
+		if !d.local.Addr().Is4() && !d.both {
+			dst = netip.IPv6Loopback()
+		}
+	}
+	src := d.local.Addr()
+	if src.IsMulticast() || src.IsUnspecified() || src.Is4() != dst.Is4() {
+		src = netip.Addr{}
+	}
+	r, err := d.stack.findRoute(dst, src, d.oif)
+	if err == nil && r.bcast && !d.bcast {
+		return route{}, syscall.EACCES
+	}
+	return r, err
+}
+
+// SendTo sends one datagram; an invalid to means the connected peer. For ping
+// sockets b is an ICMP echo request, whose identifier is replaced. Errors: the
+// pending error of an earlier datagram; EDESTADDRREQ; EMSGSIZE above what UDP
+// can carry; EACCES to broadcast without permission; those of the route and
+// EHOSTUNREACH when the neighbour is known not to answer.
+func (d *Datagram) SendTo(b []byte, to netip.AddrPort) error {
+	now := d.stack.clock.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return syscall.EBADF
+	}
+	if err := d.takeErrorLocked(); err != 0 {
+		return err
+	}
+	r := d.route
+	switch {
+	case to.IsValid():
+		if err := d.autobindLocked(to.Addr().Is4()); err != nil {
+			return err
+		}
+		if to.Port() == 0 && !d.ping {
+			return syscall.EINVAL
+		}
+		var err error
+		if r, err = d.routeLocked(to.Addr()); err != nil {
+			return err
+		}
+	case !d.remote.IsValid():
+		return syscall.EDESTADDRREQ
+	default:
+		to = d.remote
+		if r.gen != d.stack.cfg.Load().gen {
+			var err error
+			if r, err = d.routeLocked(to.Addr()); err != nil {
+				return err
+			}
+			d.route = r
+		}
+	}
+	limit := 65535 - ipv4.HeaderLen - d.hdr
+	if r.dst.Is6() {
+		limit = 65535 - d.hdr
+	}
+	if len(b) > limit {
+		return syscall.EMSGSIZE
+	}
+	if d.ping {
+		return d.sendPingLocked(&r, b)
+	}
+	n := udp.HeaderLen + len(b)
+	p := pkt.Get(n)
+	out := p.Append(n)
+	udp.Put(out, d.local.Port(), to.Port(), len(b))
+	copy(out[udp.HeaderLen:], b)
+	udp.SetChecksum(out, r.src, r.dst)
+	p.MarkTransport()
+	d.stack.stats.UDP.Output.inc()
+	tx := newTx(r.iface)
+	err := d.stack.send(now, tx, &r, ipv4.ProtoUDP, 0, 0, false, p)
+	if e := tx.done(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// sendPingLocked sends an echo request under our identifier.
+func (d *Datagram) sendPingLocked(r *route, b []byte) error {
+	want, proto := uint8(icmp.TypeEcho4), uint8(ipv4.ProtoICMP)
+	if r.dst.Is6() {
+		want, proto = icmp.TypeEcho6, ipv6.ProtoICMPv6
+	}
+	if len(b) < icmp.HeaderLen || b[0] != want || b[1] != 0 {
+		return syscall.EINVAL
+	}
+	p := pkt.From(b)
+	q := p.Bytes()
+	binary.BigEndian.PutUint16(q[4:], d.local.Port())
+	if r.dst.Is4() {
+		icmp.SetChecksum4(q)
+	} else {
+		icmp.SetChecksum6(q, r.src, r.dst)
+	}
+	d.stack.stats.Ping.Output.inc()
+	tx := newTx(r.iface)
+	err := d.stack.send(d.stack.clock.Now(), tx, r, proto, 0, 0, false, p)
+	if e := tx.done(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// RecvFrom takes the oldest datagram: n bytes of it fit into b, of size in
+// all. EAGAIN when there is none, or the pending error.
+func (d *Datagram) RecvFrom(b []byte) (n, size int, from netip.AddrPort, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.head == len(d.queue) {
+		if e := d.takeErrorLocked(); e != 0 {
+			return 0, 0, from, e
+		}
+		if d.closed {
+			return 0, 0, from, syscall.EBADF
+		}
+		return 0, 0, from, syscall.EAGAIN
+	}
+	m := d.queue[d.head]
+	d.queue[d.head] = received{}
+	if d.head++; d.head == len(d.queue) {
+		d.queue, d.head = d.queue[:0], 0
+	}
+	d.bytes -= m.p.Len() + perDatagram
+	n, size = copy(b, m.p.Bytes()), m.p.Len()
+	m.p.Put()
+	return n, size, m.from, nil
+}
+
+func (d *Datagram) takeErrorLocked() syscall.Errno {
+	e := d.err
+	d.err = 0
+	return e
+}
+
+// TakeError returns and clears the pending error (SO_ERROR).
+func (d *Datagram) TakeError() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.takeErrorLocked(); e != 0 {
+		return e
+	}
+	return nil
+}
+
+// Ready returns what could be done without waiting; sending always can.
+func (d *Datagram) Ready() Ready {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := ReadyOut
+	if d.head < len(d.queue) {
+		r |= ReadyIn
+	}
+	if d.err != 0 {
+		r |= ReadyErr | ReadyIn
+	}
+	if d.closed {
+		r |= ReadyHup | ReadyIn
+	}
+	return r
+}
+
+// LocalAddr returns the address the socket is bound to; for a connected one
+// the address that its datagrams come from.
+func (d *Datagram) LocalAddr() netip.AddrPort {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.remote.IsValid() && d.local.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(d.route.src, d.local.Port())
+	}
+	return d.local
+}
+
+// RemoteAddr returns the connected peer, invalid when there is none.
+func (d *Datagram) RemoteAddr() netip.AddrPort {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.remote
+}
+
+// Close gives the port back and drops what was not read.
+func (d *Datagram) Close() {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return
+	}
+	d.closed = true
+	if d.bound {
+		d.table.remove(d, d.local.Port())
+	}
+	for _, m := range d.queue[d.head:] {
+		m.p.Put()
+	}
+	d.queue, d.head, d.bytes = nil, 0, 0
+	d.mu.Unlock()
+	d.waiters.Wake(ReadyIn | ReadyOut | ReadyHup)
+}
+
+func (t *bindings[E]) closeAll() {
+	for _, e := range t.all() {
+		if d, ok := any(e).(*Datagram); ok {
+			d.Close()
+		}
+	}
+}
+
+// Waiters is where to wait for datagrams.
+func (d *Datagram) Waiters() *WaitQueue { return &d.waiters }
+
+// input queues a datagram whose payload is at p's front; it keeps a copy.
+func (d *Datagram) input(p packet, payload []byte, from netip.AddrPort) {
+	drops := &d.stack.stats.UDP.Drop
+	if d.ping {
+		drops = &d.stack.stats.Ping.Drop
+	}
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		drops[DropNoSocket].inc()
+		return
+	}
+	if d.bytes+len(payload)+perDatagram > d.stack.limits.DatagramReceive {
+		d.mu.Unlock()
+		drops[DropQueueFull].inc()
+		return
+	}
+	if d.head > 64 && d.head > len(d.queue)/2 {
+		n := copy(d.queue, d.queue[d.head:])
+		clear(d.queue[n:])
+		d.queue, d.head = d.queue[:n], 0
+	}
+	d.queue = append(d.queue, received{pkt.From(payload), from, p.dst})
+	d.bytes += len(payload) + perDatagram
+	d.mu.Unlock()
+	d.waiters.Wake(ReadyIn)
+}
+
+// inputError makes an ICMP error about one of our datagrams pending. Only
+// connected sockets are told, and only of hard errors, as Linux does without
+// IP_RECVERR (RFC 1122 §4.1.3.3).
+func (d *Datagram) inputError(to netip.AddrPort, e icmpError) {
+	d.mu.Lock()
+	connected := d.remote.IsValid() && d.remote.Addr() == to.Addr() && (d.ping || d.remote.Port() == to.Port())
+	if connected && e.hard && !d.closed {
+		d.err = e.errno
+	}
+	d.mu.Unlock()
+	if connected && e.hard {
+		d.waiters.Wake(ReadyErr | ReadyIn)
+	}
+}
+
+// fits scores how well the socket matches a packet: 0 not at all, a connected
+// one best.
+func (d *Datagram) fits(local, remote netip.AddrPort, in *Interface) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.oif != nil && in != nil && d.oif != in && !in.loopback {
+		return 0
+	}
+	n := accepts(d.local.Addr(), d.both, local.Addr())
+	if n == 0 || !d.remote.IsValid() {
+		return n
+	}
+	if d.remote != remote && !(d.ping && d.remote.Addr() == remote.Addr()) {
+		return 0
+	}
+	return n + 4
+}
+
+// lookupUDP returns the socket that a datagram from remote to local is for.
+func (s *Stack) lookupUDP(local, remote netip.AddrPort, in *Interface) (best *Datagram) {
+	score := 0
+	for _, d := range s.udp.on(local.Port()) {
+		if n := d.fits(local, remote, in); n > score {
+			best, score = d, n
+		}
+	}
+	return best
+}
+
+// lookupPing returns the socket with the echo identifier local.Port().
+func (s *Stack) lookupPing(local netip.AddrPort) *Datagram {
+	for _, d := range s.ping.on(local.Port()) {
+		if a, both := d.bindAddr(); accepts(a, both, local.Addr()) > 0 {
+			return d
+		}
+	}
+	return nil
+}
+
+// inputUDP is the step from IP to UDP (RFC 768, RFC 1122 §4.1). It borrows p.
+func (s *Stack) inputUDP(b *batch, p packet) {
+	st := &s.stats.UDP
+	st.Input.inc()
+	if p.dst.Is6() && s.tentative(p) {
+		return
+	}
+	h, payload, drop := udp.Parse(p.Bytes())
+	if drop != udp.DropNone {
+		st.Parse[drop].inc()
+		return
+	}
+	if p.Csum == pkt.CsumNone && !udp.ChecksumOK(p.Bytes()[:udp.HeaderLen+len(payload)], p.src, p.dst) {
+		st.Drop[DropBadChecksum].inc()
+		return
+	}
+	local := netip.AddrPortFrom(p.dst, h.DstPort())
+	remote := netip.AddrPortFrom(p.src, h.SrcPort())
+	from := remote
+	if p.src.IsLinkLocalUnicast() && p.src.Is6() {
+		from = netip.AddrPortFrom(p.src.WithZone(p.iface.name), h.SrcPort())
+	}
+	if p.group {
+		s.inputUDPGroup(p, payload, local, remote, from)
+		return
+	}
+	d := s.lookupUDP(local, remote, p.iface)
+	if d == nil {
+		st.Drop[DropNoSocket].inc()
+		if !p.Group {
+			s.unreachable(b.now, p, unreachPort)
+		}
+		return
+	}
+	d.input(p, payload, from)
+}
+
+// inputUDPGroup gives a multicast or broadcast datagram to every socket that
+// is bound to its port (RFC 1122 §4.1.3.5); nobody answers for nobody.
+func (s *Stack) inputUDPGroup(p packet, payload []byte, local, remote, from netip.AddrPort) {
+	n := 0
+	for _, d := range s.udp.on(local.Port()) {
+		// Sockets on the address itself or on the wildcard.
+		if d.fits(local, remote, p.iface) > 0 {
+			d.input(p, payload, from)
+			n++
+		}
+	}
+	if n == 0 {
+		s.stats.UDP.Drop[DropNoSocket].inc()
+	}
+}
+
+// inputPing gives an echo reply to the ping socket with its identifier.
+func (s *Stack) inputPing(p packet, id uint16) {
+	s.stats.Ping.Input.inc()
+	d := s.lookupPing(netip.AddrPortFrom(p.dst, id))
+	if d == nil {
+		s.stats.Ping.Drop[DropNoSocket].inc()
+		return
+	}
+	from := netip.AddrPortFrom(p.src, 0)
+	if p.src.IsLinkLocalUnicast() && p.src.Is6() {
+		from = netip.AddrPortFrom(p.src.WithZone(p.iface.name), 0)
+	}
+	if d.fits(netip.AddrPortFrom(p.dst, id), from, p.iface) == 0 {
+		s.stats.Ping.Drop[DropNoSocket].inc()
+		return
+	}
+	d.input(p, p.Bytes(), from)
+}

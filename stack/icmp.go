@@ -1,0 +1,318 @@
+package stack
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"syscall"
+
+	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/internal/seq"
+	"github.com/tapstack/tapstack/ipv4"
+	"github.com/tapstack/tapstack/ipv6"
+	"github.com/tapstack/tapstack/udp"
+)
+
+// inputICMP4 handles ICMP (RFC 792, RFC 1122 §3.2.2). It borrows p.
+func (s *Stack) inputICMP4(b *batch, p packet) {
+	st := &s.stats.ICMP
+	st.Input.inc()
+	m, drop := icmp.Parse4(p.Bytes())
+	if drop != icmp.DropNone {
+		st.Parse[drop].inc()
+		return
+	}
+	switch m.Type {
+	case icmp.TypeEcho4:
+		st.EchoRequest.inc()
+		// RFC 1122 §3.2.2.6 leaves echo to broadcast and multicast to the
+		// host; Linux ignores it (icmp_echo_ignore_broadcasts).
+		if p.group || p.Group {
+			st.Drop[DropForeignGroup].inc()
+			return
+		}
+		s.echoReply(b.now, p, icmp.TypeEchoReply4)
+	case icmp.TypeEchoReply4:
+		st.EchoReply.inc()
+		s.inputPing(p, m.EchoID())
+	case icmp.TypeUnreachable4, icmp.TypeTimeExceeded4, icmp.TypeParamProblem4:
+		st.ErrorIn.inc()
+		s.inputError(b.now, p, m, false)
+	default:
+		// Redirects, timestamps and what RFC 6918 deprecates.
+		st.Drop[DropNotForHost].inc()
+	}
+}
+
+// inputICMP6 handles ICMPv6 (RFC 4443). It borrows p.
+func (s *Stack) inputICMP6(b *batch, p packet) {
+	st := &s.stats.ICMP
+	st.Input.inc()
+	m, drop := icmp.Parse6(p.Bytes(), p.src, p.dst)
+	if drop != icmp.DropNone {
+		st.Parse[drop].inc()
+		return
+	}
+	if s.inputND(b, p, m.Type) {
+		return
+	}
+	if s.tentative(p) {
+		return
+	}
+	switch m.Type {
+	case icmp.TypeEcho6:
+		st.EchoRequest.inc()
+		if p.src.IsUnspecified() {
+			st.Drop[DropMartian].inc()
+			return
+		}
+		s.echoReply(b.now, p, icmp.TypeEchoReply6)
+	case icmp.TypeEchoReply6:
+		st.EchoReply.inc()
+		s.inputPing(p, m.EchoID())
+	case icmp.TypeUnreachable6, icmp.TypeTooBig6, icmp.TypeTimeExceeded6, icmp.TypeParamProblem6:
+		st.ErrorIn.inc()
+		s.inputError(b.now, p, m, true)
+	default:
+		st.Drop[DropNotForHost].inc()
+	}
+}
+
+// tentative reports, and counts, a packet to an address that may not be used
+// yet (RFC 4862 §5.4).
+func (s *Stack) tentative(p packet) bool {
+	if a := s.cfg.Load().local(p.dst, p.iface); a != nil && a.state == addrTentative {
+		s.stats.IPv6.Drop[DropForeignIP].inc()
+		return true
+	}
+	return false
+}
+
+// echoReply turns an echo request around: same identifier, sequence number
+// and data (RFC 792, RFC 4443 §4.2), from the address that was asked.
+func (s *Stack) echoReply(now mono.Time, p packet, typ uint8) {
+	src := p.dst
+	if p.group {
+		src = netip.Addr{} // RFC 4443 §4.2: then a unicast address of ours
+	}
+	r, err := s.findRoute(p.src, src, s.replyInterface(p))
+	if err != nil || r.bcast {
+		s.stats.ICMP.Drop[DropNoRoute].inc()
+		return
+	}
+	q := pkt.From(p.Bytes())
+	q.Bytes()[0] = typ
+	proto := uint8(ipv4.ProtoICMP)
+	if p.dst.Is4() {
+		icmp.SetChecksum4(q.Bytes())
+	} else {
+		proto = ipv6.ProtoICMPv6
+		icmp.SetChecksum6(q.Bytes(), r.src, r.dst)
+	}
+	s.stats.ICMP.EchoReply.inc()
+	tx := newTx(r.iface)
+	s.send(now, tx, &r, proto, 0, p.tos, false, q)
+	tx.done()
+}
+
+// replyInterface pins replies to link-local addresses to the link they came
+// from; all others follow the routes.
+func (s *Stack) replyInterface(p packet) *Interface {
+	if p.src.Is6() && p.src.IsLinkLocalUnicast() && !p.iface.loopback {
+		return p.iface
+	}
+	return nil
+}
+
+// What an error is about, translated to each family's type and code.
+type unreachReason uint8
+
+const (
+	unreachPort unreachReason = iota
+	unreachProtocol
+)
+
+// unreachable answers a packet with destination unreachable: no such port or
+// protocol here. It borrows p.
+func (s *Stack) unreachable(now mono.Time, p packet, why unreachReason) {
+	if p.dst.Is4() {
+		code := uint8(icmp.CodePort4)
+		if why == unreachProtocol {
+			code = icmp.CodeProtocol4
+		}
+		s.sendError(now, p.iface, p.Buf, icmp.TypeUnreachable4, code, [4]byte{}, false)
+		return
+	}
+	s.sendError(now, p.iface, p.Buf, icmp.TypeUnreachable6, icmp.CodePort6, [4]byte{}, false)
+}
+
+// parameterProblem answers an IPv6 packet whose headers cannot be used
+// (RFC 4443 §3.4). It borrows p.
+func (i *Interface) parameterProblem(now mono.Time, p *pkt.Buf, pr ipv6.Problem) {
+	i.stack.stats.IPv6.ParameterProblem.inc()
+	var rest [4]byte
+	binary.BigEndian.PutUint32(rest[:], pr.Pointer)
+	i.stack.sendError(now, i, p, icmp.TypeParamProblem6, pr.Code, rest, pr.EvenIfMulticast)
+}
+
+// timeExceeded reports a reassembly timeout about its first fragment.
+func (i *Interface) timeExceeded(now mono.Time, p *pkt.Buf, v6 bool) {
+	typ := uint8(icmp.TypeTimeExceeded4)
+	if v6 {
+		typ = icmp.TypeTimeExceeded6
+	}
+	i.stack.sendError(now, i, p, typ, icmp.CodeReassembly, [4]byte{}, false)
+}
+
+// sendError sends an ICMP error about a packet received, if one may be sent
+// (RFC 1122 §3.2.2, RFC 4443 §2.4) and the rate limit allows. It borrows p,
+// whose network header is marked.
+func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code uint8, rest [4]byte, evenIfMulticast bool) {
+	offending := p.Network()
+	v6 := offending[0]>>4 == 6
+	var src, dst netip.Addr // of the error
+	var n int
+	if v6 {
+		h := ipv6.Header(offending)
+		if !icmp.MayReport6(offending, p.Group, evenIfMulticast) {
+			return
+		}
+		n, src, dst = icmp.QuoteLen6(offending), h.Dst(), h.Src()
+	} else {
+		h := ipv4.Header(offending)
+		if !icmp.MayReport4(offending, p.Group) || s.cfg.Load().isBroadcast(h.Dst(), in) {
+			return
+		}
+		n, src, dst = icmp.QuoteLen4(offending), h.Dst(), h.Src()
+	}
+	if !s.allowICMP(now) {
+		s.stats.ICMP.Drop[DropRateLimited].inc()
+		return
+	}
+	if src.IsMulticast() {
+		src = netip.Addr{}
+	}
+	oif := in
+	if !(dst.Is6() && dst.IsLinkLocalUnicast()) {
+		oif = nil
+	}
+	r, err := s.findRoute(dst, src, oif)
+	if err != nil || r.bcast || dst.IsMulticast() {
+		s.stats.ICMP.Drop[DropNoRoute].inc()
+		return
+	}
+	q := pkt.Get(icmp.HeaderLen + n)
+	icmp.Put(q.Append(icmp.HeaderLen), typ, code, rest)
+	copy(q.Append(n), offending[:n])
+	proto := uint8(ipv4.ProtoICMP)
+	if v6 {
+		proto = ipv6.ProtoICMPv6
+		icmp.SetChecksum6(q.Bytes(), r.src, r.dst)
+	} else {
+		icmp.SetChecksum4(q.Bytes())
+	}
+	s.stats.ICMP.ErrorOut.inc()
+	tx := newTx(r.iface)
+	s.send(now, tx, &r, proto, 0, 0, false, q)
+	tx.done()
+}
+
+func (s *Stack) allowICMP(now mono.Time) bool {
+	s.icmpMu.Lock()
+	defer s.icmpMu.Unlock()
+	return s.icmpLimit.Allow(now)
+}
+
+// inputError delivers an ICMP error to the socket whose packet it quotes.
+func (s *Stack) inputError(now mono.Time, p packet, m icmp.Message, v6 bool) {
+	q, ok := icmp.ParseQuoted(m.Body, v6)
+	if !ok {
+		s.stats.ICMP.Parse[icmp.DropShort].inc()
+		return
+	}
+	e := icmpError{iface: p.iface, now: now, errno: syscall.EPROTO}
+	e.errno, e.hard, ok = icmp.Errno(v6, m.Type, m.Code)
+	switch {
+	case !v6 && m.Type == icmp.TypeUnreachable4 && m.Code == icmp.CodeFragNeeded4:
+		e.mtu = int(binary.BigEndian.Uint16(m.Rest[2:]))
+		e.tooBig = true
+	case v6 && m.Type == icmp.TypeTooBig6:
+		e.mtu = int(min(binary.BigEndian.Uint32(m.Rest[:]), 1<<16))
+		e.tooBig = true
+	case !ok:
+		return
+	}
+	s.deliverError(q, e)
+}
+
+// icmpError is an error on its way to a socket.
+type icmpError struct {
+	iface  *Interface
+	now    mono.Time
+	errno  syscall.Errno
+	hard   bool
+	tooBig bool
+	mtu    int // with tooBig: the next hop's MTU, 0 from old routers
+	local  bool
+}
+
+// localError delivers the failure of one of our own packets to the socket it
+// came from, as if a router had reported it. It borrows p, a packet that
+// starts at its network header.
+func (s *Stack) localError(p *pkt.Buf, errno syscall.Errno) {
+	b := p.Network()
+	if q, ok := icmp.ParseQuoted(b, b[0]>>4 == 6); ok {
+		s.deliverError(q, icmpError{now: s.clock.Now(), errno: errno, hard: true, local: true})
+	}
+}
+
+// deliverError finds the socket that sent the quoted packet.
+func (s *Stack) deliverError(q icmp.Quoted, e icmpError) {
+	if len(q.Transport) < 8 {
+		return
+	}
+	sport, dport := binary.BigEndian.Uint16(q.Transport), binary.BigEndian.Uint16(q.Transport[2:])
+	local, remote := netip.AddrPortFrom(q.Src, sport), netip.AddrPortFrom(q.Dst, dport)
+	switch {
+	case q.Protocol == ipv4.ProtoTCP:
+		s.tcp.inputError(local, remote, q.Transport, e)
+	case q.Protocol == ipv4.ProtoUDP && udp.HeaderLen <= len(q.Transport):
+		if e.tooBig {
+			s.pathMTUChanged(q, e)
+			return
+		}
+		if d := s.lookupUDP(local, remote, e.iface); d != nil {
+			d.inputError(remote, e)
+		}
+	case q.Protocol == ipv4.ProtoICMP || q.Protocol == ipv6.ProtoICMPv6:
+		// An echo request of ours: its identifier is where the ports are.
+		id := binary.BigEndian.Uint16(q.Transport[4:])
+		if d := s.lookupPing(netip.AddrPortFrom(q.Src, id)); d != nil {
+			d.inputError(netip.AddrPortFrom(q.Dst, 0), e)
+		}
+	}
+}
+
+// pathMTUChanged believes a router's "packet too big" about a packet that we
+// may have sent (RFC 1191 §6.3, RFC 8201 §4).
+func (s *Stack) pathMTUChanged(q icmp.Quoted, e icmpError) {
+	if s.cfg.Load().local(q.Src, e.iface) == nil {
+		return
+	}
+	s.pmtu.lower(e.now, q.Dst, pathMTU(q, e))
+	s.update(func(*config) error { return nil }) // cached routes look again
+}
+
+// pathMTU returns the MTU that an error reports, within the bounds that the
+// RFCs set: 1280 for IPv6 (RFC 8201 §4), and for IPv4 Linux's ip_rt_min_pmtu
+// of 552 instead of RFC 791's 68, against attackers who ask for tiny packets.
+func pathMTU(q icmp.Quoted, e icmpError) int {
+	if q.V6 {
+		return max(e.mtu, ipv6.MinMTU)
+	}
+	return max(e.mtu, 552)
+}
+
+// quotedSeq is the sequence number of a quoted TCP header.
+func quotedSeq(b []byte) seq.Num { return seq.Num(binary.BigEndian.Uint32(b[4:])) }

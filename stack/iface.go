@@ -1,0 +1,333 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/internal/claim"
+	"github.com/tapstack/tapstack/internal/frag"
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/neigh"
+	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/internal/wheel"
+	"github.com/tapstack/tapstack/ipv6"
+)
+
+// InterfaceConfig describes an interface to AddInterface.
+type InterfaceConfig struct {
+	// Name identifies the interface, also as the zone of link-local addresses.
+	Name string
+	// Device moves the frames; the stack closes it.
+	Device ether.Device
+	// MAC is our address on the segment; zero takes the device's, and where
+	// it has none a random locally administered one.
+	MAC ether.Addr
+	// MTU in bytes, at most the device's; 0 takes the device's.
+	MTU int
+	// DisableIPv6 keeps the interface without IPv6: no link-local address.
+	DisableIPv6 bool
+	// NoDAD uses IPv6 addresses without probing for duplicates first.
+	NoDAD bool
+	// ACD probes IPv4 addresses before use and gives them up in a lasting
+	// conflict (RFC 5227); it takes 5 to 7 s. Without it they are used at
+	// once and only announced and defended.
+	ACD bool
+	// SLAAC solicits routers and configures addresses and routes from their
+	// advertisements (RFC 4862).
+	SLAAC bool
+}
+
+// The two families index what an interface keeps once for each.
+const (
+	inet = iota
+	inet6
+)
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return inet
+	}
+	return inet6
+}
+
+// Interface is one attachment to a segment.
+type Interface struct {
+	stack    *Stack
+	name     string
+	dev      ether.Device
+	mac      ether.Addr
+	mtu      int
+	mtu6     atomic.Int32 // from router advertisements, 0: none
+	hopLimit atomic.Int32 // from router advertisements
+	loopback bool
+	noIPv6   bool
+	noDAD    bool
+	acd      bool
+
+	// groups is what the receive filter reads.
+	groups atomic.Pointer[groupSet]
+
+	mu     sync.Mutex // guards everything below
+	neigh  [2]*neigh.Cache
+	frags  [2]*frag.Table
+	claims map[netip.Addr]*claim.Claim
+	slaac  *ipv6.SLAAC // nil without SLAAC
+	mld    *ipv6.MLD
+	failed []unresolved // frames whose neighbour does not answer
+	after  []func()     // to be run when mu is released
+	down   bool
+	rnd    *rand.Rand
+	// now is valid while mu is held: the callbacks of the cores need it.
+	now mono.Time
+
+	timer   wheel.Timer
+	readers []*batch
+
+	changedMu sync.Mutex // guards changed and problem
+	changed   chan struct{}
+	problem   error // a duplicate address, for Ready
+}
+
+// unresolved are the frames that waited for a neighbour in vain.
+type unresolved struct {
+	target netip.Addr
+	frames []*pkt.Buf
+}
+
+// AddInterface attaches a device and starts receiving from it. Unless IPv6 is
+// disabled the interface gives itself a link-local address (RFC 4862 §5.3).
+func (s *Stack) AddInterface(c InterfaceConfig) (*Interface, error) {
+	if s.closed.Load() {
+		return nil, net.ErrClosed
+	}
+	i, err := s.newInterface(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.update(func(c *config) error {
+		if c.named(i.name) != nil {
+			return fmt.Errorf("interface %s: %w", i.name, syscall.EEXIST)
+		}
+		c.ifaces = append(c.ifaces, i)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	i.startReaders()
+	if !i.noIPv6 {
+		if err := i.AddAddr(netip.PrefixFrom(ipv6.LinkLocal(i.mac), 64)); err != nil {
+			return nil, err
+		}
+	}
+	return i, nil
+}
+
+func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
+	caps := c.Device.Caps()
+	i := &Interface{stack: s, name: c.Name, dev: c.Device, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
+		noDAD: c.NoDAD, acd: c.ACD, claims: make(map[netip.Addr]*claim.Claim),
+		changed: make(chan struct{}), rnd: s.newRand()}
+	i.groups.Store(&groupSet{})
+	if i.mtu == 0 || i.mtu > caps.MTU {
+		i.mtu = caps.MTU
+	}
+	if i.mtu < minMTU4 {
+		return nil, fmt.Errorf("interface %s: MTU %d is below %d (RFC 791): %w", c.Name, i.mtu, minMTU4, syscall.EINVAL)
+	}
+	if i.mtu < ipv6.MinMTU {
+		i.noIPv6 = true // RFC 8200 §5: IPv6 needs links of 1280 bytes
+	}
+	if i.mac.IsZero() {
+		i.mac = c.Device.Addr()
+	}
+	for i.mac.IsZero() {
+		r := i.rnd.Uint64()
+		i.mac = ether.Addr{0x02, byte(r >> 32), byte(r >> 24), byte(r >> 16), byte(r >> 8), byte(r)}
+	}
+	if i.mac.IsGroup() {
+		return nil, fmt.Errorf("interface %s: %v is a group address: %w", c.Name, i.mac, syscall.EINVAL)
+	}
+	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue}
+	for f := range i.neigh {
+		i.neigh[f] = neigh.New(nc, (*neighHost)(i), i.rnd)
+	}
+	fc := frag.Config{MaxBytes: s.limits.FragmentBytes, MaxPerSource: s.limits.FragmentBytesPerSource}
+	for f, timeout := range reassemblyTimeout {
+		fc.Timeout = timeout
+		i.frags[f] = frag.New(fc)
+	}
+	i.mld = ipv6.NewMLD((*mldHost)(i), i.rnd)
+	if c.SLAAC && !i.noIPv6 {
+		i.slaac = ipv6.NewSLAAC((*slaacHost)(i), ether.EUI64(i.mac), i.rnd)
+	}
+	i.timer.F = i.expire
+	return i, nil
+}
+
+// Name returns the interface's name.
+func (i *Interface) Name() string { return i.name }
+
+// Stack returns the host that the interface belongs to.
+func (i *Interface) Stack() *Stack { return i.stack }
+
+// MAC returns our address on the segment.
+func (i *Interface) MAC() ether.Addr { return i.mac }
+
+// MTU returns the largest IP packet in bytes.
+func (i *Interface) MTU() int { return i.mtu }
+
+// mtuFor is the MTU for packets to dst: for IPv6 a router may have lowered it.
+func (i *Interface) mtuFor(dst netip.Addr) int {
+	if m := int(i.mtu6.Load()); m != 0 && m < i.mtu && dst.Is6() {
+		return m
+	}
+	return i.mtu
+}
+
+// startReaders begins to receive: a goroutine for each queue, or none when
+// the device pushes its frames from an event loop.
+func (i *Interface) startReaders() {
+	if p, ok := i.dev.(ether.Pusher); ok {
+		b := i.newBatch(0)
+		if p.Attach(b.deliver, b.flush) {
+			return
+		}
+	}
+	for q := range max(1, i.dev.Caps().Queues) {
+		b := i.newBatch(q)
+		i.stack.wg.Go(func() {
+			err := i.dev.Receive(i.stack.ctx, q, b.deliver, b.flush)
+			if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
+				i.stack.stats.Ether.Drop[DropDevice].inc()
+				i.linkDown()
+			}
+		})
+	}
+}
+
+// linkDown gives up what waits for the link after the device failed.
+func (i *Interface) linkDown() {
+	i.enter(i.stack.clock.Now())
+	i.down = true
+	for _, c := range i.neigh {
+		c.Flush(i.now)
+	}
+	i.leave()
+	i.announceChange(fmt.Errorf("interface %s: %w", i.name, syscall.ENETDOWN))
+}
+
+func (i *Interface) close() error {
+	if p, ok := i.dev.(ether.Pusher); ok {
+		p.Attach(nil, nil)
+	}
+	err := i.dev.Close()
+	i.mu.Lock()
+	i.down = true
+	for f := range i.neigh {
+		i.neigh[f].Flush(i.stack.clock.Now())
+		i.frags[f].Flush()
+	}
+	for _, u := range i.failed {
+		for _, p := range u.frames {
+			p.Put()
+		}
+	}
+	i.failed, i.after = nil, nil
+	i.mu.Unlock()
+	return err
+}
+
+// enter takes the interface's lock for work at the instant now.
+func (i *Interface) enter(now mono.Time) {
+	i.mu.Lock()
+	i.now = now
+}
+
+// leave arms the timer for what the cores have become, releases the lock and
+// then does what may not be done under it. The caller holds no other lock.
+func (i *Interface) leave() {
+	after, failed := i.after, i.failed
+	i.after, i.failed = nil, nil
+	i.stack.timers.Arm(&i.timer, i.deadlineLocked())
+	i.mu.Unlock()
+	for _, f := range after {
+		f()
+	}
+	for _, u := range failed {
+		i.reportUnresolved(u)
+	}
+}
+
+// leaveBusy is leave for callers that hold a connection's lock: what cannot
+// be done now is left to the timer.
+func (i *Interface) leaveBusy() {
+	d := i.deadlineLocked()
+	if len(i.failed) > 0 || len(i.after) > 0 {
+		d = i.now
+	}
+	i.stack.timers.Arm(&i.timer, d)
+	i.mu.Unlock()
+}
+
+func (i *Interface) deadlineLocked() (d mono.Time) {
+	for f := range i.neigh {
+		d = mono.Earliest(d, i.neigh[f].Deadline())
+		d = mono.Earliest(d, i.frags[f].Deadline())
+	}
+	for _, c := range i.claims {
+		d = mono.Earliest(d, c.Deadline())
+	}
+	if i.slaac != nil {
+		d = mono.Earliest(d, i.slaac.Deadline())
+	}
+	return mono.Earliest(d, i.mld.Deadline())
+}
+
+// expire is the interface's timer function.
+func (i *Interface) expire(now mono.Time) {
+	i.enter(now)
+	if i.down {
+		i.mu.Unlock()
+		return
+	}
+	for f := range i.neigh {
+		if i.neigh[f].Deadline().Due(now) {
+			i.neigh[f].Expire(now)
+		}
+		if i.frags[f].Deadline().Due(now) {
+			i.frags[f].Expire(now, i.reassemblyTimeoutLocked)
+		}
+	}
+	for _, addr := range i.claimsInOrderLocked() {
+		if c := i.claims[addr]; c.Deadline().Due(now) {
+			i.actLocked(addr, c, c.Expire(now))
+		}
+	}
+	if i.slaac != nil && i.slaac.Deadline().Due(now) {
+		i.slaac.Expire(now)
+	}
+	if i.mld.Deadline().Due(now) {
+		i.mld.Expire(now)
+	}
+	i.leave()
+}
+
+// claimsInOrderLocked lists the claims in a fixed order, so that a seeded
+// simulation is reproducible.
+func (i *Interface) claimsInOrderLocked() []netip.Addr {
+	list := make([]netip.Addr, 0, len(i.claims))
+	for a := range i.claims {
+		list = append(list, a)
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return list
+}

@@ -1,0 +1,405 @@
+package stack
+
+import (
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/internal/csum"
+	"github.com/tapstack/tapstack/internal/frag"
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/neigh"
+	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/ipv4"
+	"github.com/tapstack/tapstack/ipv6"
+)
+
+const (
+	defaultTTL = 64
+	minMTU4    = 68 // RFC 791 §3.2: every module must forward 68 bytes
+)
+
+// reassemblyTimeout: Linux's 30 s for IPv4, RFC 8200 §4.5's 60 s for IPv6.
+var reassemblyTimeout = [2]time.Duration{inet: 30 * time.Second, inet6: 60 * time.Second}
+
+// packet is what the upper layers get to know of an IP packet. The buffer's
+// front is at the transport header.
+type packet struct {
+	*pkt.Buf
+	iface    *Interface
+	src, dst netip.Addr
+	proto    uint8
+	hops     uint8 // TTL or hop limit as received
+	tos      uint8
+	group    bool // to a multicast or broadcast IP address
+}
+
+// inputIPv4 is the step from Ethernet to IPv4. It takes p.
+func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
+	st := &i.stack.stats.IPv4
+	st.Input.inc()
+	h, drop := ipv4.Parse(p.Bytes())
+	if drop != ipv4.DropNone {
+		st.Parse[drop].inc()
+		p.Put()
+		return
+	}
+	p.Trim(h.TotalLen())
+	p.MarkNetwork()
+	dst := h.Dst()
+	c := i.stack.cfg.Load()
+	group := dst.IsMulticast() || c.isBroadcast(dst, i)
+	if d := i.acceptIPv4(c, h, group, p.Group); d != DropNone {
+		st.Drop[d].inc()
+		p.Put()
+		return
+	}
+	hl := h.Len()
+	p.Pull(hl)
+	if h.MF() || h.Offset() != 0 {
+		st.Fragments.inc()
+		k := frag.Key{Src: h.Src(), Dst: dst, ID: uint32(h.ID()), Proto: h.Protocol()}
+		if p = i.reassemble(inet, b.now, k, p, hl, h.Offset(), h.MF()); p == nil {
+			return
+		}
+		ipv4.Reassembled(p)
+		if h, drop = ipv4.Parse(p.Bytes()); drop != ipv4.DropNone {
+			st.Drop[DropReassembly].inc()
+			p.Put()
+			return
+		}
+		p.Pull(h.Len())
+	}
+	i.stack.deliver(b, packet{Buf: p, iface: i, src: h.Src(), dst: dst, proto: h.Protocol(), hops: h.TTL(), tos: h.TOS(), group: group})
+}
+
+// acceptIPv4 decides whether a packet is for this host (RFC 1122 §3.2.1.3).
+func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, linkGroup bool) Drop {
+	src, dst := h.Src(), h.Dst()
+	if !i.loopback && (src.IsLoopback() || dst.IsLoopback()) {
+		return DropMartian
+	}
+	// A packet from one of our own addresses did not come from us; a source
+	// of 0.0.0.0 is only good for broadcasts and multicasts (DHCP, IGMP).
+	if c.isBroadcast(src, i) || (!i.loopback && c.byAddr[src] != nil) || (src.IsUnspecified() && !group) {
+		return DropMartian
+	}
+	if h.SourceRoute() {
+		return DropNotForHost // RFC 7126 §4.3, §4.4: dropped by default, as Linux
+	}
+	if group {
+		if dst.IsMulticast() && !i.member(dst) {
+			return DropForeignIP
+		}
+		return DropNone
+	}
+	// RFC 1122 §3.3.6: a unicast packet inside a link-layer broadcast is not
+	// a broadcast; Linux takes it for IPv4 all the same, but never answers.
+	if a := c.local(dst, i); a == nil || a.state == addrTentative {
+		return DropForeignIP
+	}
+	return DropNone
+}
+
+// inputIPv6 is the step from Ethernet to IPv6. It takes p.
+func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
+	st := &i.stack.stats.IPv6
+	st.Input.inc()
+	h, drop := ipv6.Parse(p.Bytes())
+	if drop == ipv6.DropNone && i.noIPv6 {
+		st.Drop[DropForeignIP].inc()
+		p.Put()
+		return
+	}
+	if drop != ipv6.DropNone {
+		st.Parse[drop].inc()
+		p.Put()
+		return
+	}
+	p.Trim(ipv6.HeaderLen + h.PayloadLen())
+	p.MarkNetwork()
+	if d := i.acceptIPv6(i.stack.cfg.Load(), h); d != DropNone {
+		st.Drop[d].inc()
+		p.Put()
+		return
+	}
+	for round := 0; ; round++ {
+		chain, problem, drop := ipv6.Walk(p.Network())
+		if drop != ipv6.DropNone {
+			st.Parse[drop].inc()
+			if problem.Report {
+				i.parameterProblem(b.now, p, problem)
+			}
+			p.Put()
+			return
+		}
+		p.Rewind()
+		p.Pull(chain.Offset)
+		if !chain.HasFrag || (chain.FragOffset == 0 && !chain.FragMore) || round > 0 {
+			i.stack.deliver(b, packet{Buf: p, iface: i, src: h.Src(), dst: h.Dst(), proto: chain.Proto,
+				hops: h.HopLimit(), tos: h.TrafficClass(), group: h.Dst().IsMulticast()})
+			return
+		}
+		st.Fragments.inc()
+		p = i.fragmentIPv6(b.now, p, h, chain)
+		if p == nil {
+			return
+		}
+		if h, drop = ipv6.Parse(p.Bytes()); drop != ipv6.DropNone {
+			st.Drop[DropReassembly].inc()
+			p.Put()
+			return
+		}
+	}
+}
+
+// fragmentIPv6 hands a fragment to reassembly (RFC 8200 §4.5); it takes p and
+// returns the datagram when it is whole.
+func (i *Interface) fragmentIPv6(now mono.Time, p *pkt.Buf, h ipv6.Header, chain ipv6.Chain) *pkt.Buf {
+	next := p.Network()[chain.FragHeaderAt]
+	p.Rewind()
+	p.Pull(chain.FragHeaderAt + 8)
+	if chain.FragMore && p.Len()%8 != 0 {
+		// RFC 8200 §4.5: parameter problem, code 0, at the payload length.
+		i.parameterProblem(now, p, ipv6.Problem{Code: 0, Pointer: 4})
+		i.stack.stats.IPv6.Frag[frag.DropBadLength].inc()
+		p.Put()
+		return nil
+	}
+	ipv6.PatchNextHeader(p.Network(), chain, next)
+	k := frag.Key{Src: h.Src(), Dst: h.Dst(), ID: chain.FragID}
+	whole := i.reassemble(inet6, now, k, p, chain.FragHeaderAt, chain.FragOffset, chain.FragMore)
+	if whole != nil {
+		ipv6.Reassembled(whole)
+	}
+	return whole
+}
+
+func (i *Interface) acceptIPv6(c *config, h ipv6.Header) Drop {
+	src, dst := h.Src(), h.Dst()
+	if !i.loopback && (src.IsLoopback() || dst.IsLoopback() || c.byAddr[src] != nil && c.byAddr[src].state != addrTentative) {
+		return DropMartian
+	}
+	if dst.IsMulticast() {
+		if !i.member(dst) {
+			return DropForeignIP
+		}
+		return DropNone
+	}
+	// A tentative address still takes neighbour discovery (RFC 4862 §5.4);
+	// everything else is refused when it gets to its protocol.
+	if a := c.local(dst, i); a == nil {
+		return DropForeignIP
+	}
+	return DropNone
+}
+
+// reassemble gives a fragment to the family's table and returns the whole
+// datagram if this was the last piece. It takes p.
+func (i *Interface) reassemble(f int, now mono.Time, k frag.Key, p *pkt.Buf, hdr, offset int, more bool) *pkt.Buf {
+	i.enter(now)
+	whole, drop := i.frags[f].Add(now, k, p, hdr, offset, more)
+	i.leave()
+	counts, done := &i.stack.stats.IPv4.Frag, &i.stack.stats.IPv4.Reassembled
+	if f == inet6 {
+		counts, done = &i.stack.stats.IPv6.Frag, &i.stack.stats.IPv6.Reassembled
+	}
+	if drop != frag.DropNone {
+		counts[drop].inc()
+	}
+	if whole != nil {
+		done.inc()
+	}
+	return whole
+}
+
+// reassemblyTimeoutLocked reports a datagram given up whose first fragment is
+// at hand (RFC 792, RFC 8200 §4.5). It borrows first.
+func (i *Interface) reassemblyTimeoutLocked(first *pkt.Buf) {
+	v6 := first.Network()[0]>>4 == 6
+	if v6 {
+		i.stack.stats.IPv6.ReassemblyTimeout.inc()
+	} else {
+		i.stack.stats.IPv4.ReassemblyTimeout.inc()
+	}
+	p, now := first.Clone(), i.now
+	i.after = append(i.after, func() {
+		i.timeExceeded(now, p, v6)
+		p.Put()
+	})
+}
+
+// deliver gives a packet to its transport protocol; it takes p.Buf.
+func (s *Stack) deliver(b *batch, p packet) {
+	p.MarkTransport()
+	switch {
+	case p.proto == ipv4.ProtoTCP:
+		s.tcp.input(b, p)
+	case p.proto == ipv4.ProtoUDP:
+		s.inputUDP(b, p)
+	case p.proto == ipv4.ProtoICMP && p.dst.Is4():
+		s.inputICMP4(b, p)
+	case p.proto == ipv6.ProtoICMPv6 && p.dst.Is6():
+		s.inputICMP6(b, p)
+	case p.proto == ipv6.ProtoNone && p.dst.Is6():
+		// RFC 8200 §4.7: nothing follows, and that is fine.
+	case p.dst.Is4():
+		s.stats.IPv4.Drop[DropUnknownProto].inc()
+		s.unreachable(b.now, p, unreachProtocol)
+	default:
+		// RFC 8200 §4: unrecognised next header, code 1. Walk has already
+		// reported it when it is no known header; this is a protocol without
+		// a user here.
+		s.stats.IPv6.Drop[DropUnknownProto].inc()
+		p.iface.parameterProblem(b.now, p.Buf, ipv6.Problem{Code: 1, Pointer: nextHeaderPointer(p.Network())})
+	}
+	p.Put()
+}
+
+// nextHeaderPointer finds the byte that names the upper-layer protocol.
+func nextHeaderPointer(b []byte) uint32 {
+	at := uint32(6)
+	c, _, _ := ipv6.Walk(b)
+	if c.Offset == ipv6.HeaderLen {
+		return at
+	}
+	for off, next := ipv6.HeaderLen, b[6]; off < c.Offset; {
+		at = uint32(off)
+		n := 8
+		if next != ipv6.ProtoFragment {
+			n += 8 * int(b[off+1])
+		}
+		next = b[off]
+		off += n
+	}
+	return at
+}
+
+// send is the network layer's way out: it puts the IP header in front of a
+// transport header, cuts what is too large, and gives the frames to the link.
+// hops 0 means the default. It takes p. df forbids fragments: EMSGSIZE.
+func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint8, df bool, p *pkt.Buf) error {
+	if hops == 0 {
+		hops = defaultTTL
+		if h := r.iface.hopLimit.Load(); h != 0 && r.dst.Is6() {
+			hops = uint8(h)
+		}
+	}
+	n := p.Len()
+	v4 := r.dst.Is4()
+	hl := ipv6.HeaderLen
+	if v4 {
+		hl = ipv4.HeaderLen
+	}
+	fits := n+hl <= r.mtu
+	if !fits && df {
+		p.Put()
+		return syscall.EMSGSIZE
+	}
+	if v4 {
+		st := &s.stats.IPv4
+		f := ipv4.Fields{TOS: tos, DF: fits, TTL: hops, Protocol: proto, Src: r.src, Dst: r.dst, PayloadLen: n}
+		if !fits {
+			// RFC 6864 §4.1: only a datagram that may be fragmented needs an
+			// identifier of its own.
+			f.ID = uint16(s.ids.next(s, r.src, r.dst, proto))
+		}
+		f.Put(p.Push(ipv4.HeaderLen))
+		p.MarkNetwork()
+		st.Output.inc()
+		if fits {
+			return r.iface.transmit(now, tx, r, p)
+		}
+		var err error
+		ipv4.Fragment(p, r.mtu, func(f *pkt.Buf) {
+			st.FragmentsOut.inc()
+			if e := r.iface.transmit(now, tx, r, f); err == nil {
+				err = e
+			}
+		})
+		return err
+	}
+	st := &s.stats.IPv6
+	f := ipv6.Fields{TrafficClass: tos, NextHeader: proto, HopLimit: hops, Src: r.src, Dst: r.dst, PayloadLen: n}
+	f.Put(p.Push(ipv6.HeaderLen))
+	p.MarkNetwork()
+	st.Output.inc()
+	if fits {
+		return r.iface.transmit(now, tx, r, p)
+	}
+	var err error
+	ipv6.Fragment(p, s.ids.next(s, r.src, r.dst, proto), r.mtu, func(f *pkt.Buf) {
+		st.FragmentsOut.inc()
+		if e := r.iface.transmit(now, tx, r, f); err == nil {
+			err = e
+		}
+	})
+	return err
+}
+
+// transmit finds the link-layer address of a packet's next hop and queues the
+// frame, or the packet if the neighbour has yet to answer. It takes p.
+// EHOSTUNREACH: the neighbour is known not to answer.
+func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) error {
+	if i.loopback {
+		i.stack.loop.push(i.stack, p)
+		return nil
+	}
+	var mac ether.Addr
+	switch {
+	case r.bcast:
+		mac = ether.Broadcast
+	case r.dst.IsMulticast():
+		mac = ether.Multicast(r.dst)
+	default:
+		i.enter(now)
+		m, result := i.neigh[family(r.nextHop)].Output(now, r.nextHop, p)
+		i.leaveBusy()
+		switch result {
+		case neigh.Send:
+			mac = m
+		case neigh.Refused:
+			i.dropOut(r.dst, DropNoNeighbour)
+			p.Put()
+			return syscall.EHOSTUNREACH
+		default:
+			return nil // waits for the neighbour
+		}
+	}
+	i.frame(p, mac)
+	if tx.iface != i {
+		tx.send()
+		tx.iface = i
+	}
+	tx.add(p)
+	return nil
+}
+
+func (i *Interface) dropOut(dst netip.Addr, d Drop) {
+	if dst.Is4() {
+		i.stack.stats.IPv4.Drop[d].inc()
+	} else {
+		i.stack.stats.IPv6.Drop[d].inc()
+	}
+}
+
+// frame puts the Ethernet header in front of a packet that starts at its
+// network header.
+func (i *Interface) frame(p *pkt.Buf, dst ether.Addr) {
+	t := ether.TypeIPv6
+	if p.Network()[0]>>4 == 4 {
+		t = ether.TypeIPv4
+	}
+	ether.Put(p.Push(ether.HeaderLen), dst, i.mac, t)
+}
+
+// transportChecksumOK verifies the checksum of a TCP segment or UDP datagram
+// unless the device vouches for it.
+func transportChecksumOK(p packet) bool {
+	if p.Csum != pkt.CsumNone {
+		return true
+	}
+	b := p.Bytes()
+	return csum.Sum(b, csum.Pseudo(p.src, p.dst, p.proto, len(b))) == 0xffff
+}

@@ -1,0 +1,83 @@
+package stack
+
+import "time"
+
+// Limits bounds everything that traffic can make grow. All of them live here
+// so that the memory a stack may take can be read off one page; a zero field
+// takes its default. Reaching a limit is counted under the name given.
+type Limits struct {
+	// Connections is the most TCP connections, half-open and TIME-WAIT
+	// records in the table together. Default 262144. (tcp.drop.memory)
+	Connections int
+	// TimeWait is the most TIME-WAIT records; beyond it the oldest goes
+	// early, as Linux's tcp_max_tw_buckets. Default 65536.
+	TimeWait int
+	// SynQueue is the most half-open connections of one listener, however
+	// large its backlog. Default 1024. (tcp.drop.syn-queue-full)
+	SynQueue int
+	// Backlog caps the backlog given to listen, as Linux's somaxconn.
+	// Default 4096. (tcp.drop.listen-overflow)
+	Backlog int
+	// TCPReceive and TCPSend are the largest rings of one connection in
+	// bytes. Defaults 6 MiB and 4 MiB, Linux's tcp_rmem[2] and tcp_wmem[2].
+	TCPReceive, TCPSend int
+	// DatagramReceive is the most bytes waiting in one UDP or ping socket;
+	// beyond it datagrams are dropped. Default 212992, Linux's rmem_default.
+	// (udp.drop.receive-queue-full)
+	DatagramReceive int
+	// Neighbours is the most entries of one interface's neighbour cache and
+	// family. Default 1024, Linux's gc_thresh3.
+	Neighbours int
+	// NeighbourQueue is the most frames waiting for one neighbour's address.
+	// Default 64.
+	NeighbourQueue int
+	// FragmentBytes is the memory of one interface's reassembly per family,
+	// FragmentBytesPerSource the part that one source may take. Defaults
+	// 4 MiB (Linux's ipfrag_high_thresh) and 1 MiB.
+	FragmentBytes, FragmentBytesPerSource int
+	// Addresses is the most addresses of one interface, so that router
+	// advertisements cannot add without end. Default 64; Linux's
+	// ipv6.conf.max_addresses is 16.
+	Addresses int
+	// Routes is the most routes of the stack. Default 4096.
+	Routes int
+	// PathMTU is the most destinations whose path MTU is remembered.
+	// Default 4096; the oldest is forgotten first.
+	PathMTU int
+	// LoopbackFrames is the most frames waiting on the loopback interface.
+	// Default 4096. (loop.drop.queue-full)
+	LoopbackFrames int
+	// ICMPErrorsPerSecond and ICMPErrorBurst are the token bucket of errors
+	// and echo replies to errors sent, as Linux's icmp_msgs_per_sec and
+	// icmp_msgs_burst. Defaults 1000 and 50.
+	ICMPErrorsPerSecond, ICMPErrorBurst int
+}
+
+// pathMTUAge is how long a learnt path MTU is believed before the path is
+// tried at full size again (RFC 1191 §6.3, RFC 8201 §5.2: 10 minutes).
+const pathMTUAge = 10 * time.Minute
+
+func (l *Limits) setDefaults() {
+	set := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	set(&l.Connections, 262144)
+	set(&l.TimeWait, 65536)
+	set(&l.SynQueue, 1024)
+	set(&l.Backlog, 4096)
+	set(&l.TCPReceive, 6<<20)
+	set(&l.TCPSend, 4<<20)
+	set(&l.DatagramReceive, 212992)
+	set(&l.Neighbours, 1024)
+	set(&l.NeighbourQueue, 64)
+	set(&l.FragmentBytes, 4<<20)
+	set(&l.FragmentBytesPerSource, 1<<20)
+	set(&l.Addresses, 64)
+	set(&l.Routes, 4096)
+	set(&l.PathMTU, 4096)
+	set(&l.LoopbackFrames, 4096)
+	set(&l.ICMPErrorsPerSecond, 1000)
+	set(&l.ICMPErrorBurst, 50)
+}

@@ -1,0 +1,272 @@
+package stack
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/ipv6"
+)
+
+// sendND sends a neighbour discovery message: hop limit 255 (RFC 4861 §3.1),
+// to a link-layer address that is known without asking.
+func (i *Interface) sendND(mac ether.Addr, src, dst netip.Addr, build func([]byte) []byte) {
+	var scratch [128]byte
+	body := build(scratch[:0])
+	p := pkt.From(body)
+	icmp.SetChecksum6(p.Bytes(), src, dst)
+	i.sendICMP6Raw(mac, src, dst, 255, ipv6.ProtoICMPv6, p)
+}
+
+// sendICMP6Raw puts an IPv6 and an Ethernet header in front of p, which it
+// takes.
+func (i *Interface) sendICMP6Raw(mac ether.Addr, src, dst netip.Addr, hops, next uint8, p *pkt.Buf) {
+	f := ipv6.Fields{NextHeader: next, HopLimit: hops, Src: src, Dst: dst, PayloadLen: p.Len()}
+	f.Put(p.Push(ipv6.HeaderLen))
+	p.MarkNetwork()
+	i.stack.stats.IPv6.Output.inc()
+	i.frame(p, mac)
+	i.sendNow(p)
+}
+
+// inputND handles the ICMPv6 messages of neighbour discovery (RFC 4861) and
+// multicast listener discovery (RFC 3810). It borrows p and reports whether
+// the message was one of them.
+func (s *Stack) inputND(b *batch, p packet, typ uint8) bool {
+	st := &s.stats.ND
+	i := p.iface
+	h, body := ipv6.Header(p.Network()[:ipv6.HeaderLen]), p.Bytes()
+	var drop ipv6.Drop
+	switch typ {
+	case icmp.TypeNS:
+		var m ipv6.NeighborSolicit
+		if m, drop = ipv6.ParseNeighborSolicit(h, body); drop == ipv6.DropNone {
+			i.inputSolicit(b.now, p, &m)
+		}
+	case icmp.TypeNA:
+		var m ipv6.NeighborAdvert
+		if m, drop = ipv6.ParseNeighborAdvert(h, body); drop == ipv6.DropNone {
+			i.inputAdvert(b.now, &m)
+		}
+	case icmp.TypeRA:
+		var m ipv6.RouterAdvert
+		if m, drop = ipv6.ParseRouterAdvert(h, body); drop == ipv6.DropNone {
+			st.RouterAdvert.inc()
+			i.inputRouterAdvert(b.now, p.src, &m)
+		}
+	case icmp.TypeRS, icmp.TypeRedirect6:
+		// For routers; and redirects come with the complete IPv6 host.
+		s.stats.IPv6.Drop[DropNotForHost].inc()
+	case icmp.TypeMLDQuery:
+		chain, _, _ := ipv6.Walk(p.Network())
+		var q ipv6.MLDQuery
+		if q, drop = ipv6.ParseMLDQuery(h, body, chain.RouterAlert); drop == ipv6.DropNone {
+			st.MLDQuery.inc()
+			i.enter(b.now)
+			i.mld.Query(b.now, q)
+			i.leave()
+		}
+	case icmp.TypeMLDReport, icmp.TypeMLDDone, icmp.TypeMLD2Report:
+		s.stats.IPv6.Drop[DropNotForHost].inc()
+	default:
+		return false
+	}
+	if drop != ipv6.DropNone {
+		st.Drop[drop].inc()
+	}
+	return true
+}
+
+// inputSolicit answers for our addresses (RFC 4861 §7.2.3, §7.2.4) and notices
+// another host probing the address that we are probing (RFC 4862 §5.4.3).
+func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolicit) {
+	a := i.stack.cfg.Load().local(m.Target, i)
+	if a == nil || a.iface != i {
+		i.stack.stats.IPv6.Drop[DropForeignIP].inc()
+		return
+	}
+	dad := p.src.IsUnspecified()
+	if a.state == addrTentative {
+		if dad {
+			i.enter(now)
+			i.conflictLocked(m.Target)
+			i.leave()
+		}
+		return
+	}
+	i.enter(now)
+	if m.HasMAC && !dad {
+		i.neigh[inet6].Solicited(now, p.src, m.SourceMAC, true)
+	}
+	mac, ok := i.neigh[inet6].Lookup(now, p.src)
+	i.leave()
+	reply := ipv6.NeighborAdvert{Target: m.Target, Solicited: !dad, Override: true, TargetMAC: i.mac, HasMAC: true}
+	i.stack.stats.ND.Advert.inc()
+	switch {
+	case dad:
+		i.sendND(allNodesMAC, m.Target, ipv6.AllNodes, reply.Append)
+	case ok:
+		i.sendND(ether.Addr(mac), m.Target, p.src, reply.Append)
+	default:
+		// A solicitation without link-layer address: ours goes through the
+		// neighbour cache like any packet, but with hop limit 255.
+		q := pkt.From(reply.Append(nil))
+		icmp.SetChecksum6(q.Bytes(), m.Target, p.src)
+		r, err := i.stack.findRoute(p.src, m.Target, i)
+		if err != nil {
+			q.Put()
+			return
+		}
+		tx := newTx(i)
+		i.stack.send(now, tx, &r, ipv6.ProtoICMPv6, 255, 0, false, q)
+		tx.done()
+	}
+}
+
+// inputAdvert is RFC 4861 §7.2.5, and RFC 4862 §5.4.4 for our own addresses.
+func (i *Interface) inputAdvert(now mono.Time, m *ipv6.NeighborAdvert) {
+	i.stack.stats.ND.Advert.inc()
+	own := i.stack.cfg.Load().local(m.Target, i)
+	i.enter(now)
+	defer i.leave()
+	if own != nil && own.iface == i {
+		i.conflictLocked(m.Target)
+		return
+	}
+	i.neigh[inet6].Advertised(now, m.Target, m.TargetMAC, m.HasMAC, m.Solicited, m.Override, m.Router)
+}
+
+func (i *Interface) inputRouterAdvert(now mono.Time, src netip.Addr, m *ipv6.RouterAdvert) {
+	i.enter(now)
+	defer i.leave()
+	if m.HasMAC {
+		i.neigh[inet6].Solicited(now, src, m.SourceMAC, true)
+	}
+	if i.slaac != nil {
+		i.slaac.Input(now, src, m)
+	}
+}
+
+// slaacHost is the interface as its SLAAC core sees it. Its methods run with
+// Interface.mu held; changes of the configuration wait until it is released.
+type slaacHost Interface
+
+func (h *slaacHost) later(f func(*Interface)) {
+	i := (*Interface)(h)
+	i.after = append(i.after, func() { f(i) })
+}
+
+// SendRouterSolicit implements ipv6.SLAACHost.
+func (h *slaacHost) SendRouterSolicit() {
+	i := (*Interface)(h)
+	src := i.stack.cfg.Load().selectSource(ipv6.AllRouters, i, ipv6.AllRouters)
+	m := ipv6.RouterSolicit{SourceMAC: i.mac, HasMAC: src.IsValid()}
+	if !src.IsValid() {
+		src = any6 // RFC 4861 §4.1: then without our link-layer address
+	}
+	i.stack.stats.ND.RouterSolicit.inc()
+	i.sendND(ether.Multicast(ipv6.AllRouters), src, ipv6.AllRouters, m.Append)
+}
+
+// AddAddress implements ipv6.SLAACHost.
+func (h *slaacHost) AddAddress(p netip.Prefix, preferred, valid mono.Time) {
+	h.later(func(i *Interface) { i.addAddress(p, true) })
+}
+
+// UpdateAddress implements ipv6.SLAACHost: the core keeps the lifetimes and
+// says when they end.
+func (h *slaacHost) UpdateAddress(netip.Prefix, mono.Time, mono.Time) {}
+
+// RemoveAddress implements ipv6.SLAACHost.
+func (h *slaacHost) RemoveAddress(p netip.Prefix) {
+	h.later(func(i *Interface) { i.DelAddr(p.Addr()) })
+}
+
+// Deprecate implements ipv6.SLAACHost.
+func (h *slaacHost) Deprecate(p netip.Prefix, old bool) {
+	h.later(func(i *Interface) { i.deprecate(p.Addr(), old) })
+}
+
+// routerMetric is the metric that Linux gives to learnt default routes.
+const routerMetric = 1024
+
+// AddRouter implements ipv6.SLAACHost.
+func (h *slaacHost) AddRouter(a netip.Addr) {
+	h.later(func(i *Interface) {
+		i.stack.AddRoute(Route{Dst: netip.PrefixFrom(any6, 0), Gateway: a, Interface: i, Metric: routerMetric, auto: true})
+		i.announceChange(nil)
+	})
+}
+
+// RemoveRouter implements ipv6.SLAACHost.
+func (h *slaacHost) RemoveRouter(a netip.Addr) {
+	h.later(func(i *Interface) {
+		i.stack.DelRoute(Route{Dst: netip.PrefixFrom(any6, 0), Gateway: a, Interface: i})
+	})
+}
+
+// AddOnLink implements ipv6.SLAACHost.
+func (h *slaacHost) AddOnLink(p netip.Prefix) {
+	h.later(func(i *Interface) { i.stack.AddRoute(Route{Dst: p, Interface: i, Metric: 256, auto: true}) })
+}
+
+// RemoveOnLink implements ipv6.SLAACHost.
+func (h *slaacHost) RemoveOnLink(p netip.Prefix) {
+	h.later(func(i *Interface) { i.stack.DelRoute(Route{Dst: p, Interface: i}) })
+}
+
+// SetMTU implements ipv6.SLAACHost.
+func (h *slaacHost) SetMTU(mtu int) {
+	if mtu >= ipv6.MinMTU && mtu <= h.mtu {
+		h.mtu6.Store(int32(mtu))
+		h.later(func(i *Interface) { i.stack.update(func(*config) error { return nil }) }) // routes are looked up anew
+	}
+}
+
+// SetHopLimit implements ipv6.SLAACHost.
+func (h *slaacHost) SetHopLimit(n uint8) { h.hopLimit.Store(int32(n)) }
+
+// SetTimers implements ipv6.SLAACHost.
+func (h *slaacHost) SetTimers(reachable, retrans time.Duration) {
+	h.neigh[inet6].SetTimers(reachable, retrans)
+}
+
+// mldHost is the interface as its MLD core sees it, with Interface.mu held.
+type mldHost Interface
+
+// SendReport implements ipv6.MLDHost: an MLDv2 report to ff02::16 (RFC 3810
+// §5.2).
+func (h *mldHost) SendReport(records []ipv6.MLDRecord) {
+	h.send(ipv6.MLDv2Routers, ipv6.AppendMLDReport(nil, records))
+}
+
+// SendV1 implements ipv6.MLDHost: for links whose querier speaks MLDv1. A
+// report goes to the group itself, done to all routers (RFC 2710 §4).
+func (h *mldHost) SendV1(typ uint8, group netip.Addr) {
+	dst := group
+	if typ == icmp.TypeMLDDone {
+		dst = ipv6.AllRouters
+	}
+	h.send(dst, ipv6.AppendMLDv1(nil, typ, group))
+}
+
+// send gives a message the router alert and hop limit 1 that all of MLD has,
+// and the link-local source address, or the unspecified one while that is
+// tentative (RFC 3590 §4).
+func (h *mldHost) send(dst netip.Addr, message []byte) {
+	i := (*Interface)(h)
+	src := any6
+	for _, a := range i.stack.cfg.Load().addrs {
+		if a.iface == i && a.addr().Is6() && a.addr().IsLinkLocalUnicast() && a.state != addrTentative {
+			src = a.addr()
+		}
+	}
+	p := pkt.From(message)
+	icmp.SetChecksum6(p.Bytes(), src, dst)
+	ipv6.PutRouterAlertHBH(p.Push(ipv6.RouterAlertLen))
+	i.stack.stats.ND.MLDReport.inc()
+	i.sendICMP6Raw(ether.Multicast(dst), src, dst, 1, ipv6.ProtoHopByHop, p)
+}

@@ -1,0 +1,196 @@
+package stack
+
+import (
+	"math/bits"
+	"net/netip"
+	"syscall"
+)
+
+var (
+	limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	loopback4        = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	any4             = netip.IPv4Unspecified()
+	any6             = netip.IPv6Unspecified()
+)
+
+// route is the answer to "how does a packet from src get to dst": what an
+// endpoint keeps until the configuration changes.
+type route struct {
+	gen     uint64 // the config it was made from
+	iface   *Interface
+	src     netip.Addr
+	dst     netip.Addr // without zone
+	nextHop netip.Addr
+	bcast   bool // dst is a broadcast address of iface
+	mtu     int  // largest packet: the interface's or the path's
+}
+
+// findRoute looks up the way to dst. src may be invalid or unspecified, then
+// one is selected. oif, or dst's zone, pins the interface. Errors are the
+// kernel's: ENETUNREACH without a route, EADDRNOTAVAIL for a source that is
+// not ours or when there is none, EINVAL for an unknown zone.
+func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
+	c := s.cfg.Load()
+	if z := dst.Zone(); z != "" {
+		if oif = c.named(z); oif == nil {
+			return route{}, syscall.EINVAL
+		}
+		dst = dst.WithZone("")
+	}
+	r := route{gen: c.gen, dst: dst}
+	switch {
+	case dst.IsUnspecified():
+		return route{}, syscall.ENETUNREACH
+	case c.local(dst, s.lo) != nil && !dst.IsMulticast():
+		// Everything to ourselves stays inside (RFC 1122 §3.3.1.1).
+		if c.local(dst, s.lo).state == addrTentative {
+			return route{}, syscall.EADDRNOTAVAIL
+		}
+		r.iface, r.nextHop = s.lo, dst
+	case dst == limitedBroadcast || dst.IsMulticast():
+		if oif == nil {
+			oif = c.multicastInterface(dst, src)
+		}
+		if oif == nil {
+			return route{}, syscall.ENETUNREACH
+		}
+		r.iface, r.nextHop, r.bcast = oif, dst, dst == limitedBroadcast
+	default:
+		if !c.lookup(&r, dst, oif) {
+			return route{}, syscall.ENETUNREACH
+		}
+		r.bcast = c.isBroadcast(dst, r.iface)
+	}
+	r.mtu = r.iface.mtuFor(dst)
+	if m := s.pmtu.get(s.clock.Now(), dst); m != 0 && m < r.mtu {
+		r.mtu = m
+	}
+	if src.IsValid() && !src.IsUnspecified() {
+		if a := c.local(src.WithZone(""), s.lo); a == nil || a.state == addrTentative {
+			return route{}, syscall.EADDRNOTAVAIL
+		}
+		r.src = src.WithZone("")
+		return r, nil
+	}
+	if r.src = c.selectSource(dst, r.iface, r.nextHop); !r.src.IsValid() {
+		// A host without an address may still broadcast: that is how it gets
+		// one (RFC 2131 §4.1). RFC 1122 §3.2.1.3 (a) allows source 0.0.0.0.
+		if dst == limitedBroadcast {
+			r.src = any4
+			return r, nil
+		}
+		return route{}, syscall.EADDRNOTAVAIL
+	}
+	return r, nil
+}
+
+// lookup fills in interface and next hop by the longest matching prefix.
+// Prefixes of addresses are routes as well: the on-link ones.
+func (c *config) lookup(r *route, dst netip.Addr, oif *Interface) bool {
+	best := -1
+	for _, a := range c.addrs {
+		if a.prefix.Bits() > best && a.onLink(dst) && (oif == nil || a.iface == oif) {
+			best, r.iface, r.nextHop = a.prefix.Bits(), a.iface, dst
+		}
+	}
+	for i := range c.routes {
+		t := &c.routes[i]
+		if t.Dst.Bits() <= best {
+			break
+		}
+		if !t.Dst.Contains(dst) || (oif != nil && t.Interface != oif) {
+			continue
+		}
+		r.iface, r.nextHop = t.Interface, dst
+		if t.Gateway.IsValid() {
+			r.nextHop = t.Gateway
+		}
+		return true
+	}
+	return best >= 0
+}
+
+// multicastInterface chooses where multicast and broadcast leave when nobody
+// said: the interface of the source address, else the first real one.
+func (c *config) multicastInterface(dst, src netip.Addr) *Interface {
+	if a := c.byAddr[src]; a != nil && !a.iface.loopback {
+		return a.iface
+	}
+	for _, i := range c.ifaces {
+		if !i.loopback && (dst.Is4() || !i.noIPv6) {
+			return i
+		}
+	}
+	return nil
+}
+
+// selectSource chooses the source address for dst leaving by iface: RFC 6724
+// §5, of whose rules 1 (same address), 2 (scope), 3 (deprecated), 5 (outgoing
+// interface) and 8 (longest matching prefix) apply here. IPv4 follows the
+// same order, where rule 8 becomes "the one in the next hop's prefix" as Linux
+// chooses. The zero Addr means there is none.
+func (c *config) selectSource(dst netip.Addr, iface *Interface, nextHop netip.Addr) netip.Addr {
+	var best *address
+	for _, a := range c.addrs {
+		if a.addr().Is4() != dst.Is4() || a.state == addrTentative || (a.iface.loopback && !iface.loopback) {
+			continue
+		}
+		if best == nil || c.betterSource(a, best, dst, iface, nextHop) {
+			best = a
+		}
+	}
+	if best == nil {
+		return netip.Addr{}
+	}
+	return best.addr()
+}
+
+// betterSource reports whether a is strictly to be preferred to b.
+func (c *config) betterSource(a, b *address, dst netip.Addr, iface *Interface, nextHop netip.Addr) bool {
+	// Rule 1: prefer the destination itself.
+	if (a.addr() == dst) != (b.addr() == dst) {
+		return a.addr() == dst
+	}
+	// Rule 2: prefer the appropriate scope: the smallest that is not smaller
+	// than the destination's.
+	if sa, sb, sd := scope(a.addr()), scope(b.addr()), scope(dst); sa != sb {
+		if sa < sb {
+			return sa >= sd
+		}
+		return sb < sd
+	}
+	// Rule 3: avoid deprecated addresses.
+	if (a.state == addrDeprecated) != (b.state == addrDeprecated) {
+		return b.state == addrDeprecated
+	}
+	// Rule 5: prefer the outgoing interface.
+	if (a.iface == iface) != (b.iface == iface) {
+		return a.iface == iface
+	}
+	if dst.Is4() {
+		return a.prefix.Contains(nextHop) && !b.prefix.Contains(nextHop)
+	}
+	// Rule 8: longest matching prefix.
+	return commonPrefix(a.addr(), dst) > commonPrefix(b.addr(), dst)
+}
+
+// scope orders addresses by how far they reach (RFC 4007, RFC 6724 §3.1).
+func scope(a netip.Addr) int {
+	switch {
+	case a.IsMulticast() && a.Is6():
+		return int(a.As16()[1] & 0xf)
+	case a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast():
+		return 2
+	}
+	return 14
+}
+
+func commonPrefix(a, b netip.Addr) int {
+	x, y := a.As16(), b.As16()
+	for i := range x {
+		if d := x[i] ^ y[i]; d != 0 {
+			return 8*i + bits.LeadingZeros8(d)
+		}
+	}
+	return 128
+}

@@ -1,0 +1,178 @@
+// Package stack composes the protocol cores into a host: interfaces, routes,
+// neighbours, the tables of connections, timers and locks. It is the only
+// place where they meet; the cores know nothing of each other. Nothing here
+// blocks: package socket does that on top.
+//
+// # Locks, in the order in which they may be taken
+//
+//	Stack.mu        configuration: addresses, routes, interfaces
+//	TCPConn.mu      one connection's core; synEntry.mu, Datagram.mu likewise
+//	TCPListener.mu  accept queue; timeWaitQueue.mu
+//	tcpShard.mu     one shard of the connection table; bindings.mu, ports
+//	Interface.mu    neighbours, reassembly, address claims, SLAAC, MLD
+//	wheel.Queue.mu  the timer queue
+//	ether.Device    whatever a device locks in Send
+//
+// What is read for every packet (addresses, routes) is an immutable snapshot
+// behind an atomic pointer and needs no lock. Waiters are woken and errors
+// delivered with no lock held.
+package stack
+
+import (
+	"context"
+	crand "crypto/rand"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/wheel"
+	"github.com/tapstack/tapstack/tcp/cc"
+)
+
+// Config is what New needs to know; the zero Config is a good one.
+type Config struct {
+	// Clock drives all timers; nil is the machine's. A simulation gives each
+	// stack a handle on its virtual clock.
+	Clock mono.Clock
+	// Seed makes every random choice of the stack reproducible. 0 takes
+	// secrets from the operating system, which is what a real host wants.
+	Seed uint64
+	// Limits bounds memory; zero fields take their defaults.
+	Limits Limits
+	// TCP holds the timing of connections; zero fields take Linux's values.
+	TCP TCPConfig
+}
+
+// TCPConfig is the part of tcp.Config that is the same for all connections.
+type TCPConfig struct {
+	MinRTO, MaxRTO, InitialRTO         time.Duration
+	DelayedAck, TimeWait, FinWait2     time.Duration
+	SynRetries, SynAckRetries, Retries int
+	// NewController makes a connection's congestion controller; nil: NewReno.
+	NewController func(mss int) cc.Controller
+}
+
+// Stack is one host.
+type Stack struct {
+	clock  mono.Clock
+	limits Limits
+	tcpcfg TCPConfig
+	timers *wheel.Queue
+	stats  counters
+	secret [16]byte // keys of initial sequence numbers, ports, IP identifiers
+
+	// cfg is the configuration that the data path reads; mu serialises those
+	// who replace it.
+	cfg atomic.Pointer[config]
+	mu  sync.Mutex
+
+	rndMu sync.Mutex // guards rnd
+	rnd   *rand.Rand
+
+	icmpMu    sync.Mutex // guards the two limiters
+	icmpLimit *icmp.Limiter
+
+	tcp  tcpTable
+	udp  bindings[*Datagram]
+	ping bindings[*Datagram]
+	lo   *Interface
+	loop loopQueue
+	pmtu pathMTUs
+	ids  identifiers
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // reader goroutines
+	closed atomic.Bool
+}
+
+// New makes a host with a loopback interface (127.0.0.1/8, ::1/128) and
+// nothing else. Close it when done.
+func New(c Config) *Stack {
+	if c.Clock == nil {
+		c.Clock = mono.NewSystem()
+	}
+	c.Limits.setDefaults()
+	s := &Stack{clock: c.Clock, limits: c.Limits, tcpcfg: c.TCP, timers: wheel.New(c.Clock)}
+	var seed [48]byte
+	if c.Seed == 0 {
+		crand.Read(seed[:])
+	} else {
+		r := rand.New(rand.NewPCG(c.Seed, 0x7461707374616b))
+		for i := 0; i < len(seed); i += 8 {
+			binary.LittleEndian.PutUint64(seed[i:], r.Uint64())
+		}
+	}
+	copy(s.secret[:], seed[:16])
+	s.rnd = rand.New(rand.NewChaCha8([32]byte(seed[16:])))
+	s.icmpLimit = icmp.NewLimiter(c.Limits.ICMPErrorsPerSecond, c.Limits.ICMPErrorBurst)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.cfg.Store(&config{})
+	s.tcp.init(s)
+	s.udp.init()
+	s.ping.init()
+	s.pmtu.init(c.Limits.PathMTU)
+	s.initLoopback()
+	return s
+}
+
+// newRand derives an independent generator for a core.
+func (s *Stack) newRand() *rand.Rand {
+	s.rndMu.Lock()
+	defer s.rndMu.Unlock()
+	return rand.New(rand.NewPCG(s.rnd.Uint64(), s.rnd.Uint64()))
+}
+
+func (s *Stack) randUint32() uint32 {
+	s.rndMu.Lock()
+	defer s.rndMu.Unlock()
+	return s.rnd.Uint32()
+}
+
+// Interfaces returns the interfaces in the order they were added, loopback
+// first.
+func (s *Stack) Interfaces() []*Interface { return s.cfg.Load().ifaces }
+
+// Shutdown closes listeners and connections in the orderly way, waits until
+// every FIN has been exchanged or ctx ends, and then closes the stack.
+func (s *Stack) Shutdown(ctx context.Context) error {
+	drained := s.tcp.shutdown()
+	select {
+	case <-drained:
+	case <-ctx.Done():
+	}
+	return s.Close()
+}
+
+// Close resets what connections are left, closes every device and waits for
+// the stack's goroutines. It is safe to call more than once.
+func (s *Stack) Close() error {
+	if !s.closed.CompareAndSwap(false, true) {
+		return nil
+	}
+	s.tcp.abortAll()
+	s.udp.closeAll()
+	s.ping.closeAll()
+	s.timers.Close()
+	s.cancel()
+	var errs []error
+	for _, i := range s.cfg.Load().ifaces {
+		errs = append(errs, i.close())
+	}
+	s.wg.Wait()
+	s.loop.drain()
+	return errors.Join(errs...)
+}
+
+// RandUint64 returns a number from the stack's generator, to seed those who
+// live above it: with Config.Seed they are reproducible too.
+func (s *Stack) RandUint64() uint64 {
+	s.rndMu.Lock()
+	defer s.rndMu.Unlock()
+	return s.rnd.Uint64()
+}

@@ -1,0 +1,190 @@
+package stack
+
+import (
+	"reflect"
+	"strings"
+	"sync/atomic"
+
+	"github.com/tapstack/tapstack/arp"
+	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/internal/frag"
+	"github.com/tapstack/tapstack/ipv4"
+	"github.com/tapstack/tapstack/ipv6"
+	"github.com/tapstack/tapstack/tcp"
+	"github.com/tapstack/tapstack/udp"
+)
+
+// counter is one named number. The name is the field's path in the structs
+// below: counters.IPv4.Input is "ipv4.input".
+type counter struct{ atomic.Uint64 }
+
+func (c *counter) inc() { c.Add(1) }
+
+// Drop is a reason of the stack itself for not using a frame or packet. The
+// reasons that a protocol's parser or state machine gives are in its package.
+type Drop uint8
+
+// The reasons.
+const (
+	DropNone         Drop = iota
+	DropShortFrame        // below 14 bytes
+	DropLengthFrame       // EtherType below 0x600: an IEEE 802.3 length
+	DropUnknownType       // EtherType nobody here speaks
+	DropForeignMAC        // unicast to another station
+	DropForeignGroup      // multicast group that nobody joined
+	DropForeignIP         // not an address of ours
+	DropMartian           // source or destination impossible on a wire
+	DropUnknownProto      // no such transport protocol
+	DropNoSocket          // nobody listens on the port
+	DropQueueFull         // the socket's receive queue is full
+	DropReassembly        // IP header of a reassembled datagram is bad
+	DropBadChecksum       // transport checksum
+	DropNotForHost        // router functions a host does not have (forwarding, redirects)
+	DropRateLimited       // our own error or reply, held back
+	DropNoRoute           // our own packet, nowhere to send it
+	DropNoNeighbour       // our own packet, its neighbour did not answer
+	DropDevice            // our own frame, refused by the device
+	DropLinkDown          // our own frame, the interface is closed
+	NumDrops
+)
+
+var dropNames = [NumDrops]string{"none", "short-frame", "length-frame", "unknown-type", "foreign-mac",
+	"foreign-group", "foreign-ip", "martian", "unknown-protocol", "no-socket", "receive-queue-full",
+	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down"}
+
+func (d Drop) String() string { return dropNames[d] }
+
+type dropCounters [NumDrops]counter
+
+// counters holds every number the stack keeps. Zero ones are not shown.
+type counters struct {
+	Ether struct {
+		Input, Output           counter
+		InputBytes, OutputBytes counter
+		Drop                    dropCounters
+	}
+	ARP struct {
+		Input, Request, Reply, Probe, Announce, Conflict counter
+		Drop                                             [arp.NumDrops]counter
+	}
+	IPv4 struct {
+		Input, Output, FragmentsOut, Fragments, Reassembled, ReassemblyTimeout counter
+		Drop                                                                   dropCounters
+		Parse                                                                  [ipv4.NumDrops]counter
+		Frag                                                                   [frag.NumDrops]counter
+	}
+	IPv6 struct {
+		Input, Output, FragmentsOut, Fragments, Reassembled, ReassemblyTimeout, ParameterProblem counter
+		Drop                                                                                     dropCounters
+		Parse                                                                                    [ipv6.NumDrops]counter
+		Frag                                                                                     [frag.NumDrops]counter
+	}
+	ICMP struct {
+		Input, EchoRequest, EchoReply, ErrorIn, ErrorOut counter
+		Drop                                             dropCounters
+		Parse                                            [icmp.NumDrops]counter
+	}
+	ND struct {
+		Solicit, Advert, RouterSolicit, RouterAdvert, Duplicate, MLDReport, MLDQuery counter
+		Drop                                                                         [ipv6.NumDrops]counter
+	}
+	UDP struct {
+		Input, Output counter
+		Drop          dropCounters
+		Parse         [udp.NumDrops]counter
+	}
+	Ping struct {
+		Input, Output counter
+		Drop          dropCounters
+	}
+	TCP struct {
+		Input, Output, ActiveOpen, PassiveOpen, Accepted, TimeWait, ResetOut counter
+		Drop                                                                 [tcp.NumDrops]counter
+	}
+	Loop struct {
+		Frames counter
+		Drop   dropCounters
+	}
+}
+
+// Counters returns the non-zero counters by name, such as "ipv4.input" or
+// "udp.drop.no-socket".
+func (s *Stack) Counters() map[string]uint64 {
+	m := make(map[string]uint64)
+	collect(m, "", reflect.ValueOf(&s.stats).Elem())
+	for _, i := range s.cfg.Load().ifaces {
+		i.mu.Lock()
+		for family, c := range i.neigh {
+			prefix := "neigh." + [2]string{"ipv4", "ipv6"}[family] + "."
+			collectInts(m, prefix, reflect.ValueOf(c.Stats()))
+		}
+		i.mu.Unlock()
+	}
+	return m
+}
+
+var dropType = map[reflect.Type]func(int) string{
+	reflect.TypeFor[dropCounters]():           func(i int) string { return Drop(i).String() },
+	reflect.TypeFor[[arp.NumDrops]counter]():  func(i int) string { return arp.Drop(i).String() },
+	reflect.TypeFor[[ipv4.NumDrops]counter](): func(i int) string { return ipv4.Drop(i).String() },
+	reflect.TypeFor[[frag.NumDrops]counter](): func(i int) string { return frag.Drop(i).String() },
+	reflect.TypeFor[[ipv6.NumDrops]counter](): func(i int) string { return ipv6.Drop(i).String() },
+	reflect.TypeFor[[icmp.NumDrops]counter](): func(i int) string { return icmp.Drop(i).String() },
+	reflect.TypeFor[[udp.NumDrops]counter]():  func(i int) string { return udp.Drop(i).String() },
+	reflect.TypeFor[[tcp.NumDrops]counter]():  func(i int) string { return tcp.Drop(i).String() },
+}
+
+func collect(m map[string]uint64, prefix string, v reflect.Value) {
+	t := v.Type()
+	for f := range t.NumField() {
+		name, field := prefix+kebab(t.Field(f).Name), v.Field(f)
+		switch p := field.Addr().Interface().(type) {
+		case *counter:
+			if n := p.Load(); n != 0 {
+				m[name] = n
+			}
+		default:
+			if field.Kind() == reflect.Struct {
+				collect(m, name+".", field)
+				continue
+			}
+			// Parse and Frag are reasons as much as Drop is.
+			named := dropType[t.Field(f).Type]
+			for i := range field.Len() {
+				if n := field.Index(i).Addr().Interface().(*counter).Load(); n != 0 {
+					m[prefix+"drop."+named(i)] += n
+				}
+			}
+		}
+	}
+}
+
+// collectInts adds the unsigned fields of a struct of plain numbers.
+func collectInts(m map[string]uint64, prefix string, v reflect.Value) {
+	for f := range v.NumField() {
+		if n := v.Field(f).Uint(); n != 0 {
+			m[prefix+kebab(v.Type().Field(f).Name)] += n
+		}
+	}
+}
+
+// kebab turns a field name into the spelling of counters: "FragmentsOut" into
+// "fragments-out", "IPv4" into "ipv4".
+func kebab(s string) string {
+	switch s {
+	case "IPv4", "IPv6", "ARP", "ICMP", "ND", "UDP", "TCP":
+		return strings.ToLower(s)
+	}
+	s = strings.ReplaceAll(s, "MLD", "Mld")
+	var b strings.Builder
+	for i, r := range s {
+		if r >= 'A' && r <= 'Z' {
+			if i > 0 {
+				b.WriteByte('-')
+			}
+			r += 'a' - 'A'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

@@ -1,0 +1,446 @@
+package stack
+
+import (
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/wheel"
+	"github.com/tapstack/tapstack/tcp"
+)
+
+// TCPConn is a connection core with what it needs to live: a lock, a timer, a
+// route, and the waiters of its user. No method blocks.
+type TCPConn struct {
+	stack *Stack
+	id    fourTuple
+	iface *Interface // pins link-local connections, nil otherwise
+
+	mu        sync.Mutex // guards everything below
+	core      *tcp.Conn
+	route     route
+	dirty     bool // on a reader's flush list
+	unflushed int  // bytes input since the last flush
+	removed   bool // no longer in the table under this pointer
+	orphan    bool // the user has closed it
+	timer     wheel.Timer
+	confirmed mono.Time    // when the neighbour was last vouched for
+	listener  *TCPListener // until the handshake is done: where to be accepted
+
+	waiters WaitQueue
+}
+
+// tcpConfig is the configuration of a connection between two addresses.
+func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
+	overhead := 40 // IPv4 and TCP header
+	ip := 20
+	if id.local.Addr().Is6() {
+		overhead, ip = 60, 40
+	}
+	t := &s.tcpcfg
+	return &tcp.Config{
+		LocalPort: id.local.Port(), RemotePort: id.remote.Port(),
+		ISS:      tcp.ISN(s.secret, id.local, id.remote, now),
+		TSOffset: tcp.TimestampOffset(s.secret, id.local, id.remote),
+		MSS:      r.iface.mtuFor(r.dst) - overhead, SendMSS: r.mtu - overhead, IPHeader: ip,
+		RcvBuf: s.limits.TCPReceive, SndBuf: s.limits.TCPSend,
+		NewController: t.NewController,
+		MinRTO:        t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
+		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
+		SynRetries: t.SynRetries, SynAckRetries: t.SynAckRetries, Retries: t.Retries,
+	}
+}
+
+// DialTCP begins a connection to remote and returns at once, with the SYN
+// sent; readiness to write or an error says how it went. local may lack
+// address and port. Errors: those of the route lookup, EADDRINUSE when the
+// four-tuple is taken, EADDRNOTAVAIL when no port is free, ENOBUFS at
+// Limits.Connections, EINVAL for port 0 or a multicast address.
+func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
+	return s.dialTCP(local, remote, false)
+}
+
+func (s *Stack) dialTCP(local, remote netip.AddrPort, bound bool) (*TCPConn, error) {
+	if s.closed.Load() {
+		return nil, syscall.ENETDOWN
+	}
+	dst := remote.Addr()
+	if dst.IsUnspecified() {
+		// As Linux: "any address" means this host.
+		dst = loopback4
+		if remote.Addr().Is6() {
+			dst = netip.IPv6Loopback()
+		}
+	}
+	if dst.IsMulticast() || dst == limitedBroadcast {
+		return nil, syscall.ENETUNREACH
+	}
+	r, err := s.findRoute(dst, local.Addr(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if r.bcast {
+		return nil, syscall.EACCES
+	}
+	now := s.clock.Now()
+	c := &TCPConn{stack: s, route: r}
+	if r.dst.IsLinkLocalUnicast() && r.dst.Is6() {
+		c.iface = r.iface
+	}
+	c.timer.F = c.expire
+	c.mu.Lock()
+	connect := func(port uint16) error {
+		c.id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
+		return s.tcp.insert(c.id, c)
+	}
+	if local.Port() != 0 {
+		err = connect(local.Port())
+		if e, ok := s.tcp.lookup(c.id).(*timeWaitEntry); ok && err == syscall.EADDRINUSE {
+			// RFC 9293 §3.10.7.4 allows the old incarnation's successor to
+			// come from this side as well.
+			s.tcp.wait.remove(e)
+			err = connect(local.Port())
+		}
+	} else {
+		err = s.ephemeral(r.src, netip.AddrPortFrom(r.dst, remote.Port()), func(port uint16) error {
+			if s.tcp.listen.held(port) {
+				return syscall.EADDRINUSE
+			}
+			return connect(port)
+		})
+	}
+	if err != nil {
+		c.mu.Unlock()
+		return nil, err
+	}
+	c.core = tcp.NewActive(s.tcpConfig(&r, c.id, now), now)
+	s.stats.TCP.ActiveOpen.inc()
+	ready := c.outputLocked(now)
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
+	return c, nil
+}
+
+// input implements tcpEntry.
+func (c *TCPConn) input(b *batch, p packet) {
+	c.mu.Lock()
+	if c.removed || c.core == nil {
+		c.mu.Unlock()
+		c.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()
+		c.stack.tcp.reset(b, p)
+		return
+	}
+	ready := c.inputLocked(b)
+	l := c.listener
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
+	if l != nil {
+		l.established(c)
+	}
+}
+
+// inputLocked gives b.seg to the core and puts the connection on the flush
+// list.
+func (c *TCPConn) inputLocked(b *batch) Ready {
+	ev, drop := c.core.Input(b.now, &b.seg)
+	if drop != tcp.DropNone {
+		c.stack.stats.TCP.Drop[drop].inc()
+	} else if b.now.Sub(c.confirmed) > time.Second && !c.route.iface.loopback && b.seg.Flags&tcp.FlagACK != 0 {
+		c.confirmed = b.now
+		c.route.iface.confirm(b.now, c.route.nextHop)
+	}
+	c.unflushed += b.seg.PayloadLen()
+	ready := c.readyFor(ev)
+	if c.unflushed >= flushBytes {
+		ready |= c.outputLocked(b.now)
+	}
+	if !c.dirty {
+		c.dirty = true
+		b.dirty = append(b.dirty, c)
+	}
+	return ready
+}
+
+// flush lets the connection answer what a batch brought it.
+func (c *TCPConn) flush(now mono.Time) {
+	c.mu.Lock()
+	c.dirty = false
+	ready := c.outputLocked(now)
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
+}
+
+// outputLocked sends all that the core has to send, follows it out of the
+// table if it has ended, and arms its timer.
+func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
+	c.unflushed = 0
+	if c.removed {
+		return 0
+	}
+	if c.route.gen != c.stack.cfg.Load().gen {
+		// Addresses or routes have changed since.
+		if r, err := c.stack.findRoute(c.id.remote.Addr(), c.id.local.Addr(), c.iface); err == nil {
+			c.route = r
+		}
+	}
+	var seg tcp.Segment
+	var tx *txBatch
+	limit := c.route.iface.dev.Caps().GSOMax
+	for c.core.Output(now, &seg, limit) {
+		if tx == nil {
+			tx = newTx(c.route.iface)
+		}
+		switch err := c.stack.tcp.emit(now, tx, &c.route, &seg); err {
+		case syscall.EMSGSIZE:
+			c.core.TooBig(now, seg.Seq, c.route.mtu)
+		case syscall.EHOSTUNREACH:
+			ready |= c.unreachableLocked(now, err.(syscall.Errno))
+		}
+	}
+	if tx != nil {
+		tx.done()
+	}
+	switch c.core.State() {
+	case tcp.Closed:
+		c.removeLocked(nil)
+		return ready | ReadyIn | ReadyOut | ReadyHup
+	case tcp.TimeWait:
+		c.stack.stats.TCP.TimeWait.inc()
+		c.removeLocked(&timeWaitEntry{table: &c.stack.tcp, id: c.id, rec: c.core.TimeWait(now)})
+		return ready
+	}
+	c.stack.timers.Arm(&c.timer, c.core.Deadline())
+	return ready
+}
+
+// removeLocked takes the connection out of the table, leaving its TIME-WAIT
+// record in its place if there is one.
+func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
+	c.removed = true
+	t := &c.stack.tcp
+	c.stack.timers.Stop(&c.timer)
+	if tw == nil {
+		t.swap(c.id, c, nil)
+		return
+	}
+	if old := t.wait.add(tw); old != nil {
+		t.swap(old.id, old, nil)
+	}
+	if !t.swap(c.id, c, tw) {
+		t.wait.remove(tw)
+	}
+	t.checkDrained()
+}
+
+// expire is the connection's timer function; it may come early.
+func (c *TCPConn) expire(now mono.Time) {
+	c.mu.Lock()
+	if c.removed {
+		c.mu.Unlock()
+		return
+	}
+	var ready Ready
+	if c.core.Deadline().Due(now) {
+		ready = c.readyFor(c.core.Expire(now))
+	}
+	ready |= c.outputLocked(now)
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
+}
+
+// readyFor translates a core's events into what the user's waiters know.
+func (c *TCPConn) readyFor(ev tcp.Events) (r Ready) {
+	if ev&tcp.EvReadable != 0 {
+		r |= ReadyIn
+	}
+	if ev&(tcp.EvWritable|tcp.EvConnected) != 0 {
+		r |= ReadyOut
+	}
+	if ev&tcp.EvError != 0 {
+		r |= ReadyErr | ReadyIn | ReadyOut
+	}
+	if ev&tcp.EvClosed != 0 {
+		r |= ReadyHup | ReadyIn | ReadyOut
+	}
+	return r
+}
+
+// inputError handles an ICMP error about a segment of this connection. RFC
+// 5927 §4: only one whose sequence number is in flight can be genuine.
+func (c *TCPConn) inputError(header []byte, e icmpError) {
+	c.mu.Lock()
+	if c.removed || (!e.local && !c.core.InWindow(quotedSeq(header))) {
+		c.mu.Unlock()
+		c.stack.stats.TCP.Drop[tcp.DropOutOfWindow].inc()
+		return
+	}
+	var ready Ready
+	switch {
+	case e.tooBig:
+		mtu := e.mtu
+		if c.id.local.Addr().Is6() {
+			mtu = max(mtu, 1280)
+		} else {
+			mtu = max(mtu, 552)
+		}
+		if mtu < c.route.mtu {
+			c.stack.pmtu.lower(e.now, c.route.dst, mtu)
+			c.route.mtu = mtu
+		}
+		c.core.TooBig(e.now, quotedSeq(header), mtu)
+	default:
+		ready = c.unreachableLocked(e.now, e.errno)
+	}
+	ready |= c.outputLocked(e.now)
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
+}
+
+// unreachableLocked applies an error from the network: fatal while connecting
+// and otherwise only remembered, as Linux and RFC 5461 have it.
+func (c *TCPConn) unreachableLocked(now mono.Time, errno syscall.Errno) Ready {
+	if c.core.State() == tcp.SynSent {
+		return c.readyFor(c.core.HardError(now, errno))
+	}
+	c.core.SoftError(errno)
+	return 0
+}
+
+// fail ends the connection with an error of our own.
+func (c *TCPConn) fail(errno syscall.Errno) {
+	now := c.stack.clock.Now()
+	c.mu.Lock()
+	if c.removed {
+		c.mu.Unlock()
+		return
+	}
+	ready := c.readyFor(c.core.HardError(now, errno))
+	ready |= c.outputLocked(now)
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
+}
+
+// Read takes received bytes. EAGAIN when there are none, io.EOF at the end.
+func (c *TCPConn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := c.core.Read(p)
+	if n > 0 {
+		c.outputLocked(c.stack.clock.Now()) // the window may have opened
+	}
+	return n, err
+}
+
+// Write gives bytes to be sent; it may take fewer. EAGAIN when the send
+// buffer is full or the connection is not yet open.
+func (c *TCPConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	n, err := c.core.Write(p)
+	var ready Ready
+	if n > 0 {
+		ready = c.outputLocked(c.stack.clock.Now())
+	}
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
+	return n, err
+}
+
+// act runs f on the core and sends what follows from it.
+func (c *TCPConn) act(f func(now mono.Time)) {
+	now := c.stack.clock.Now()
+	c.mu.Lock()
+	f(now)
+	ready := c.outputLocked(now)
+	c.mu.Unlock()
+	c.waiters.Wake(ready | ReadyIn | ReadyOut)
+}
+
+// CloseRead discards what arrives from now on; reads return io.EOF.
+func (c *TCPConn) CloseRead() { c.act(func(mono.Time) { c.core.CloseRead() }) }
+
+// CloseWrite sends FIN after the data written so far. ENOTCONN before the
+// connection is open.
+func (c *TCPConn) CloseWrite() (err error) {
+	c.act(func(now mono.Time) { err = c.core.CloseWrite(now) })
+	return err
+}
+
+// Close ends the user's part; the core finishes on its own.
+func (c *TCPConn) Close() {
+	c.act(func(now mono.Time) {
+		if !c.orphan {
+			c.orphan = true
+			c.core.Close(now)
+		}
+	})
+}
+
+// Abort resets the connection.
+func (c *TCPConn) Abort() {
+	c.act(func(now mono.Time) {
+		c.orphan = true
+		c.core.Abort(now)
+	})
+}
+
+// Ready returns what could be done without waiting.
+func (c *TCPConn) Ready() (r Ready) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := c.core.State()
+	if c.core.Readable() > 0 || c.core.EOF() {
+		r |= ReadyIn
+	}
+	if c.core.Err() != nil {
+		r |= ReadyErr | ReadyIn | ReadyOut
+	}
+	if st == tcp.Closed {
+		r |= ReadyHup | ReadyIn | ReadyOut
+	}
+	if st != tcp.SynSent && st != tcp.SynReceived && c.core.Writable() > 0 {
+		r |= ReadyOut
+	}
+	return r
+}
+
+// Err returns the error that ended the connection, nil while there is none.
+func (c *TCPConn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.core.Err()
+}
+
+// State returns the connection's state (RFC 9293 §3.3.2).
+func (c *TCPConn) State() tcp.State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.core.State()
+}
+
+// Info returns a snapshot of the connection's variables.
+func (c *TCPConn) Info() tcp.Info {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.core.Info()
+}
+
+// SetNoDelay turns Nagle's algorithm off or on.
+func (c *TCPConn) SetNoDelay(on bool) { c.act(func(mono.Time) { c.core.SetNoDelay(on) }) }
+
+// LocalAddr and RemoteAddr return the two ends.
+func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id.local) }
+
+// RemoteAddr returns the other end.
+func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.withZone(c.id.remote) }
+
+func (c *TCPConn) withZone(a netip.AddrPort) netip.AddrPort {
+	if c.iface != nil && a.Addr().IsLinkLocalUnicast() {
+		return netip.AddrPortFrom(a.Addr().WithZone(c.iface.name), a.Port())
+	}
+	return a
+}
+
+// Waiters is where to wait for the connection's readiness.
+func (c *TCPConn) Waiters() *WaitQueue { return &c.waiters }

@@ -1,0 +1,351 @@
+package stack
+
+import (
+	"net/netip"
+	"sync"
+	"syscall"
+
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/wheel"
+	"github.com/tapstack/tapstack/tcp"
+)
+
+// TCPListener holds a local TCP port; after Listen it accepts connections.
+// Half-open connections are small records until their handshake is done, and
+// wait then in the accept queue, which the backlog bounds.
+type TCPListener struct {
+	stack *Stack
+	addr  netip.Addr // unspecified for all of its family
+	port  uint16
+	both  bool // the IPv6 wildcard takes IPv4 as well
+	share bool
+
+	mu       sync.Mutex // guards everything below
+	open     bool       // Listen was called
+	closed   bool
+	backlog  int
+	halfOpen map[*synEntry]struct{}
+	queue    []*TCPConn
+
+	waiters WaitQueue
+}
+
+// BindTCP holds a local port, 0 for a free one. only6 keeps the IPv6 wildcard
+// from IPv4; share allows others who share as well. Errors: EADDRNOTAVAIL for
+// an address that is not ours, EADDRINUSE.
+func (s *Stack) BindTCP(local netip.AddrPort, only6, share bool) (*TCPListener, error) {
+	if s.closed.Load() {
+		return nil, syscall.ENETDOWN
+	}
+	if err := s.checkLocal(local.Addr()); err != nil {
+		return nil, err
+	}
+	l := &TCPListener{stack: s, addr: local.Addr().WithZone(""), both: !only6, share: share,
+		halfOpen: make(map[*synEntry]struct{})}
+	port, err := s.tcp.listen.add(s, l, local.Port())
+	if err != nil {
+		return nil, err
+	}
+	l.port = port
+	return l, nil
+}
+
+// checkLocal reports EADDRNOTAVAIL for an address that is not ours.
+func (s *Stack) checkLocal(a netip.Addr) error {
+	if a.IsUnspecified() {
+		return nil
+	}
+	if x := s.cfg.Load().local(a.WithZone(""), s.lo); x == nil || x.state == addrTentative {
+		return syscall.EADDRNOTAVAIL
+	}
+	return nil
+}
+
+func (l *TCPListener) bindAddr() (netip.Addr, bool) { return l.addr, l.both }
+func (l *TCPListener) shares() bool                 { return l.share }
+
+// Listen begins to accept; backlog bounds the accept queue as in listen(2).
+func (l *TCPListener) Listen(backlog int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return syscall.EBADF
+	}
+	// Linux: a backlog of n lets n+1 connections wait.
+	l.open, l.backlog = true, min(max(backlog, 0), l.stack.limits.Backlog)+1
+	return nil
+}
+
+// Dial connects from the port that is held.
+func (l *TCPListener) Dial(remote netip.AddrPort) (*TCPConn, error) {
+	return l.stack.dialTCP(netip.AddrPortFrom(l.addr, l.port), remote, true)
+}
+
+// lookupListener returns the listener for a connection to local, the most
+// specific one.
+func (t *tcpTable) lookupListener(local netip.AddrPort, in *Interface) (best *TCPListener) {
+	score := 0
+	for _, l := range t.listen.on(local.Port()) {
+		if n := accepts(l.addr, l.both, local.Addr()); n > score && l.listening() {
+			best, score = l, n
+		}
+	}
+	return best
+}
+
+func (l *TCPListener) listening() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open && !l.closed
+}
+
+// inputSYN opens a half-open connection (RFC 9293 §3.10.7.2, third).
+func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
+	st := &l.stack.stats.TCP
+	r, err := l.stack.findRoute(p.src, p.dst, l.stack.replyInterface(p))
+	if err != nil {
+		return
+	}
+	cfg := l.stack.tcpConfig(&r, id, b.now)
+	e := &synEntry{listener: l, id: id, iface: l.stack.replyInterface(p), rec: tcp.NewSynRequest(cfg, b.now, &b.seg)}
+	e.timer.F = e.expire
+	l.mu.Lock()
+	switch {
+	case l.closed:
+		l.mu.Unlock()
+		return
+	case len(l.queue) >= l.backlog:
+		// Linux drops the SYN: the client tries again, and there may be room.
+		l.mu.Unlock()
+		st.Drop[tcp.DropListenOverflow].inc()
+		return
+	case len(l.halfOpen) >= l.stack.limits.SynQueue:
+		l.mu.Unlock()
+		st.Drop[tcp.DropSynQueueFull].inc()
+		return
+	}
+	l.halfOpen[e] = struct{}{}
+	l.mu.Unlock()
+	if l.stack.tcp.insert(id, e) != nil {
+		l.forget(e)
+		return
+	}
+	st.PassiveOpen.inc()
+	e.mu.Lock()
+	e.outputLocked(b.now)
+	e.mu.Unlock()
+}
+
+func (l *TCPListener) forget(e *synEntry) {
+	l.mu.Lock()
+	delete(l.halfOpen, e)
+	l.mu.Unlock()
+}
+
+// Accept takes the oldest connection; EAGAIN when there is none, EINVAL when
+// not listening.
+func (l *TCPListener) Accept() (*TCPConn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return nil, syscall.EBADF
+	case !l.open:
+		return nil, syscall.EINVAL
+	case len(l.queue) == 0:
+		return nil, syscall.EAGAIN
+	}
+	c := l.queue[0]
+	l.queue[0] = nil
+	l.queue = l.queue[1:]
+	l.stack.stats.TCP.Accepted.inc()
+	return c, nil
+}
+
+// established queues a connection whose handshake is done.
+func (l *TCPListener) established(c *TCPConn) {
+	c.mu.Lock()
+	st := c.core.State()
+	done := c.listener == l && st != tcp.SynReceived
+	if done {
+		c.listener = nil
+	}
+	c.mu.Unlock()
+	if !done || st == tcp.Closed {
+		return
+	}
+	l.mu.Lock()
+	closed := l.closed
+	if !closed {
+		l.queue = append(l.queue, c)
+	}
+	l.mu.Unlock()
+	if closed {
+		c.Abort()
+		return
+	}
+	l.waiters.Wake(ReadyIn)
+}
+
+// Close stops listening, gives the port back, and resets the connections that
+// nobody accepted (as Linux does).
+func (l *TCPListener) Close() {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
+	l.closed = true
+	queue, half := l.queue, l.halfOpen
+	l.queue, l.halfOpen = nil, make(map[*synEntry]struct{})
+	l.mu.Unlock()
+	l.stack.tcp.listen.remove(l, l.port)
+	for _, c := range queue {
+		c.Abort()
+	}
+	for e := range half {
+		e.drop()
+	}
+	l.waiters.Wake(ReadyIn | ReadyHup)
+}
+
+// Ready reports ReadyIn when a connection waits.
+func (l *TCPListener) Ready() Ready {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ReadyIn | ReadyHup
+	}
+	if len(l.queue) > 0 {
+		return ReadyIn
+	}
+	return 0
+}
+
+// Addr returns the address and port held.
+func (l *TCPListener) Addr() netip.AddrPort { return netip.AddrPortFrom(l.addr, l.port) }
+
+// Waiters is where to wait for connections.
+func (l *TCPListener) Waiters() *WaitQueue { return &l.waiters }
+
+// synEntry is a half-open connection: a SYN has come, the SYN-ACK is out.
+type synEntry struct {
+	listener *TCPListener
+	id       fourTuple
+	iface    *Interface
+	timer    wheel.Timer
+
+	mu   sync.Mutex // guards rec and gone
+	rec  *tcp.SynRequest
+	gone bool
+}
+
+func (e *synEntry) table() *tcpTable { return &e.listener.stack.tcp }
+
+// input implements tcpEntry (RFC 9293 §3.10.7.4 in SYN-RECEIVED).
+func (e *synEntry) input(b *batch, p packet) {
+	t, l := e.table(), e.listener
+	e.mu.Lock()
+	if e.gone {
+		e.mu.Unlock()
+		t.dispatch(b, p)
+		return
+	}
+	verdict, drop := e.rec.Input(b.now, &b.seg)
+	if drop != tcp.DropNone {
+		t.stack.stats.TCP.Drop[drop].inc()
+	}
+	switch verdict {
+	case tcp.VerdictReply:
+		e.outputLocked(b.now)
+	case tcp.VerdictRemove:
+		e.removeLocked()
+	case tcp.VerdictReset:
+		e.mu.Unlock()
+		t.reset(b, p)
+		return
+	case tcp.VerdictEstablish:
+		if l.full() {
+			// Linux: the ACK is ignored; the SYN-ACK will be sent again and
+			// the client's next segment gets another chance.
+			t.stack.stats.TCP.Drop[tcp.DropListenOverflow].inc()
+			break
+		}
+		c := e.establishLocked(b.now)
+		e.mu.Unlock()
+		if c != nil {
+			c.input(b, p)
+		}
+		return
+	}
+	e.mu.Unlock()
+}
+
+func (l *TCPListener) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue) >= l.backlog
+}
+
+// establishLocked replaces the record by a connection in SYN-RECEIVED, to be
+// given the segment that completes the handshake.
+func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
+	s := e.listener.stack
+	r, err := s.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
+	if err != nil {
+		return nil
+	}
+	c := &TCPConn{stack: s, id: e.id, iface: e.iface, route: r, listener: e.listener}
+	c.timer.F = c.expire
+	c.core = e.rec.Conn(s.tcpConfig(&r, e.id, now), now)
+	e.gone = true
+	s.timers.Stop(&e.timer)
+	if !s.tcp.swap(e.id, e, c) {
+		return nil
+	}
+	e.listener.forget(e)
+	return c
+}
+
+func (e *synEntry) outputLocked(now mono.Time) {
+	t := e.table()
+	var seg tcp.Segment
+	for e.rec.Output(now, &seg) {
+		r, err := t.stack.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
+		if err != nil {
+			break
+		}
+		t.emitAlone(now, &r, &seg)
+	}
+	t.stack.timers.Arm(&e.timer, e.rec.Deadline())
+}
+
+func (e *synEntry) expire(now mono.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone {
+		return
+	}
+	if e.rec.Deadline().Due(now) && e.rec.Expire(now) == tcp.VerdictRemove {
+		e.removeLocked()
+		return
+	}
+	e.outputLocked(now)
+}
+
+func (e *synEntry) removeLocked() {
+	e.gone = true
+	e.table().stack.timers.Stop(&e.timer)
+	e.table().swap(e.id, e, nil)
+	e.listener.forget(e)
+}
+
+// drop forgets the half-open connection; the peer's next segment is answered
+// with a reset.
+func (e *synEntry) drop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.gone {
+		e.removeLocked()
+	}
+}

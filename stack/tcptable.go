@@ -1,0 +1,406 @@
+package stack
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/tapstack/tapstack/internal/csum"
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/internal/wheel"
+	"github.com/tapstack/tapstack/ipv4"
+	"github.com/tapstack/tapstack/tcp"
+)
+
+// fourTuple names a connection, seen from here. Addresses are never mapped and
+// never carry a zone.
+type fourTuple struct{ local, remote netip.AddrPort }
+
+// tcpEntry is what the table knows of a four-tuple: a connection, or one of
+// the two small records that stand for a connection before and after its life.
+type tcpEntry interface {
+	// input handles a segment; b.seg holds it parsed.
+	input(b *batch, p packet)
+}
+
+const tcpShards = 64
+
+type tcpShard struct {
+	mu sync.RWMutex // guards m
+	m  map[fourTuple]tcpEntry
+}
+
+// tcpTable finds connections and listeners. RFC 9293 §3.10.7: a segment goes
+// to its connection, else to the listener of its port, else it is answered
+// with a reset.
+type tcpTable struct {
+	stack  *Stack
+	seed   maphash.Seed
+	shards [tcpShards]tcpShard
+	size   atomic.Int64
+
+	listen bindings[*TCPListener]
+	port   atomic.Uint32 // counter of RFC 6056's port selection
+	wait   timeWaitQueue
+
+	closing atomic.Pointer[chan struct{}] // closed when Shutdown has drained the table
+}
+
+func (t *tcpTable) init(s *Stack) {
+	t.stack, t.seed = s, maphash.MakeSeed()
+	for i := range t.shards {
+		t.shards[i].m = make(map[fourTuple]tcpEntry)
+	}
+	t.listen.init()
+	t.wait.table = t
+	t.wait.timer.F = t.wait.expire
+}
+
+func (t *tcpTable) shard(id fourTuple) *tcpShard {
+	return &t.shards[maphash.Comparable(t.seed, id)%tcpShards]
+}
+
+func (t *tcpTable) lookup(id fourTuple) tcpEntry {
+	sh := t.shard(id)
+	sh.mu.RLock()
+	e := sh.m[id]
+	sh.mu.RUnlock()
+	return e
+}
+
+// insert enters e unless the tuple is taken (EADDRINUSE) or the table is full
+// (ENOBUFS).
+func (t *tcpTable) insert(id fourTuple, e tcpEntry) error {
+	sh := t.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.m[id] != nil {
+		return syscall.EADDRINUSE
+	}
+	if t.size.Load() >= int64(t.stack.limits.Connections) {
+		t.stack.stats.TCP.Drop[tcp.DropMemory].inc()
+		return syscall.ENOBUFS
+	}
+	sh.m[id] = e
+	t.size.Add(1)
+	return nil
+}
+
+// swap replaces old by e under the same tuple; e nil removes it. It reports
+// false when old is no longer there.
+func (t *tcpTable) swap(id fourTuple, old, e tcpEntry) bool {
+	sh := t.shard(id)
+	sh.mu.Lock()
+	if sh.m[id] != old {
+		sh.mu.Unlock()
+		return false
+	}
+	if e != nil {
+		sh.m[id] = e
+		sh.mu.Unlock()
+		return true
+	}
+	delete(sh.m, id)
+	sh.mu.Unlock()
+	t.size.Add(-1)
+	t.checkDrained()
+	return true
+}
+
+// all returns the entries at this moment.
+func (t *tcpTable) all() (list []tcpEntry) {
+	for i := range t.shards {
+		sh := &t.shards[i]
+		sh.mu.RLock()
+		for _, e := range sh.m {
+			list = append(list, e)
+		}
+		sh.mu.RUnlock()
+	}
+	return list
+}
+
+// input is the step from IP to TCP. It borrows p.
+func (t *tcpTable) input(b *batch, p packet) {
+	st := &t.stack.stats.TCP
+	st.Input.inc()
+	if p.group || p.Group {
+		// RFC 9293 §3.9.2.3 (MUST-57): TCP is never broadcast.
+		st.Drop[tcp.DropGroupDestination].inc()
+		return
+	}
+	if p.dst.Is6() && t.stack.tentative(p) {
+		return
+	}
+	if !transportChecksumOK(p) {
+		st.Drop[tcp.DropBadChecksum].inc()
+		return
+	}
+	if d := tcp.Parse(&b.seg, p.Bytes()); d != tcp.DropNone {
+		st.Drop[d].inc()
+		return
+	}
+	b.seg.Segs, b.seg.CE = 1, p.tos&3 == 3
+	if p.GSO.SegSize > 0 {
+		b.seg.Segs = (b.seg.PayloadLen() + int(p.GSO.SegSize) - 1) / int(p.GSO.SegSize)
+	}
+	t.dispatch(b, p)
+}
+
+// dispatch gives the segment in b.seg to whom it concerns.
+func (t *tcpTable) dispatch(b *batch, p packet) {
+	id := fourTuple{netip.AddrPortFrom(p.dst, b.seg.DstPort), netip.AddrPortFrom(p.src, b.seg.SrcPort)}
+	if e := t.lookup(id); e != nil {
+		e.input(b, p)
+		return
+	}
+	// Only a SYN can open a connection (RFC 9293 §3.10.7.2).
+	if b.seg.Flags&(tcp.FlagSYN|tcp.FlagACK|tcp.FlagRST) == tcp.FlagSYN {
+		if l := t.lookupListener(id.local, p.iface); l != nil {
+			l.inputSYN(b, p, id)
+			return
+		}
+	}
+	t.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()
+	t.reset(b, p)
+}
+
+// reset answers the segment in b.seg as RFC 9293 §3.10.7.1 says for a
+// connection that does not exist: with a RST, unless it was one.
+func (t *tcpTable) reset(b *batch, p packet) {
+	if !tcp.ResetFor(&b.seg, &b.reply) {
+		return
+	}
+	r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p))
+	if err != nil {
+		return
+	}
+	t.stack.stats.TCP.ResetOut.inc()
+	t.emitAlone(b.now, &r, &b.reply)
+}
+
+// emitAlone sends one segment that belongs to no connection's batch.
+func (t *tcpTable) emitAlone(now mono.Time, r *route, seg *tcp.Segment) {
+	tx := newTx(r.iface)
+	t.emit(now, tx, r, seg)
+	tx.done()
+}
+
+// emit builds the packet for a segment and sends it.
+func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) error {
+	t.stack.stats.TCP.Output.inc()
+	hl := seg.HeaderLen()
+	n := hl + seg.PayloadLen()
+	p := pkt.Get(n)
+	b := p.Append(n)
+	seg.PutHeader(b)
+	copy(b[hl:], seg.Payload[0])
+	copy(b[hl+len(seg.Payload[0]):], seg.Payload[1])
+	p.MarkTransport()
+	pseudo := csum.Pseudo(r.src, r.dst, ipv4.ProtoTCP, n)
+	var sum uint16
+	if r.iface.loopback {
+		p.Csum = pkt.CsumValid // nothing can damage it
+	} else {
+		sum = csum.Checksum(b, pseudo)
+	}
+	b[16], b[17] = byte(sum>>8), byte(sum)
+	return t.stack.send(now, tx, r, ipv4.ProtoTCP, 0, 0, true, p)
+}
+
+// inputError delivers an ICMP error or local failure to a connection.
+func (t *tcpTable) inputError(local, remote netip.AddrPort, header []byte, e icmpError) {
+	switch x := t.lookup(fourTuple{local, remote}).(type) {
+	case *TCPConn:
+		x.inputError(header, e)
+	case *synEntry:
+		// RFC 1122 §4.2.3.9: soft; the SYN-ACK is retransmitted anyway.
+	}
+}
+
+// addressGone ends the connections from an address that is no longer ours.
+func (t *tcpTable) addressGone(a netip.Addr) {
+	for _, e := range t.all() {
+		if c, ok := e.(*TCPConn); ok && c.id.local.Addr() == a {
+			c.fail(syscall.EADDRNOTAVAIL)
+		}
+	}
+}
+
+// shutdown closes listeners and connections in order and returns a channel
+// that is closed when no connection is left but in TIME-WAIT.
+func (t *tcpTable) shutdown() <-chan struct{} {
+	ch := make(chan struct{})
+	if !t.closing.CompareAndSwap(nil, &ch) {
+		return *t.closing.Load()
+	}
+	for _, l := range t.listen.all() {
+		l.Close()
+	}
+	for _, e := range t.all() {
+		if c, ok := e.(*TCPConn); ok {
+			c.Close()
+		}
+	}
+	t.checkDrained()
+	return ch
+}
+
+// checkDrained closes Shutdown's channel when only TIME-WAIT is left.
+func (t *tcpTable) checkDrained() {
+	ch := t.closing.Load()
+	if ch == nil || t.size.Load() > int64(t.wait.len()) {
+		return
+	}
+	t.wait.mu.Lock()
+	defer t.wait.mu.Unlock()
+	select {
+	case <-*ch:
+	default:
+		close(*ch)
+	}
+}
+
+// abortAll resets every connection and forgets the rest.
+func (t *tcpTable) abortAll() {
+	for _, l := range t.listen.all() {
+		l.Close()
+	}
+	for _, e := range t.all() {
+		switch x := e.(type) {
+		case *TCPConn:
+			x.Abort()
+		case *synEntry:
+			x.drop()
+		}
+	}
+}
+
+// timeWaitEntry is a connection in TIME-WAIT: its record and its place in the
+// queue, nothing else.
+type timeWaitEntry struct {
+	table      *tcpTable
+	id         fourTuple
+	rec        *tcp.TimeWaitRecord // guarded by timeWaitQueue.mu
+	next, prev *timeWaitEntry
+}
+
+// timeWaitQueue holds the TIME-WAIT records, oldest first. They all wait
+// equally long, so a list is in order of deadline and one timer serves all.
+type timeWaitQueue struct {
+	table      *tcpTable
+	timer      wheel.Timer
+	mu         sync.Mutex // guards everything below and the entries' records
+	head, tail *timeWaitEntry
+	n          int
+}
+
+func (q *timeWaitQueue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.n
+}
+
+func (q *timeWaitQueue) linkLocked(e *timeWaitEntry) {
+	e.prev, e.next = q.tail, nil
+	if q.tail != nil {
+		q.tail.next = e
+	} else {
+		q.head = e
+	}
+	q.tail = e
+	q.n++
+}
+
+func (q *timeWaitQueue) unlinkLocked(e *timeWaitEntry) {
+	if e.prev == nil && q.head != e {
+		return // not in the queue any more
+	}
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		q.head = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		q.tail = e.prev
+	}
+	e.prev, e.next = nil, nil
+	q.n--
+}
+
+// add enters a record and returns the one that has to make room, if any.
+func (q *timeWaitQueue) add(e *timeWaitEntry) (evicted *timeWaitEntry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.n >= q.table.stack.limits.TimeWait {
+		evicted = q.head
+		q.unlinkLocked(evicted)
+	}
+	q.linkLocked(e)
+	q.table.stack.timers.Arm(&q.timer, q.head.rec.Deadline())
+	return evicted
+}
+
+// expire forgets the records whose 2 MSL are over.
+func (q *timeWaitQueue) expire(now mono.Time) {
+	for {
+		q.mu.Lock()
+		e := q.head
+		if e == nil || !e.rec.Deadline().Due(now) {
+			if e != nil {
+				q.table.stack.timers.Arm(&q.timer, e.rec.Deadline())
+			}
+			q.mu.Unlock()
+			return
+		}
+		q.unlinkLocked(e)
+		q.mu.Unlock()
+		q.table.swap(e.id, e, nil)
+	}
+}
+
+// remove takes e out of queue and table.
+func (q *timeWaitQueue) remove(e *timeWaitEntry) {
+	q.mu.Lock()
+	q.unlinkLocked(e)
+	q.mu.Unlock()
+	q.table.swap(e.id, e, nil)
+}
+
+// input implements tcpEntry (RFC 9293 §3.10.7.4 in TIME-WAIT, RFC 6191).
+func (e *timeWaitEntry) input(b *batch, p packet) {
+	t := e.table
+	q := &t.wait
+	q.mu.Lock()
+	before := e.rec.Deadline()
+	verdict, drop := e.rec.Input(b.now, &b.seg)
+	reply := verdict == tcp.VerdictReply && e.rec.Output(b.now, &b.reply)
+	if e.rec.Deadline() != before && (e.prev != nil || q.head == e) {
+		q.unlinkLocked(e) // its 2 MSL start again: to the end of the line
+		q.linkLocked(e)
+	}
+	q.mu.Unlock()
+	if drop != tcp.DropNone {
+		t.stack.stats.TCP.Drop[drop].inc()
+	}
+	switch {
+	case reply:
+		if r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p)); err == nil {
+			t.emitAlone(b.now, &r, &b.reply)
+		}
+	case verdict == tcp.VerdictReset:
+		t.reset(b, p)
+	case verdict == tcp.VerdictRemove:
+		q.remove(e)
+	case verdict == tcp.VerdictReuse:
+		if t.lookupListener(e.id.local, p.iface) != nil {
+			q.remove(e)
+			t.dispatch(b, p)
+		}
+	}
+}

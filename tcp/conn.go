@@ -1,0 +1,387 @@
+package tcp
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/ring"
+	"github.com/tapstack/tapstack/internal/seq"
+	"github.com/tapstack/tapstack/tcp/cc"
+)
+
+// This file owns the connection's variables, how it is made, and how it ends.
+// What arrives is in input.go and receive.go, what leaves in output.go and
+// send.go, what time does in timers.go, what the user does in user.go.
+
+// Config says how a connection is to behave. Zero durations, counts and sizes
+// mean the defaults, which are Linux's.
+type Config struct {
+	LocalPort, RemotePort uint16
+
+	ISS      seq.Num // initial send sequence number (RFC 6528)
+	TSOffset uint32  // added to the timestamp clock so that it does not tell the uptime
+
+	// MSS is what we announce: the interface's MTU less the IP header and 20
+	// (RFC 6691). SendMSS is an upper bound of what we send, from a known path
+	// MTU, counted like MSS; 0 means MSS.
+	MSS, SendMSS int
+	// IPHeader is the length of the IP header below: 20 or 40. It turns the
+	// MTU of TooBig into a segment size; 0 means unknown, taken for 40.
+	IPHeader int
+
+	// RcvBuf and SndBuf are the limits of the two byte buffers. RcvBuf is also
+	// the largest window offered; the window scale follows from it.
+	RcvBuf, SndBuf int
+
+	// NewController makes the congestion control; nil means cc.NewReno.
+	NewController func(mss int) cc.Controller
+
+	NoDelay bool // turn Nagle's algorithm off
+
+	MinRTO     time.Duration // 200 ms
+	MaxRTO     time.Duration // 120 s
+	InitialRTO time.Duration // 1 s (RFC 6298 §2.1)
+	DelayedAck time.Duration // 40 ms
+	TimeWait   time.Duration // 60 s; the 2 MSL of RFC 9293 §3.4.2
+	FinWait2   time.Duration // 60 s; how long an orphan waits for the peer's FIN
+
+	SynRetries    int // 6: retransmissions of a SYN
+	SynAckRetries int // 5: retransmissions of a SYN-ACK
+	Retries       int // 15: R2 of RFC 9293 §3.8.3, retransmissions of data
+}
+
+// Events says what a call changed for those who wait on the connection.
+type Events uint8
+
+// The events.
+const (
+	EvReadable  Events = 1 << iota // data or the end of the stream arrived
+	EvWritable                     // enough room for the writer to go on
+	EvConnected                    // the handshake finished
+	EvClosed                       // the state is Closed: take it out of the table
+	EvError                        // Err changed
+	EvTimeWait                     // the state is TimeWait: TimeWait() may replace it
+	EvOutput                       // Output has something to send
+)
+
+// Limits of what one connection answers and counts.
+const (
+	// defaultPeerMSS is assumed of a peer that names none (RFC 9293 §3.7.1).
+	defaultPeerMSS = 536
+	// minMSS is the smallest payload we cut our data into, whatever the peer
+	// asks for; Linux's tcp_min_snd_mss. A smaller one is an attack on us.
+	minMSS = 48
+	// tsOptionLen is what timestamps take of each segment, padding included.
+	tsOptionLen = 12
+	// challengeInterval is the least time between two ACKs that answer empty
+	// segments we did not want (RFC 5961 §7; Linux's tcp_invalid_ratelimit).
+	// Without it two confused peers answer each other for ever.
+	challengeInterval = 500 * time.Millisecond
+	// maxQuickAcks is how many segments at the start of a conversation are
+	// acknowledged at once, so that the peer's slow start is not held up.
+	maxQuickAcks = 16
+	// maxOwedAcks bounds the duplicate ACKs waiting for Output.
+	maxOwedAcks = 64
+	// orphanRetries replaces Config.Retries when the application is gone.
+	orphanRetries = 8
+)
+
+// The timers of a connection; Deadline is the earliest.
+const (
+	timerRexmit  = iota // RFC 6298: oldest unacknowledged segment
+	timerPersist        // RFC 9293 §3.8.6.1: the peer's window is closed
+	timerDelAck         // RFC 9293 §3.8.6.3: an ACK is being held back
+	timerOrphan         // FIN-WAIT-2 without an application
+	numTimers
+)
+
+// Conn is one connection as a pure state machine: no locks, goroutines, clock
+// or I/O. The same calls at the same times always do the same thing.
+//
+// After each call other than Output, call Output until it returns false; then
+// look at State and Deadline.
+type Conn struct {
+	cfg    Config
+	state  State
+	events Events // gathered during a call
+	timers [numTimers]mono.Time
+
+	// Send sequence space (RFC 9293 §3.3.1):
+	//
+	//	   sndUna          rexmit  rexmitEnd      sndNxt        sndUna+sndWnd
+	//	-----|---------------|---------|-------------|-----------------|-----
+	//	     | in flight     | lost,   | in flight   | may be sent     |
+	//	     |               | to send |             |                 |
+	//	     |<------------------ snd, the ring ----------------->|
+	iss, sndUna, sndNxt seq.Num
+	sndWnd, maxSndWnd   int     // the peer's window, scaled; the largest ever seen
+	sndWl1, sndWl2      seq.Num // segment that last updated sndWnd
+	sndSml              seq.Num // end of the last segment sent smaller than mss (Minshall)
+	sndWScale           uint8
+	mss                 int // largest payload of a segment, options taken off
+	pathMSS             int // bound of mss by the path, counted like Config.MSS
+	peerMSS             int // what the peer announced
+	snd                 ring.Ring
+	finSent             bool
+
+	// Receive sequence space. rcvAdv is the largest right edge ever announced:
+	// what lies below it must be taken (RFC 7323 §2.4).
+	//
+	//	   irs            rcvNxt                    rcvAdv
+	//	----|----------------|-------[ooo]---[ooo]----|-----
+	//	        | rcv, the ring  |  window            |
+	irs, rcvNxt, rcvAdv seq.Num
+	lastAckSent         seq.Num
+	rcvWScale           uint8
+	rcv                 ring.Ring
+	ooo                 reassembly
+	oooFin              bool    // a FIN waits behind a hole,
+	oooFinSeq           seq.Num // at this number
+	rcvFin              bool    // the peer's FIN was taken
+
+	// Options agreed in the handshake.
+	wsOK, tsOK, sackOK bool
+	tsRecent           uint32 // RFC 7323 §4.3
+	tsRecentAt         mono.Time
+
+	// Retransmission and its timer (RFC 6298); the loss state is recover.go's.
+	rtt        rtt
+	rttTiming  bool      // one segment is being timed:
+	rttSeq     seq.Num   // the ACK that ends the measurement
+	rttAt      mono.Time // when it left
+	karn       bool      // something below karnSeq was sent twice: time by timestamps only
+	karnSeq    seq.Num
+	retries    int // time-outs since the peer last acknowledged something
+	probes     int // window probes sent since the window closed: the back-off
+	unanswered int // window probes since the peer was last heard
+	recovery
+	cc       cc.Controller
+	sentAt   mono.Time // when new text last left
+	cwndFull bool      // the congestion window, not the application, stopped us
+
+	// What Output owes.
+	synDue   bool
+	probeDue bool
+	kick     bool // the ACK just processed may have freed something to send
+	owedAcks int  // ACKs to send now
+	rst      pendingReset
+	rstSeq   seq.Num
+
+	// Receiver's acknowledgement policy, as Linux's.
+	rcvMSS     int       // the peer's segment size as observed
+	quick      int       // immediate ACKs left
+	pingpong   bool      // request and response: an ACK can ride on the response
+	lastDataAt mono.Time // data last arrived
+	oowAckAt   mono.Time // challengeInterval runs from here
+
+	// The user's side.
+	err       syscall.Errno // why the connection failed
+	errTaken  bool          // Read or Write has returned err
+	softErr   syscall.Errno // an ICMP message that might explain a time-out
+	rdClosed  bool          // CloseRead or Close
+	wrClosed  bool          // CloseWrite or Close: a FIN follows the data
+	orphan    bool          // Close
+	wantWrite bool          // a writer waits for room
+
+	tw   *TimeWaitRecord // in TIME-WAIT
+	stat counters
+}
+
+// pendingReset says which RST waits for Output.
+type pendingReset uint8
+
+const (
+	resetNone pendingReset = iota
+	resetConn              // ends this connection: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=RST,ACK>
+	resetBare              // answers a bad ACK: <SEQ=SEG.ACK><CTL=RST>
+)
+
+// NewActive opens a connection (RFC 9293 §3.10.1). It is in SYN-SENT; the SYN
+// comes out of Output.
+func NewActive(cfg *Config, now mono.Time) *Conn {
+	c := newConn(cfg)
+	c.state = SynSent
+	c.synDue = true
+	return c
+}
+
+// newConn returns a connection with its SYN numbered and nothing known of the
+// peer.
+func newConn(cfg *Config) *Conn {
+	c := &Conn{cfg: *cfg}
+	c.cfg.fill()
+	cfg = &c.cfg
+	c.iss = cfg.ISS
+	c.sndUna = c.iss
+	c.sndNxt = c.iss + 1
+	c.sndSml = c.iss
+	c.rexmit, c.rexmitEnd = c.sndUna, c.sndUna
+	c.pathMSS = cfg.SendMSS
+	c.quick = maxQuickAcks
+	c.rcvWScale = windowScale(cfg.RcvBuf)
+	c.rtt = rtt{minRTO: cfg.MinRTO, first: cfg.InitialRTO}
+	c.snd.SetLimit(cfg.SndBuf)
+	// One unit of the window scale more than is offered: see selectWindow.
+	c.rcv.SetLimit(cfg.RcvBuf + 1<<c.rcvWScale)
+	return c
+}
+
+// fill replaces what was left out by Linux's defaults.
+func (cfg *Config) fill() {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	defInt := func(n *int, v int) {
+		if *n <= 0 {
+			*n = v
+		}
+	}
+	def(&cfg.MinRTO, defaultMinRTO)
+	def(&cfg.MaxRTO, maxRTO)
+	def(&cfg.InitialRTO, initialRTO)
+	def(&cfg.DelayedAck, 40*time.Millisecond)
+	def(&cfg.TimeWait, 60*time.Second)
+	def(&cfg.FinWait2, 60*time.Second)
+	defInt(&cfg.SynRetries, 6)
+	defInt(&cfg.SynAckRetries, 5)
+	defInt(&cfg.Retries, 15)
+	defInt(&cfg.MSS, defaultPeerMSS)
+	defInt(&cfg.SendMSS, cfg.MSS)
+	defInt(&cfg.RcvBuf, 1<<17)
+	defInt(&cfg.SndBuf, 1<<17)
+	cfg.RcvBuf = min(cfg.RcvBuf, maxWindow)
+	cfg.SndBuf = min(cfg.SndBuf, maxWindow)
+	if cfg.NewController == nil {
+		cfg.NewController = cc.NewReno
+	}
+}
+
+// maxWindow is the largest window RFC 7323 §2.3 can express, 2^30 less one
+// unit of its scale.
+const maxWindow = 65535 << maxWScale
+
+// maxWScale is the largest shift RFC 7323 §2.3 allows.
+const maxWScale = 14
+
+// windowScale returns the smallest shift with which a window of n bytes fits
+// the header's 16 bits.
+func windowScale(n int) uint8 {
+	s := uint8(0)
+	for s < maxWScale && n>>s > 65535 {
+		s++
+	}
+	return s
+}
+
+// negotiate takes over what the peer's SYN says. We offer every option, so the
+// peer's offer decides.
+func (c *Conn) negotiate(now mono.Time, o *Options) {
+	// RFC 9293 §3.7.1: 536 when the option is absent.
+	c.peerMSS = defaultPeerMSS
+	if o.MSS != 0 {
+		c.peerMSS = int(o.MSS)
+	}
+	// RFC 7323 §2.2: both sides or none; §2.3: larger than 14 counts as 14.
+	if c.wsOK = o.HasWScale; c.wsOK {
+		c.sndWScale = uint8(min(int(o.WScale), maxWScale))
+	} else {
+		c.sndWScale, c.rcvWScale = 0, 0
+	}
+	c.sackOK = o.SACKPermitted
+	// RFC 7323 §3.2: timestamps on the connection when both SYNs had them.
+	if c.tsOK = o.HasTS; c.tsOK {
+		c.tsRecent, c.tsRecentAt = o.TSVal, now
+	}
+	c.setMSS()
+	c.rcvMSS = min(defaultPeerMSS, c.cfg.MSS)
+	c.cc = c.cfg.NewController(c.mss)
+}
+
+// setMSS computes the largest payload of a segment (RFC 6691: the option
+// counts no TCP options, so those we always send come off here).
+func (c *Conn) setMSS() {
+	m := max(min(c.peerMSS, c.pathMSS), minMSS)
+	if c.tsOK {
+		m -= tsOptionLen
+	}
+	c.mss = m
+}
+
+// start begins counting received data from the peer's SYN.
+func (c *Conn) start(irs seq.Num) {
+	c.irs = irs
+	c.rcvNxt = irs + 1
+	c.lastAckSent = c.rcvNxt
+	c.rcvAdv = c.rcvNxt.Add(synWindow(c.cfg.RcvBuf))
+}
+
+// synWindow is the window of a SYN, which is never scaled (RFC 7323 §2.2).
+func synWindow(rcvBuf int) int { return min(rcvBuf, 65535) }
+
+// moveTo follows the edge of ev in the state diagram.
+func (c *Conn) moveTo(ev event) {
+	to := next(c.state, ev)
+	if to == c.state {
+		return
+	}
+	c.state = to
+	if to == Closed {
+		c.release()
+	}
+}
+
+// release ends all activity. What was received stays for the reader, unless
+// there is none.
+func (c *Conn) release() {
+	c.state = Closed
+	c.events |= EvClosed | EvReadable | EvWritable
+	c.timers = [numTimers]mono.Time{}
+	c.synDue, c.probeDue, c.kick, c.owedAcks = false, false, false, 0
+	c.rexmit, c.rexmitEnd = c.sndNxt, c.sndNxt
+	c.snd.Release()
+	c.ooo = reassembly{}
+	c.oooFin = false
+	c.tw = nil
+	if c.orphan {
+		c.rcv.Release()
+	}
+}
+
+// fail closes the connection with an error for the user.
+func (c *Conn) fail(err syscall.Errno) {
+	if c.state == Closed {
+		return
+	}
+	c.err = err
+	c.events |= EvError
+	c.moveTo(evReset)
+}
+
+// abort fails the connection and tells the peer by a RST where RFC 9293
+// §3.10.5 wants one.
+func (c *Conn) abort(err syscall.Errno) {
+	switch c.state {
+	case SynReceived, Established, FinWait1, FinWait2, CloseWait:
+		c.rst = resetConn
+	}
+	c.fail(err)
+}
+
+// takeEvents returns what the call changed and starts afresh.
+func (c *Conn) takeEvents() Events {
+	ev := c.events
+	c.events = 0
+	if c.outputDue() {
+		ev |= EvOutput
+	}
+	c.kick = false
+	return ev
+}
+
+// tsNow is the timestamp clock: milliseconds (RFC 7323 §5.4).
+func tsNow(now mono.Time, offset uint32) uint32 {
+	return uint32(int64(now)/int64(time.Millisecond)) + offset
+}

@@ -1,0 +1,85 @@
+package tcp
+
+import (
+	"time"
+)
+
+// This file owns the numbers a connection shows of itself.
+
+// Info is a snapshot of a connection, in the manner of Linux's tcp_info.
+// Windows and sizes are in bytes.
+type Info struct {
+	State State
+
+	RTT, RTTVar, RTO time.Duration // RFC 6298's SRTT, RTTVAR and RTO; RTT 0: not measured
+	Cwnd, Ssthresh   int           // congestion window; slow start threshold
+	InFlight         int           // estimate of what is in the network
+	MSS              int           // largest payload sent in a segment
+	PeerMSS          int           // what the peer announced
+	SndWnd, RcvWnd   int           // the peer's window, and ours as last announced
+	SndWScale        int           // shift of the peer's window field
+	RcvWScale        int           // shift of ours
+	Unsent, Unacked  int           // bytes in the send buffer not yet sent; sent, not yet acknowledged
+	Unread           int           // bytes waiting for Read
+
+	Timestamps, SACK, WScale bool // options in use
+
+	BytesIn, BytesOut, BytesAcked uint64 // in order; sent, repeats included; acknowledged
+	SegmentsIn, SegmentsOut       uint64 // counted on the wire
+	Retransmits                   uint64 // segments sent again
+	FastRetransmits, Timeouts     uint64 // losses noticed by duplicate ACKs, by time
+	DupAcksIn, OutOfOrderIn       uint64
+	Probes                        uint64 // window probes sent
+	Challenges, AcksWithheld      uint64 // answers to unwanted segments; held back by the rate limit
+}
+
+// counters are the parts of Info that only count.
+type counters struct {
+	segsIn, segsOut           uint64
+	bytesIn, bytesOut         uint64
+	bytesAcked                uint64
+	retransmits               uint64
+	fastRetransmits, timeouts uint64
+	dupAcksIn, oooIn, probes  uint64
+	challenges, acksWithheld  uint64
+}
+
+// count takes a segment that goes out.
+func (n *counters) count(s *Segment) {
+	p := s.PayloadLen()
+	n.bytesOut += uint64(p)
+	if p > 0 {
+		n.segsOut += uint64(segments(p, s.SegSize))
+	} else {
+		n.segsOut++
+	}
+}
+
+// Info returns the connection's numbers.
+func (c *Conn) Info() Info {
+	n := &c.stat
+	i := Info{
+		State: c.state,
+		RTT:   c.rtt.srtt, RTTVar: c.rtt.rttvar, RTO: c.rto(),
+		MSS: c.mss, PeerMSS: c.peerMSS,
+		SndWnd: c.sndWnd, RcvWnd: max(c.rcvAdv.Sub(c.rcvNxt), 0),
+		SndWScale: int(c.sndWScale), RcvWScale: int(c.rcvWScale),
+		Unread:     c.rcv.Len(),
+		Timestamps: c.tsOK, SACK: c.sackOK, WScale: c.wsOK,
+		BytesIn: n.bytesIn, BytesOut: n.bytesOut, BytesAcked: n.bytesAcked,
+		SegmentsIn: n.segsIn, SegmentsOut: n.segsOut,
+		Retransmits: n.retransmits, FastRetransmits: n.fastRetransmits, Timeouts: n.timeouts,
+		DupAcksIn: n.dupAcksIn, OutOfOrderIn: n.oooIn, Probes: n.probes,
+		Challenges: n.challenges, AcksWithheld: n.acksWithheld,
+	}
+	if c.cc != nil {
+		i.Cwnd, _ = c.cc.Window()
+		i.Ssthresh = c.cc.Ssthresh()
+	}
+	if c.state.Synchronized() && c.state != TimeWait {
+		i.InFlight = c.pipe()
+		i.Unsent = c.unsent()
+		i.Unacked = c.sndNxt.Sub(c.sndUna)
+	}
+	return i
+}

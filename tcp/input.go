@@ -1,0 +1,310 @@
+package tcp
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/seq"
+)
+
+// This file is SEGMENT ARRIVES of RFC 9293 §3.10.7, check by check in the
+// RFC's order, with the additions of RFC 7323 (timestamps) and RFC 5961 (blind
+// attacks) where those documents put them. What an acceptable ACK does is in
+// send.go, what acceptable text does in receive.go.
+
+// Input processes a segment that arrived for this connection (RFC 9293
+// §3.10.7.3 and .4). It borrows s and its payload for the call. The Drop says
+// why the segment, or what was left of it, was not used; an answer it may
+// deserve comes out of Output either way.
+func (c *Conn) Input(now mono.Time, s *Segment) (Events, Drop) {
+	c.stat.segsIn += uint64(max(s.Segs, 1))
+	d := DropNone
+	switch c.state {
+	case Closed, Listen:
+		d = DropNoConnection
+	case SynSent:
+		d = c.inputSynSent(now, s)
+	case TimeWait:
+		d = c.inputTimeWait(now, s)
+	default:
+		d = c.inputSynchronized(now, s)
+	}
+	return c.takeEvents(), d
+}
+
+// inputSynSent is RFC 9293 §3.10.7.3.
+func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
+	// RFC 9293 §3.10.7.3, first: check the ACK bit. Only our SYN is in flight,
+	// so exactly one number is acceptable.
+	hasAck := s.Flags&FlagACK != 0
+	if hasAck && s.Ack != c.iss+1 {
+		if s.Flags&FlagRST == 0 {
+			c.rst, c.rstSeq = resetBare, s.Ack
+		}
+		return DropBadAck
+	}
+	// RFC 9293 §3.10.7.3, second: check the RST bit. Without an acceptable ACK
+	// it could come from anyone.
+	if s.Flags&FlagRST != 0 {
+		if !hasAck {
+			return DropRstOutOfWindow
+		}
+		c.fail(syscall.ECONNREFUSED)
+		return DropNone
+	}
+	// RFC 9293 §3.10.7.3, third (security) is obsolete.
+	// RFC 9293 §3.10.7.3, fifth: neither SYN nor RST.
+	if s.Flags&FlagSYN == 0 {
+		return DropBadFlags
+	}
+	// RFC 9293 §3.10.7.3, fourth: check the SYN bit.
+	c.start(s.Seq)
+	c.negotiate(now, &s.Options)
+	c.sndWnd = int(s.Window) // RFC 7323 §2.2: never scaled in a SYN
+	c.maxSndWnd = c.sndWnd
+	c.sndWl1, c.sndWl2 = s.Seq, s.Ack
+	c.retries = 0
+	c.timers[timerRexmit] = 0
+	if !hasAck {
+		// Simultaneous open. Text in the SYN is not kept: it is not
+		// acknowledged, so it comes again (Linux does the same).
+		c.moveTo(evSyn)
+		c.synDue = true
+		return DropNone
+	}
+	c.synAcked(now)
+	c.moveTo(evSynAck)
+	c.established(now)
+	c.ackNow()
+	// "If there are other controls or text in the segment, then continue
+	// processing at the sixth step."
+	return c.inputText(now, s.Seq+1, s.Payload[0], s.Flags&FlagFIN != 0, s.Segs)
+}
+
+// inputSynchronized is RFC 9293 §3.10.7.4 for the states from SYN-RECEIVED to
+// LAST-ACK.
+func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
+	at, text, fin := s.Seq, s.Payload[0], s.Flags&FlagFIN != 0
+	syn := s.Flags&FlagSYN != 0
+
+	if syn && c.state == SynReceived && at == c.irs && s.Flags&FlagRST == 0 {
+		// The peer's SYN again, alone because our SYN-ACK was lost or with
+		// an ACK as in figure 7. The RFC's first check would refuse it, as its
+		// number is used up; like Linux, pass over the SYN and see the rest.
+		if s.Flags&FlagACK == 0 {
+			c.synDue = true
+			return DropNone
+		}
+		syn = false
+		at++
+	}
+
+	// RFC 7323 §5.3, R1: an older timestamp than the last one is an old
+	// duplicate (PAWS).
+	if c.pawsRejects(now, s) {
+		c.answerUnwanted(now, s)
+		return DropPAWS
+	}
+
+	// RFC 9293 §3.10.7.4, first: check the sequence number.
+	segLen := len(text)
+	if syn {
+		segLen++
+	}
+	if fin {
+		segLen++
+	}
+	closed := false
+	if !c.acceptable(at, segLen) {
+		// "If the RCV.WND is zero, no segments will be acceptable, but
+		// special allowance should be made to accept valid ACKs, URGs, and
+		// RSTs": a window probe's octet goes, the rest is seen.
+		closed = at == c.rcvNxt && c.rcvAdv == c.rcvNxt
+		if !closed {
+			if s.Flags&FlagRST != 0 {
+				return DropOutOfWindow
+			}
+			c.answerUnwanted(now, s)
+			return DropOutOfWindow
+		}
+	}
+
+	// RFC 9293 §3.10.7.4, second: check the RST bit, as RFC 5961 §3.2 has it:
+	// only the exact number resets, anything else in the window is asked back.
+	if s.Flags&FlagRST != 0 {
+		if s.Seq != c.rcvNxt {
+			c.challenge(now)
+			return DropRstOutOfWindow
+		}
+		c.inputReset()
+		return DropNone
+	}
+	// RFC 9293 §3.10.7.4, third (security) is obsolete.
+
+	// RFC 9293 §3.10.7.4, fourth: check the SYN bit, as RFC 5961 §4.2 has it:
+	// a restarted peer will answer the challenge with the right RST.
+	if syn {
+		c.challenge(now)
+		return DropSynInWindow
+	}
+
+	// RFC 9293 §3.10.7.4, fifth: check the ACK field.
+	if s.Flags&FlagACK == 0 {
+		return DropBadFlags
+	}
+	if c.state == SynReceived {
+		if s.Ack != c.iss+1 {
+			c.rst, c.rstSeq = resetBare, s.Ack
+			return DropBadAck
+		}
+		c.inputAckOfSyn(now, s)
+	} else if d := c.inputAck(now, s, segLen); d != DropNone {
+		return d
+	}
+	if c.state == Closed { // LAST-ACK, and our FIN was acknowledged
+		return DropNone
+	}
+	c.updateTSRecent(now, s)
+
+	// RFC 9293 §3.10.7.4, sixth: check the URG bit. Urgent data stays in the
+	// stream (RFC 6093 §6), so there is nothing to do.
+
+	if closed {
+		if len(text) > 0 {
+			c.ackNow()
+			return DropOutOfWindow
+		}
+		// Linux: a lone FIN needs no room, so it is taken even here.
+	}
+	// RFC 9293 §3.10.7.4, seventh and eighth: text and FIN.
+	return c.inputText(now, at, text, fin, s.Segs)
+}
+
+// acceptable is the first check of RFC 9293 §3.10.7.4, table 6, with n the
+// segment's length in sequence space:
+//
+//	      rcvNxt            rcvAdv
+//	--------|-----------------|---------
+//	  [  segment  ]                         some of it is new
+//	                    [  segment  ]       some of it is in the window
+//
+// Departs from the RFC in one point, as Linux does: an empty segment exactly
+// at the right edge is accepted. It is what a peer sends that has filled our
+// window, and if data before it was lost its ACKs must still count.
+func (c *Conn) acceptable(at seq.Num, n int) bool {
+	if n == 0 {
+		return c.rcvNxt.LessEq(at) && at.LessEq(c.rcvAdv)
+	}
+	return at.Less(c.rcvAdv) && c.rcvNxt.Less(at.Add(n))
+}
+
+// inputReset is the peer's valid RST (RFC 9293 §3.10.7.4, second), with
+// Linux's choice of errors.
+func (c *Conn) inputReset() {
+	switch c.state {
+	case SynReceived:
+		c.fail(syscall.ECONNREFUSED)
+	case CloseWait:
+		c.fail(syscall.EPIPE)
+	default:
+		c.fail(syscall.ECONNRESET)
+	}
+}
+
+// inputAckOfSyn is the fifth check in SYN-RECEIVED: the handshake is done.
+func (c *Conn) inputAckOfSyn(now mono.Time, s *Segment) {
+	shift := c.sndWScale
+	if s.Flags&FlagSYN != 0 {
+		shift = 0 // RFC 7323 §2.2
+	}
+	c.sndWnd = int(s.Window) << shift
+	c.maxSndWnd = c.sndWnd
+	c.sndWl1, c.sndWl2 = s.Seq, s.Ack
+	c.synAcked(now)
+	c.moveTo(evAckSyn)
+	c.established(now)
+}
+
+// synAcked notes that the peer has our SYN.
+func (c *Conn) synAcked(now mono.Time) {
+	c.sndUna = c.iss + 1
+	c.sndNxt = c.sndUna
+	c.rexmit, c.rexmitEnd = c.sndUna, c.sndUna
+	c.timers[timerRexmit] = 0
+	c.synDue = false
+	if c.rttTiming {
+		c.rttTiming = false
+		c.rtt.sample(now.Sub(c.rttAt))
+	} else {
+		c.rtt.synRetransmitted()
+	}
+	c.retries = 0
+	c.sndSml = c.sndUna
+}
+
+// established tells the user, and does what CLOSE had to put off (RFC 9293
+// §3.10.4, SYN-RECEIVED).
+func (c *Conn) established(now mono.Time) {
+	c.events |= EvConnected | EvWritable
+	c.lastDataAt = now
+	c.kick = true
+	if c.wrClosed {
+		c.moveTo(evClose)
+	}
+}
+
+// pawsRejects is RFC 7323 §5.3, R1, with the clause of §5.5: after 24 days the
+// peer's clock has wrapped and its remembered value means nothing. RSTs are
+// exempt (§5.2).
+func (c *Conn) pawsRejects(now mono.Time, s *Segment) bool {
+	return c.tsOK && s.Options.HasTS && s.Flags&FlagRST == 0 &&
+		tsBefore(s.Options.TSVal, c.tsRecent) && now.Sub(c.tsRecentAt) < pawsIdle
+}
+
+// pawsIdle is how long a remembered timestamp is good for (RFC 7323 §5.5).
+const pawsIdle = 24 * 24 * time.Hour
+
+// tsBefore reports a < b on the timestamp clock.
+func tsBefore(a, b uint32) bool { return int32(a-b) < 0 }
+
+// updateTSRecent is RFC 7323 §4.3 (2): the timestamp to echo is that of the
+// segment that the next ACK will be for.
+func (c *Conn) updateTSRecent(now mono.Time, s *Segment) {
+	if c.tsOK && s.Options.HasTS && s.Seq.LessEq(c.lastAckSent) &&
+		(!tsBefore(s.Options.TSVal, c.tsRecent) || now.Sub(c.tsRecentAt) >= pawsIdle) {
+		c.tsRecent, c.tsRecentAt = s.Options.TSVal, now
+	}
+}
+
+// answerUnwanted sends the ACK with which RFC 9293 §3.10.7.4, first, answers a
+// segment it cannot accept. One with text is a retransmission whose ACK was
+// lost and is always answered; empty ones (keep-alives, old duplicates, what a
+// confused peer sends) at a limited rate.
+func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
+	if len(s.Payload[0]) > 0 && s.Flags&FlagSYN == 0 {
+		c.quick = max(c.quick, 2) // the peer is in trouble: Linux's quick mode
+		c.ackNow()
+		return
+	}
+	c.challenge(now)
+}
+
+// challenge sends a challenge ACK (RFC 5961 §3.2), at a limited rate (§7).
+func (c *Conn) challenge(now mono.Time) {
+	if c.oowAckAt != 0 && now.Sub(c.oowAckAt) < challengeInterval {
+		c.stat.acksWithheld++
+		return
+	}
+	c.oowAckAt = now
+	c.stat.challenges++
+	c.ackNow()
+}
+
+// ackNow asks Output for one more ACK. They are counted, not merged, because
+// a peer without SACK counts duplicates (RFC 5681 §3.2).
+func (c *Conn) ackNow() {
+	if c.owedAcks < maxOwedAcks {
+		c.owedAcks++
+	}
+}

@@ -1,0 +1,368 @@
+package tcp
+
+import (
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/seq"
+)
+
+// This file owns the decision what to send next: a ladder that Output climbs
+// from the top for each segment, so that there is one place that knows, and
+// nothing that input, timers or the user do writes a segment itself.
+
+// Output builds the next segment to send in s, or returns false when there is
+// none; call it until then after every other call. limit is the most payload
+// the caller takes in one segment: a payload larger than s.SegSize is to be
+// cut into segments of that size on its way. limit 0 means plain segments of at
+// most one MSS. The payload aliases the send
+// buffer and is valid until the next call.
+func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
+	*s = Segment{}
+	ok := false
+	switch {
+	case c.rst != resetNone:
+		ok = c.outputReset(now, s)
+	case c.state == Closed:
+	case c.state == TimeWait:
+		ok = c.tw.Output(now, s)
+	case c.synDue:
+		ok = c.outputSyn(now, s)
+	case c.state >= Established && c.outputText(now, s, limit):
+		ok = true
+	case c.probeDue:
+		ok = c.outputProbe(now, s, limit)
+	case c.owedAcks > 0:
+		ok = c.outputAck(now, s)
+	}
+	if ok {
+		c.stat.count(s)
+	}
+	return ok
+}
+
+// outputDue reports, perhaps too often but never too seldom, whether Output
+// has something to send.
+func (c *Conn) outputDue() bool {
+	if c.rst != resetNone {
+		return true
+	}
+	switch {
+	case c.state == Closed:
+		return false
+	case c.state == TimeWait:
+		return c.tw.replyDue
+	case c.synDue || c.probeDue || c.owedAcks > 0:
+		return true
+	}
+	return c.state >= Established &&
+		(c.rexmitNow || c.kick && (c.rexmit != c.rexmitEnd || c.unsent() > 0 || c.wrClosed && !c.finSent))
+}
+
+// outputReset sends the pending RST.
+func (c *Conn) outputReset(now mono.Time, s *Segment) bool {
+	if c.rst == resetBare {
+		// RFC 9293 §3.10.7.3, first: <SEQ=SEG.ACK><CTL=RST>.
+		s.SrcPort, s.DstPort = c.cfg.LocalPort, c.cfg.RemotePort
+		s.Seq, s.Flags = c.rstSeq, FlagRST
+	} else {
+		// RFC 9293 §3.10.5: <SEQ=SND.NXT><CTL=RST>, with an ACK as Linux.
+		c.header(now, s, c.acceptableSeq(), FlagRST|FlagACK)
+	}
+	c.rst = resetNone
+	return true
+}
+
+// outputSyn sends our SYN, or SYN-ACK once the peer's SYN is known.
+func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
+	c.synDue = false
+	s.SrcPort, s.DstPort = c.cfg.LocalPort, c.cfg.RemotePort
+	s.Seq, s.Flags = c.iss, FlagSYN
+	s.Window = uint16(synWindow(c.cfg.RcvBuf))
+	o := &s.Options
+	o.MSS = uint16(min(c.cfg.MSS, 65535))
+	ws, sack, ts := true, true, true
+	if c.state == SynReceived {
+		// RFC 7323 §2.2 and §3.2, RFC 2018 §2: an answer offers only what
+		// the peer offered.
+		ws, sack, ts = c.wsOK, c.sackOK, c.tsOK
+		s.Flags |= FlagACK
+		s.Ack = c.rcvNxt
+		c.lastAckSent = c.rcvNxt
+		c.owedAcks = 0
+	}
+	if ws {
+		o.HasWScale, o.WScale = true, int8(windowScale(c.cfg.RcvBuf))
+	}
+	o.SACKPermitted = sack
+	if ts {
+		o.HasTS, o.TSVal = true, tsNow(now, c.cfg.TSOffset)
+		if c.state == SynReceived {
+			o.TSEcr = c.tsRecent
+		}
+	}
+	// RFC 6298 §2 and §3: time the first transmission only.
+	if c.retries == 0 && c.timers[timerRexmit] == 0 {
+		c.rttTiming, c.rttSeq, c.rttAt = true, c.iss+1, now
+	} else {
+		c.rttTiming = false
+		c.stat.retransmits++
+	}
+	if c.timers[timerRexmit] == 0 {
+		c.timers[timerRexmit] = now.Add(c.rto())
+	}
+	return true
+}
+
+// outputText sends text: again what recovery marked, then what is new.
+func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
+	mss := c.mss
+	if c.sackOK && !c.ooo.empty() {
+		mss -= c.sackSpace() // the blocks travel in the same header
+	}
+	if limit <= 0 {
+		limit = mss
+	}
+	mss = min(mss, limit)
+	if c.rexmit != c.rexmitEnd && c.outputAgain(now, s, mss, limit) {
+		return true
+	}
+	return c.outputNew(now, s, mss, limit)
+}
+
+// outputAgain sends the beginning of [rexmit, rexmitEnd).
+func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
+	left := c.dataEnd().Sub(c.rexmit)
+	n := min(c.rexmitEnd.Sub(c.rexmit), left) // without the FIN
+	if c.rexmitNow {
+		n = min(n, mss)
+	} else {
+		cwnd, _ := c.cc.Window()
+		room := min(cwnd-c.pipe(), c.sndUna.Add(c.sndWnd).Sub(c.rexmit), limit)
+		if room < min(n, mss) || room <= 0 {
+			return false
+		}
+		if n > room {
+			n = max(room/mss, 1) * mss
+		}
+	}
+	flags := FlagACK
+	if n == left {
+		if c.finSent && c.dataEnd().Less(c.rexmitEnd) {
+			flags |= FlagFIN
+		}
+		flags |= FlagPSH
+	}
+	c.payload(now, s, c.rexmit, n, mss, flags)
+	c.rexmitNow = false
+	c.rexmit = c.rexmit.Add(s.Len())
+	c.stat.retransmits += uint64(segments(n, mss))
+	// Karn's rule: what is sent twice is not timed.
+	c.rttTiming = false
+	c.karn, c.karnSeq = true, c.sndNxt
+	if c.timers[timerRexmit] == 0 {
+		c.timers[timerRexmit] = now.Add(c.rto())
+	}
+	return true
+}
+
+// outputNew sends text that was never sent, as much as the peer's window, the
+// congestion window, limit and the rules against small segments allow.
+func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
+	unsent := c.unsent()
+	fin := c.wrClosed && !c.finSent
+	pipe := c.pipe()
+	if unsent > 0 && c.sndUna == c.sndNxt && c.sentAt != 0 {
+		if idle := now.Sub(c.sentAt); idle > c.rto() {
+			c.cc.OnIdle(now, idle) // RFC 5681 §4.1
+		}
+	}
+	cwnd, _ := c.cc.Window()
+	room := cwnd - pipe
+	if unsent == 0 && !fin {
+		c.cwndFull = room < mss
+		return false
+	}
+	window := c.sndUna.Add(c.sndWnd).Sub(c.sndNxt)
+	if pipe == 0 {
+		room = max(room, mss) // never stuck with nothing in flight
+	}
+	n := min(unsent, window, room, limit)
+
+	switch {
+	case unsent == 0: // the FIN alone: takes one number of the window, no cwnd
+		if window < 1 {
+			c.persist(now)
+			return false
+		}
+		n = 0
+	case n < unsent && n >= mss:
+		n -= n % mss // whole segments; the rest follows
+	case n < unsent:
+		// Less than a segment, though more is waiting: sender's silly window
+		// avoidance (RFC 9293 §3.8.6.2.1).
+		if room < min(unsent, mss) {
+			c.cwndFull = true
+			return false
+		}
+		if n <= 0 || n < c.maxSndWnd/2 {
+			c.persist(now)
+			return false
+		}
+	default:
+		// All of it. The last segment may be small.
+		if tail := n % mss; tail != 0 && !fin && !c.mayTail() {
+			if n -= tail; n == 0 {
+				return false
+			}
+		}
+	}
+	c.cwndFull = room-n < mss
+
+	flags := FlagACK
+	if n == unsent {
+		flags |= FlagPSH // RFC 9293 §3.9.1.2: the last of what the user gave us
+		if fin && n < window {
+			flags |= FlagFIN
+			c.finSent = true
+		}
+	}
+	if n == 0 {
+		flags &^= FlagPSH
+	}
+	c.payload(now, s, c.sndNxt, n, mss, flags)
+	c.advance(now, s.Len())
+	if n%mss != 0 {
+		c.sndSml = c.sndNxt
+	}
+	return true
+}
+
+// mayTail is Nagle's algorithm in Minshall's variant, as Linux has it: a small
+// segment goes unless one is already in flight (RFC 9293 §3.7.4).
+func (c *Conn) mayTail() bool {
+	return c.cfg.NoDelay || !c.sndUna.Less(c.sndSml)
+}
+
+// advance moves sndNxt over n numbers just sent for the first time.
+func (c *Conn) advance(now mono.Time, n int) {
+	if c.rexmit == c.rexmitEnd {
+		c.rexmit, c.rexmitEnd = c.sndNxt.Add(n), c.sndNxt.Add(n)
+	}
+	c.sndNxt = c.sndNxt.Add(n)
+	c.sentAt = now
+	c.timers[timerPersist] = 0
+	c.probes = 0
+	c.probeDue = false
+	// RFC 6298 §5.1.
+	if c.timers[timerRexmit] == 0 {
+		c.timers[timerRexmit] = now.Add(c.rto())
+	}
+	if !c.rttTiming && !c.karn {
+		c.rttTiming, c.rttSeq, c.rttAt = true, c.sndNxt, now
+	}
+	// Answering what arrived a moment ago: a conversation (Linux's pingpong).
+	if now.Sub(c.lastDataAt) < c.cfg.DelayedAck && c.rcvNxt != c.irs+1 {
+		c.pingpong = true
+	}
+}
+
+// persist starts the timer that asks whether the peer's window is still too
+// small, when nothing in flight would bring the news (RFC 9293 §3.8.6.1).
+func (c *Conn) persist(now mono.Time) {
+	if c.sndUna == c.sndNxt && c.timers[timerPersist] == 0 && !c.probeDue {
+		c.timers[timerPersist] = now.Add(c.probeInterval())
+	}
+}
+
+// outputProbe asks after the peer's window: with what fits, if it is merely
+// too small for a good segment, else with an empty segment whose number was
+// already acknowledged, so that the peer has to answer.
+//
+// Departs from RFC 9293 §3.8.6.1, which wants an octet of new data there, as
+// Linux does: nothing then lies beyond the window.
+func (c *Conn) outputProbe(now mono.Time, s *Segment, limit int) bool {
+	c.probeDue = false
+	c.probes++
+	c.unanswered++
+	c.stat.probes++
+	c.timers[timerPersist] = now.Add(c.probeInterval())
+	mss := c.mss
+	if limit > 0 {
+		mss = min(mss, limit)
+	}
+	if n := min(c.unsent(), c.sndWnd, mss); n > 0 && c.sndUna == c.sndNxt {
+		probes := c.probes
+		c.payload(now, s, c.sndNxt, n, mss, FlagACK|FlagPSH)
+		c.advance(now, n)
+		c.probes = probes
+		return true
+	}
+	c.header(now, s, c.sndUna-1, FlagACK)
+	return true
+}
+
+// outputAck sends an ACK without text.
+func (c *Conn) outputAck(now mono.Time, s *Segment) bool {
+	owed := c.owedAcks
+	c.header(now, s, c.acceptableSeq(), FlagACK)
+	c.owedAcks = owed - 1
+	return true
+}
+
+// acceptableSeq is the number of an empty segment: SND.NXT, unless the peer has
+// shrunk its window below it and would refuse that (Linux's
+// tcp_acceptable_seq).
+func (c *Conn) acceptableSeq() seq.Num {
+	if edge := c.sndUna.Add(c.sndWnd); c.state >= Established && edge.Less(c.sndNxt) {
+		return edge
+	}
+	return c.sndNxt
+}
+
+// payload builds a segment with n bytes of the ring from number at.
+func (c *Conn) payload(now mono.Time, s *Segment, at seq.Num, n, mss int, flags Flags) {
+	c.header(now, s, at, flags)
+	if n > 0 {
+		s.Payload[0], s.Payload[1] = c.snd.Peek(at.Sub(c.sndUna), n)
+		s.SegSize = mss
+	}
+}
+
+// header fills in everything but the payload. Every segment with an ACK
+// settles what was owed to the peer.
+func (c *Conn) header(now mono.Time, s *Segment, at seq.Num, flags Flags) {
+	s.SrcPort, s.DstPort = c.cfg.LocalPort, c.cfg.RemotePort
+	s.Seq, s.Ack, s.Flags = at, c.rcvNxt, flags
+	if c.state != Closed {
+		s.Window = c.selectWindow()
+	}
+	o := &s.Options
+	if c.tsOK {
+		o.HasTS, o.TSVal, o.TSEcr = true, tsNow(now, c.cfg.TSOffset), c.tsRecent
+	}
+	if c.sackOK && !c.ooo.empty() {
+		// RFC 2018 §3: three blocks beside timestamps, else four.
+		room := 4
+		if c.tsOK {
+			room = 3
+		}
+		o.NumSACK = c.ooo.blocks(o.SACK[:room])
+	}
+	c.lastAckSent = c.rcvNxt
+	c.owedAcks = 0
+	c.timers[timerDelAck] = 0
+	if c.quick > 0 {
+		c.quick--
+	}
+}
+
+// sackSpace is what the SACK option takes of a segment, padding included.
+func (c *Conn) sackSpace() int {
+	n := len(c.ooo.ranges)
+	if c.tsOK {
+		return 4 + 8*min(n, 3)
+	}
+	return 4 + 8*min(n, 4)
+}
+
+// segments is how many segments of at most mss bytes n bytes make.
+func segments(n, mss int) int { return max((n+mss-1)/mss, 1) }

@@ -1,0 +1,184 @@
+package tcp
+
+import (
+	"syscall"
+
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/seq"
+)
+
+// This file owns received text: into the ring or the reassembly queue, the
+// peer's FIN, when to acknowledge, and what window to offer.
+
+// inputText is RFC 9293 §3.10.7.4, seventh and eighth: at is the number of
+// text's first byte; some of it may lie outside the window.
+func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs int) Drop {
+	if len(text) == 0 && !fin {
+		return DropNone
+	}
+	if c.rcvFin {
+		// "This should not occur since a FIN has been received from the
+		// remote side. Ignore the segment text."
+		return DropOutOfWindow
+	}
+	if c.rdClosed && c.wrClosed && len(text) > 0 && c.rcvNxt.Less(at.Add(len(text))) {
+		// RFC 9293 §3.10.4 after RFC 1122 §4.2.2.13: nobody is left to read
+		// this, and the peer must know.
+		c.abort(syscall.ECONNRESET)
+		return DropClosed
+	}
+
+	// Cut off what came before and what does not fit.
+	if d := c.rcvNxt.Sub(at); d > 0 {
+		if d > len(text) {
+			return DropOutOfWindow // unreachable after acceptable; cheap to be sure
+		}
+		at, text = c.rcvNxt, text[d:]
+	}
+	edge := c.rcvAdv
+	if c.oooFin && c.oooFinSeq.Less(edge) {
+		edge = c.oooFinSeq // nothing follows a FIN
+	}
+	if over := at.Add(len(text)).Sub(edge); over > 0 {
+		fin = false
+		if over >= len(text) {
+			return DropOutOfWindow
+		}
+		text = text[:len(text)-over]
+	}
+
+	d := DropNone
+	if n := len(text); n > 0 {
+		c.observe(now, n, segs)
+		if at == c.rcvNxt {
+			c.inOrder(now, text)
+		} else {
+			d = c.outOfOrder(at, text)
+		}
+	}
+	if fin && !c.oooFin {
+		c.oooFin, c.oooFinSeq = true, at.Add(len(text))
+		if c.oooFinSeq != c.rcvNxt {
+			c.ackNow() // a hole: RFC 5681 §4.2
+		}
+	}
+	// RFC 9293 §3.10.7.4, eighth: check the FIN bit, now that the text before
+	// it has or has not arrived.
+	if c.oooFin && c.oooFinSeq == c.rcvNxt {
+		c.inputFin(now)
+	}
+	return d
+}
+
+// inOrder takes text that starts at rcvNxt and whatever it joins up with.
+func (c *Conn) inOrder(now mono.Time, text []byte) {
+	n := c.rcv.Write(text)
+	c.rcvNxt = c.rcvNxt.Add(n)
+	c.stat.bytesIn += uint64(n)
+	filled := !c.ooo.empty()
+	if filled {
+		m := c.ooo.pop(c.rcvNxt)
+		c.rcv.Commit(m)
+		c.rcvNxt = c.rcvNxt.Add(m)
+		c.stat.bytesIn += uint64(m)
+	}
+	c.events |= EvReadable
+	// RFC 9293 §3.8.6.3 and RFC 5681 §4.2: at least every second full-sized
+	// segment, at once when a hole is filled, otherwise after the delay. Linux:
+	// at once as soon as there is more than one full segment.
+	switch {
+	case filled, c.rcvNxt.Sub(c.lastAckSent) > c.rcvMSS, c.quick > 0 && !c.pingpong:
+		if c.owedAcks == 0 {
+			c.ackNow()
+		}
+	case c.timers[timerDelAck] == 0:
+		c.timers[timerDelAck] = now.Add(c.cfg.DelayedAck)
+	}
+}
+
+// outOfOrder keeps text beyond a hole. Each such segment is answered at once
+// (RFC 5681 §4.2): that is the duplicate ACK the peer recovers by.
+func (c *Conn) outOfOrder(at seq.Num, text []byte) Drop {
+	c.ackNow()
+	c.stat.oooIn++
+	if _, _, ok := c.ooo.add(&c.rcv, at, text, c.rcvNxt); !ok {
+		return DropReassemblyFull
+	}
+	return DropNone
+}
+
+// observe learns the peer's segment size and rhythm from n bytes of text that
+// came in segs segments.
+func (c *Conn) observe(now mono.Time, n, segs int) {
+	if segs > 1 {
+		n = (n + segs - 1) / segs
+	}
+	if n > c.rcvMSS {
+		c.rcvMSS = min(n, c.cfg.MSS)
+	}
+	if now.Sub(c.lastDataAt) > c.rto() {
+		c.quick = maxQuickAcks // Linux: after a pause the peer slow-starts again
+	}
+	c.lastDataAt = now
+}
+
+// inputFin takes the peer's FIN (RFC 9293 §3.10.7.4, eighth).
+func (c *Conn) inputFin(now mono.Time) {
+	c.rcvNxt++
+	c.rcvFin, c.oooFin = true, false
+	c.ooo = reassembly{}
+	if c.rcvAdv.Less(c.rcvNxt) {
+		c.rcvAdv = c.rcvNxt // a lone FIN taken with the window closed
+	}
+	c.ackNow()
+	c.events |= EvReadable
+	c.moveTo(evFin)
+	if c.state == TimeWait {
+		c.enterTimeWait(now)
+	}
+}
+
+// selectWindow returns the window field for the next segment and moves rcvAdv
+// to the right edge it announces.
+//
+// Receiver's silly window avoidance (RFC 9293 §3.8.6.2.2): the edge moves only
+// if it can move by a whole segment or half the buffer.
+//
+// The edge never moves left (RFC 9293 §3.8.6). The field counts units of
+// 2^rcvWScale, so that when the edge is not to move it has to be rounded up,
+// as Linux does; the ring has room for that one unit more. Only when a peer
+// pushed small segments into a closing window past even that does rounding
+// down let the edge seem to retreat by less than a unit, as RFC 7323 §2.4
+// allows; rcvAdv remembers, and what was promised is taken.
+func (c *Conn) selectWindow() uint16 {
+	unit := 1 << c.rcvWScale
+	free := max(c.cfg.RcvBuf-c.rcv.Len(), 0)
+	cur := max(c.rcvAdv.Sub(c.rcvNxt), 0)
+	wnd := cur
+	if free-cur >= min(c.cfg.RcvBuf/2, c.cfg.MSS) {
+		wnd = free &^ (unit - 1)
+	}
+	if wnd <= cur {
+		wnd = (cur + unit - 1) &^ (unit - 1)
+		if wnd > free+unit-1 {
+			wnd = cur &^ (unit - 1)
+		}
+	}
+	wnd = min(wnd, 65535<<c.rcvWScale)
+	c.rcvAdv = seq.Max(c.rcvAdv, c.rcvNxt.Add(wnd))
+	return uint16(wnd >> c.rcvWScale)
+}
+
+// readerFreed is called when the user has taken bytes out of the ring: a
+// window that was closed or small and has at least doubled is announced
+// without waiting for a segment to carry it (Linux's tcp_cleanup_rbuf).
+func (c *Conn) readerFreed() {
+	if c.rcvFin || c.state < Established || c.state == TimeWait {
+		return
+	}
+	free := c.cfg.RcvBuf - c.rcv.Len()
+	cur := max(c.rcvAdv.Sub(c.rcvNxt), 0)
+	if cur <= c.cfg.RcvBuf/2 && free >= 2*cur && free-cur >= min(c.cfg.RcvBuf/2, c.cfg.MSS) && c.owedAcks == 0 {
+		c.ackNow()
+	}
+}

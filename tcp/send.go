@@ -1,0 +1,203 @@
+package tcp
+
+import (
+	"time"
+
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/seq"
+	"github.com/tapstack/tapstack/tcp/cc"
+)
+
+// This file owns what acknowledgements do: they free the ring, measure the
+// round trip, move the peer's window, and feed the loss recovery (recover.go)
+// and the congestion control.
+
+// inputAck is the fifth check of RFC 9293 §3.10.7.4 for the states from
+// ESTABLISHED on; n is the segment's length in sequence space.
+func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
+	ack := s.Ack
+	// RFC 5961 §5.2: SND.UNA - MAX.SND.WND =< SEG.ACK =< SND.NXT, anything
+	// else may be a blind attacker's guess.
+	if c.sndNxt.Less(ack) {
+		c.challenge(now)
+		return DropBadAck
+	}
+	if ack.Less(c.sndUna.Add(-c.maxSndWnd)) {
+		c.challenge(now)
+		return DropOldAck
+	}
+	c.unanswered = 0 // the peer lives: a closed window may stay closed
+	acked := ack.Sub(c.sndUna)
+	if acked < 0 {
+		return DropNone // "If the ACK is a duplicate, it can be ignored"
+	}
+
+	// RFC 5681 §2: a duplicate ACK has (a) outstanding data, (b) no text, (c)
+	// no SYN or FIN, (d) the highest ACK so far, (e) the same window.
+	wnd := int(s.Window) << c.sndWScale
+	dup := acked == 0 && n == 0 && c.sndUna != c.sndNxt && wnd == c.sndWnd
+
+	// "the send window should be updated", unless the segment is older than
+	// the one that last did. An ACK that advances cannot be (Linux).
+	if acked > 0 || c.sndWl1.Less(s.Seq) || (c.sndWl1 == s.Seq && c.sndWl2.LessEq(ack)) {
+		if wnd != c.sndWnd {
+			c.kick = true
+		}
+		c.sndWnd = wnd
+		c.maxSndWnd = max(c.maxSndWnd, wnd)
+		c.sndWl1, c.sndWl2 = s.Seq, ack
+	}
+	if c.sndWnd == 0 {
+		c.retries = 0 // RFC 9293 §3.8.6.1: not as long as it sends ACKs
+	}
+	switch {
+	case acked > 0:
+		c.inputNewAck(now, s, acked)
+	case dup:
+		c.stat.dupAcksIn++
+		c.kick = true
+		c.dupAck(now)
+	}
+	return DropNone
+}
+
+// inputNewAck processes an ACK that advances sndUna by acked.
+func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
+	inFlight := c.pipe()
+	n := min(acked, c.snd.Len())
+	c.snd.Discard(n)
+	c.sndUna = s.Ack
+	c.stat.bytesAcked += uint64(n)
+	c.sndSml = seq.Max(c.sndSml, c.sndUna)
+	c.rexmit = seq.Max(c.rexmit, c.sndUna)
+	c.rexmitEnd = seq.Max(c.rexmitEnd, c.sndUna)
+	c.retries = 0
+	c.kick = true
+	sample := c.sampleRTT(now, s)
+
+	// RFC 6298 §5.2 and §5.3: the timer runs while something is in flight, and
+	// starts anew with each ACK of new data; recovery may object.
+	restart := c.newAck(now, acked)
+	if c.sndUna == c.sndNxt {
+		c.timers[timerRexmit] = 0
+	} else if restart {
+		c.timers[timerRexmit] = now.Add(c.rto())
+	}
+	c.cc.OnAck(cc.Ack{Now: now, Acked: acked, InFlight: inFlight, RTT: sample, CwndLimited: c.cwndFull})
+	if c.wantWrite && c.snd.Free() >= c.cfg.SndBuf/3 {
+		c.wantWrite = false
+		c.events |= EvWritable
+	}
+	if c.finSent && c.sndUna == c.sndNxt {
+		c.finAcked(now)
+	}
+}
+
+// finAcked is the peer's acknowledgement of our FIN (RFC 9293 §3.10.7.4,
+// fifth, FIN-WAIT-1, CLOSING and LAST-ACK).
+func (c *Conn) finAcked(now mono.Time) {
+	c.moveTo(evAckFin)
+	switch c.state {
+	case FinWait2:
+		if c.orphan {
+			c.timers[timerOrphan] = now.Add(c.cfg.FinWait2)
+		}
+	case TimeWait:
+		c.enterTimeWait(now)
+	}
+}
+
+// sampleRTT measures the round trip that s ended, if it ended one. It returns
+// the sample, or 0.
+//
+// One segment at a time is timed with the full resolution of the clock. Of
+// what was sent twice, Karn's rule says that the answer is ambiguous (RFC 6298
+// §3); there the echoed timestamp tells which of the two was answered.
+func (c *Conn) sampleRTT(now mono.Time, s *Segment) time.Duration {
+	d := time.Duration(0)
+	switch {
+	case c.rttTiming:
+		if !c.rttSeq.LessEq(c.sndUna) {
+			return 0
+		}
+		c.rttTiming = false
+		d = max(now.Sub(c.rttAt), 1)
+	case c.karn && c.tsOK && s.Options.HasTS && s.Options.TSEcr != 0:
+		ms := int32(tsNow(now, c.cfg.TSOffset) - s.Options.TSEcr)
+		if ms < 0 || time.Duration(ms)*time.Millisecond > c.cfg.MaxRTO {
+			return 0
+		}
+		d = max(time.Duration(ms)*time.Millisecond, time.Millisecond)
+	}
+	if c.karn && c.karnSeq.LessEq(c.sndUna) {
+		c.karn = false
+	}
+	if d > 0 {
+		c.rtt.sample(d)
+	}
+	return d
+}
+
+// pipe estimates the bytes in the network: what is unacknowledged, less what
+// is taken for lost and not sent again, less what duplicate ACKs say arrived.
+func (c *Conn) pipe() int {
+	return max(c.sndNxt.Sub(c.sndUna)-c.rexmitEnd.Sub(c.rexmit)-c.dupBytes, 0)
+}
+
+// dataEnd is the number after the last byte of the ring, the FIN's.
+func (c *Conn) dataEnd() seq.Num { return c.sndUna.Add(c.snd.Len()) }
+
+// unsent is how many bytes of the ring were never sent.
+func (c *Conn) unsent() int {
+	if c.finSent {
+		return 0
+	}
+	return c.snd.Len() - c.sndNxt.Sub(c.sndUna)
+}
+
+// InWindow reports whether n is the number of something in flight: what an
+// ICMP error quotes must be, or it is forged (RFC 5927 §4.1).
+func (c *Conn) InWindow(n seq.Num) bool {
+	return c.sndUna.LessEq(n) && n.Less(c.sndNxt)
+}
+
+// The least path MTUs believed: Linux's min_pmtu, and the least any IPv6 link
+// has (RFC 8200 §5). A smaller one only makes us send more headers.
+const (
+	minPathMTU4 = 552
+	minPathMTU6 = 1280
+)
+
+// TooBig says that a router could not pass on the segment that began at at:
+// the path carries IP packets of mtu bytes (RFC 1191, RFC 8201). Messages that
+// quote nothing in flight, or that do not make the segments smaller, are
+// ignored. What was in flight is sent again in smaller pieces, which is not a
+// sign of congestion (RFC 1191 §6.5).
+func (c *Conn) TooBig(now mono.Time, at seq.Num, mtu int) {
+	if c.state == Closed || !c.InWindow(at) {
+		return
+	}
+	header, floor := c.cfg.IPHeader, minPathMTU4
+	switch header {
+	case 0:
+		header = 40
+	case 40:
+		floor = minPathMTU6
+	}
+	path := max(mtu, floor) - header - 20
+	if path >= c.pathMSS {
+		return
+	}
+	c.pathMSS = path
+	if !c.state.Synchronized() {
+		return // the SYN is small; its options take the new size when it is answered
+	}
+	old := c.mss
+	c.setMSS()
+	if c.mss < old {
+		c.cc.SetMSS(c.mss)
+		if c.sndUna != c.sndNxt && c.state != TimeWait {
+			c.resendAll()
+		}
+	}
+}

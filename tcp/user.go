@@ -1,0 +1,167 @@
+package tcp
+
+import (
+	"io"
+	"syscall"
+
+	"github.com/tapstack/tapstack/internal/mono"
+)
+
+// This file owns the user's calls (RFC 9293 §3.10.1 to 3.10.6) and what the
+// network layer has to tell.
+
+// Read takes received bytes in order. It returns syscall.EAGAIN when there are
+// none yet; when the connection has failed, the error once and io.EOF after
+// it; io.EOF after the peer's FIN or CloseRead. What arrived before a failure
+// is still read first. Call Output afterwards: a window update may be due.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.rcv.Len() > 0 {
+		if len(p) == 0 {
+			return 0, nil
+		}
+		n := c.rcv.Read(p)
+		c.readerFreed()
+		return n, nil
+	}
+	if err := c.takeErr(); err != nil {
+		return 0, err
+	}
+	switch {
+	case c.EOF():
+		return 0, io.EOF
+	case c.state == Listen:
+		return 0, syscall.ENOTCONN
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	return 0, syscall.EAGAIN
+}
+
+// Write appends p to the send buffer and returns how many bytes it took:
+// fewer than all when the buffer is full, syscall.EAGAIN when none fit or the
+// handshake is not finished. When the connection has failed it returns the
+// error if Read has not yet, then syscall.EPIPE, as after CloseWrite.
+func (c *Conn) Write(p []byte) (int, error) {
+	if err := c.takeErr(); err != nil {
+		return 0, err
+	}
+	switch {
+	case c.wrClosed:
+		return 0, syscall.EPIPE
+	case c.state == SynSent || c.state == SynReceived:
+		c.wantWrite = true
+		return 0, syscall.EAGAIN
+	case c.state != Established && c.state != CloseWait:
+		return 0, syscall.EPIPE
+	}
+	n := c.snd.Write(p)
+	c.wantWrite = c.snd.Free() < c.cfg.SndBuf/3
+	if n == 0 && len(p) > 0 {
+		return 0, syscall.EAGAIN
+	}
+	return n, nil
+}
+
+// takeErr returns the error of a failed connection the first time.
+func (c *Conn) takeErr() error {
+	if c.err == 0 || c.errTaken {
+		return nil
+	}
+	c.errTaken = true
+	return c.err
+}
+
+// Readable returns how many bytes Read can take.
+func (c *Conn) Readable() int { return c.rcv.Len() }
+
+// EOF reports that no byte will follow those that Readable counts.
+func (c *Conn) EOF() bool { return c.rcvFin || c.rdClosed || c.state == Closed }
+
+// Writable returns how many bytes Write can take.
+func (c *Conn) Writable() int {
+	if c.wrClosed || c.state != Established && c.state != CloseWait {
+		return 0
+	}
+	return c.snd.Free()
+}
+
+// Err returns why the connection failed, a syscall.Errno, or nil.
+func (c *Conn) Err() error {
+	if c.err == 0 {
+		return nil
+	}
+	return c.err
+}
+
+// State returns the state.
+func (c *Conn) State() State { return c.state }
+
+// SetNoDelay turns Nagle's algorithm off, or on again.
+func (c *Conn) SetNoDelay(on bool) { c.cfg.NoDelay = on }
+
+// CloseRead ends reading: what has arrived may still be read, then Read
+// returns io.EOF. The peer is not told (there is no such thing in TCP), and
+// what it sends counts against the window, as in Linux.
+func (c *Conn) CloseRead() { c.rdClosed = true }
+
+// CloseWrite is CLOSE of RFC 9293 §3.10.4: a FIN follows the last byte.
+// Reading goes on. It returns syscall.ENOTCONN when there is no connection.
+func (c *Conn) CloseWrite(now mono.Time) error {
+	switch c.state {
+	case Closed, Listen:
+		return syscall.ENOTCONN
+	case SynReceived:
+		c.wrClosed = true // queued until ESTABLISHED
+	case SynSent, Established, CloseWait:
+		c.wrClosed = true
+		c.moveTo(evClose)
+	}
+	return nil
+}
+
+// Close says that the application is gone. What was written is still sent,
+// and the connection ends by itself; it may last as long as the peer makes
+// progress, but has no reader: if anything arrived that was not read, or
+// arrives from now on, the peer gets a RST so that it knows (RFC 2525 §2.17,
+// RFC 9293 §3.10.4).
+func (c *Conn) Close(now mono.Time) {
+	if c.orphan {
+		return
+	}
+	unread := c.rcv.Len() > 0
+	c.orphan, c.rdClosed = true, true
+	c.rcv.Release()
+	c.ooo = reassembly{}
+	if c.state == Closed {
+		return
+	}
+	if unread && c.state != TimeWait {
+		c.wrClosed = true
+		c.abort(syscall.ECONNRESET)
+		return
+	}
+	c.CloseWrite(now)
+	if c.state == FinWait2 {
+		c.timers[timerOrphan] = now.Add(c.cfg.FinWait2)
+	}
+}
+
+// Abort is ABORT of RFC 9293 §3.10.5: everything queued is dropped and the
+// peer gets a RST.
+func (c *Conn) Abort(now mono.Time) {
+	c.orphan, c.rdClosed, c.wrClosed = true, true, true
+	c.rcv.Release()
+	c.abort(syscall.ECONNABORTED)
+}
+
+// SoftError notes an ICMP error that may pass (RFC 1122 §4.2.3.9, RFC 5461):
+// it becomes the error if the connection fails by time-out.
+func (c *Conn) SoftError(err syscall.Errno) { c.softErr = err }
+
+// HardError fails the connection with err, without a RST. Linux does this to
+// a connection in SYN-SENT or SYN-RECEIVED for every ICMP unreachable.
+func (c *Conn) HardError(now mono.Time, err syscall.Errno) Events {
+	c.fail(err)
+	return c.takeEvents()
+}
