@@ -6,6 +6,9 @@ import (
 	"github.com/tapstack/tapstack/ether"
 )
 
+// This file owns the decision about a received packet. It keeps no state: the
+// caller carries the verdict to its addresses, cache and device.
+
 // Ownership says what an address is to the interface that a packet came in on.
 type Ownership uint8
 

@@ -3,14 +3,14 @@ package dhcp
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
-
-	"math/rand/v2"
 
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/socket"
@@ -150,33 +150,47 @@ func (r *Runner) send() {
 func (r *Runner) apply(e Event) {
 	switch e {
 	case EventBound:
-		r.bound()
+		r.drop()
+		r.install()
 	case EventRenewed:
-		if l, ok := r.client.Lease(); ok {
+		r.mu.Lock()
+		old, have := r.lease, r.have
+		r.mu.Unlock()
+		l, ok := r.client.Lease()
+		switch {
+		case !ok:
+		case have && l.Addr == old.Addr && slices.Equal(routes(&l), routes(&old)):
 			r.set(l, true)
+		default: // the network has changed under us
+			r.drop()
+			r.install()
 		}
 	case EventLost:
 		r.drop()
 	}
 }
 
-// bound gives the interface its new address; one that turns out to be in use
-// is declined (RFC 2131 §3.1, 5).
-func (r *Runner) bound() {
+// install gives the interface the lease's address and routes. An address that
+// turns out to be in use is declined (RFC 2131 §3.1, 5), and so is one that the
+// interface cannot have: there is nothing else to do with it.
+func (r *Runner) install() {
 	l, ok := r.client.Lease()
 	if !ok {
 		return
 	}
-	r.drop()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-	defer cancel()
-	if err := r.nic.AddAddr(l.Addr); err != nil && !errors.Is(err, syscall.EEXIST) {
-		return
+	err := r.nic.AddAddr(l.Addr)
+	if err == nil {
+		// Address conflict detection ends by itself within 7 s.
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		err = r.nic.WaitUsable(ctx, l.Addr.Addr())
+		cancel()
 	}
-	if err := r.nic.WaitUsable(ctx, l.Addr.Addr()); err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			r.client.Decline(mono.Now())
+	if err != nil {
+		if errors.Is(err, net.ErrClosed) {
+			return
 		}
+		r.nic.DelAddr(l.Addr.Addr())
+		r.client.Decline(mono.Now())
 		return
 	}
 	for _, rt := range routes(&l) {

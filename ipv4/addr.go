@@ -5,6 +5,8 @@ import (
 	"net/netip"
 )
 
+// This file owns what IPv4 addresses mean beyond net/netip.
+
 // Addresses with a meaning of their own.
 var (
 	// LimitedBroadcast reaches every host of the link and is never forwarded
@@ -24,9 +26,4 @@ func Broadcast(p netip.Prefix) netip.Addr {
 	a := p.Addr().As4()
 	binary.BigEndian.PutUint32(a[:], binary.BigEndian.Uint32(a[:])|^uint32(0)>>p.Bits())
 	return netip.AddrFrom4(a)
-}
-
-// IsClassE reports 240.0.0.0/4, reserved, the limited broadcast excepted.
-func IsClassE(a netip.Addr) bool {
-	return a.Is4() && a.As4()[0] >= 240 && a != LimitedBroadcast
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/tapstack/tapstack/internal/csum"
 )
 
+// This file owns the writing of headers, the counterpart of Parse.
+
 // Fields is what a header is built from.
 type Fields struct {
 	TOS      uint8

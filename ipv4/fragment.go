@@ -7,6 +7,10 @@ import (
 	"github.com/tapstack/tapstack/internal/pkt"
 )
 
+// This file owns the cutting of a packet into fragments and the repair of the
+// header after reassembly (RFC 791 §3.2). The reassembly itself is in
+// internal/frag, which both IP versions share.
+
 // Fragment takes p, a whole IPv4 packet with DF clear that starts at its
 // network header, cuts it to packets of at most mtu bytes and passes them in
 // order to emit, which takes them. Each has its network header marked and the

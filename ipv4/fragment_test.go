@@ -187,6 +187,7 @@ func TestPartialChecksum(t *testing.T) {
 }
 
 func TestFragmentDoesNotAllocate(t *testing.T) {
+	skipUnderRace(t)
 	f := Fields{TTL: 64, Protocol: ProtoUDP, Src: hostA, Dst: hostB, Options: RouterAlert[:]}
 	n := 0
 	emit := func(q *pkt.Buf) { n++; q.Put() }

@@ -6,16 +6,20 @@ import (
 	"net/netip"
 )
 
+// This file owns the options: where one ends and the next begins, and what the
+// few that anybody still uses contain. Their bounds are checked here and their
+// meaning is not acted upon.
+
 // Option kinds (RFC 791 §3.1; router alert RFC 2113). The highest bit of a kind
 // says whether fragments after the first carry the option too.
 const (
-	OptEnd              = 0
-	OptNop              = 1
-	OptRecordRoute      = 7
-	OptTimestamp        = 68
-	OptLooseSourceRoute = 131
-	OptStrictRoute      = 137
-	OptRouterAlert      = 148
+	OptEnd               = 0
+	OptNop               = 1
+	OptRecordRoute       = 7
+	OptTimestamp         = 68
+	OptLooseSourceRoute  = 131
+	OptStrictSourceRoute = 137
+	OptRouterAlert       = 148
 )
 
 // RouterAlert is the option that asks every router to look at the packet
@@ -95,7 +99,7 @@ func (h Header) has(a, b uint8) bool {
 
 // SourceRoute reports a loose or strict source route, which hosts refuse
 // nowadays: it lets a sender choose the way around filters (RFC 7126 §4.3).
-func (h Header) SourceRoute() bool { return h.has(OptLooseSourceRoute, OptStrictRoute) }
+func (h Header) SourceRoute() bool { return h.has(OptLooseSourceRoute, OptStrictSourceRoute) }
 
 // RouterAlert reports the router alert option.
 func (h Header) RouterAlert() bool { return h.has(OptRouterAlert, OptRouterAlert) }

@@ -9,8 +9,8 @@ import "encoding/binary"
 
 // Limits of what one packet may ask for (RFC 8504 §5.3).
 const (
-	// MaxHeaders is more than the smallest extension headers that fit into a
-	// packet of 1500 bytes; only a reassembled packet can exceed it.
+	// MaxHeaders is more than a packet of 1500 bytes can hold: 182, each of 8
+	// bytes. Only jumbo frames and reassembled packets can exceed it.
 	MaxHeaders = 256
 	// MaxOptions bounds the options of one header that are not padding. Linux:
 	// max_hbh_opts_number, max_dst_opts_number.

@@ -82,6 +82,17 @@ func setPayloadLen(b []byte) {
 	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-HeaderLen))
 }
 
+// RestoreFragment undoes PatchNextHeader in b, a fragment whose fragment header
+// lies at hdr, so that an error about it quotes what was received.
+func RestoreFragment(b []byte, hdr int) {
+	at := 6
+	for off := HeaderLen; off < hdr && off+1 < len(b); {
+		at = off
+		off += 8 + 8*int(b[off+1])
+	}
+	b[at] = ProtoFragment
+}
+
 // PatchNextHeader makes the header in front of the fragment header that Walk
 // found in b name next instead, usually c.Proto: the fragment header is about
 // to be left out.

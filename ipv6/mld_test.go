@@ -384,15 +384,11 @@ func FuzzMLD(f *testing.F) {
 			}
 		}
 		n := joined(t)
-		asked := n.now
 		n.Query(n.now, q)
 		n.runTo(t, 60*time.Second+q.MaxDelay)
-		for i, l := range n.log {
+		for _, l := range n.log {
 			if strings.Contains(l, AllNodes.String()+",") || strings.HasSuffix(l, " ff02::1") {
 				t.Fatal(l)
-			}
-			if n.times[i] <= asked.Sub(slaacEpoch)-1 {
-				t.Fatalf("answer at %v", n.times[i])
 			}
 		}
 		want := 1 // report

@@ -67,8 +67,8 @@ type MLDQuery struct {
 	Suppress bool          // S: for routers only
 	QRV      uint8         // querier's robustness variable, 0: above 7
 	QQI      time.Duration // querier's query interval
-	Sources  []netip.Addr  // at most 64; SourcesCut: there were more
-	// SourcesCut: there were more sources than are kept.
+	Sources  []netip.Addr  // at most 64
+	// SourcesCut: the query named more sources than are kept.
 	SourcesCut bool
 }
 

@@ -187,6 +187,13 @@ func (s *SLAAC) Input(now mono.Time, src netip.Addr, ra *RouterAdvert) {
 	s.updateDeadline()
 }
 
+// RouterGone takes a off the default router list: its neighbour advertisement
+// says that it is no router any more (RFC 4861 §7.2.5).
+func (s *SLAAC) RouterGone(now mono.Time, a netip.Addr) {
+	s.inputRouter(now, a, 0)
+	s.updateDeadline()
+}
+
 // inputRouter keeps the default router list (RFC 4861 §6.3.4).
 func (s *SLAAC) inputRouter(now mono.Time, src netip.Addr, lifetime time.Duration) {
 	i := slices.IndexFunc(s.routers, func(r slaacRouter) bool { return r.addr == src })

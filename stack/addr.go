@@ -100,10 +100,12 @@ func (i *Interface) claimParams(a netip.Addr) claim.Params {
 		return claim.ACD
 	case a.Is4():
 		// Announce as RFC 5227 §2.3 so that neighbours and bridges learn us.
+		// Nobody asked us to give the address up in a conflict (§2.4 (c)), and
+		// two forged packets must not be enough to take it away.
 		return claim.Params{Announces: claim.ACD.Announces, AnnounceInterval: claim.ACD.AnnounceInterval,
-			DefendInterval: claim.ACD.DefendInterval}
+			DefendInterval: claim.ACD.DefendInterval, Keep: true}
 	case i.noDAD:
-		return claim.Params{DefendInterval: claim.DAD.DefendInterval}
+		return claim.Params{}
 	}
 	return claim.DAD
 }
@@ -132,13 +134,13 @@ func (i *Interface) DelAddr(a netip.Addr) error {
 	return nil
 }
 
-// setAddrState replaces the record of an address by one in another state.
-func (i *Interface) setAddrState(a netip.Addr, state addrState) {
+// changeAddr replaces the record of an address by a changed one.
+func (i *Interface) changeAddr(a netip.Addr, change func(*address)) {
 	i.stack.update(func(c *config) error {
 		for n, x := range c.addrs {
 			if x.addr() == a && x.iface == i {
 				y := *x
-				y.state = state
+				change(&y)
 				c.addrs[n] = &y
 			}
 		}
@@ -269,7 +271,7 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 			i.sendAnnounceLocked(a)
 		case claim.Assigned:
 			i.after = append(i.after, func() {
-				i.setAddrState(a, addrAssigned)
+				i.changeAddr(a, func(x *address) { x.state = addrAssigned })
 				i.assigned(a)
 			})
 		case claim.Failed:
@@ -278,12 +280,6 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 			i.after = append(i.after, func() { i.giveUp(a) })
 			return
 		case claim.Lost:
-			// RFC 5227 §2.4 (c): a host may be set to keep its address
-			// whatever happens. Without ACD nobody asked us to give it up,
-			// and two forged packets must not be enough to take it away.
-			if !i.acd || a.Is6() {
-				return
-			}
 			delete(i.claims, a)
 			i.after = append(i.after, func() { i.giveUp(a) })
 			return
@@ -309,16 +305,5 @@ func (i *Interface) conflictLocked(a netip.Addr) {
 
 // deprecate marks an address that SLAAC no longer prefers, or does again.
 func (i *Interface) deprecate(a netip.Addr, old bool) {
-	cur := i.stack.cfg.Load().local(a, i)
-	if cur == nil || cur.state == addrTentative {
-		return
-	}
-	state := addrAssigned
-	if old {
-		state = addrDeprecated
-	}
-	if cur.state != state {
-		i.setAddrState(a, state)
-		i.announceChange(nil)
-	}
+	i.changeAddr(a, func(x *address) { x.deprecated = old })
 }

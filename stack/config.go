@@ -24,9 +24,8 @@ type config struct {
 type addrState uint8
 
 const (
-	addrTentative  addrState = iota // being probed; receives nothing but probes
-	addrAssigned                    // in use
-	addrDeprecated                  // valid, but not for new connections
+	addrTentative addrState = iota // being probed; receives nothing but probes
+	addrAssigned                   // in use
 )
 
 // address is one address of an interface, immutable like the config it is in.
@@ -34,6 +33,8 @@ type address struct {
 	iface  *Interface
 	prefix netip.Prefix // the address with the length of its on-link prefix
 	state  addrState
+	// deprecated: valid, but not for new connections (RFC 4862 §5.5.4).
+	deprecated bool
 	// auto marks an address made by SLAAC, whose prefix says nothing about
 	// what is on the link (RFC 5942 §3): advertised prefixes become routes.
 	auto bool

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/claim"
@@ -157,9 +158,9 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 		return nil, fmt.Errorf("interface %s: %v is a group address: %w", c.Name, i.mac, syscall.EINVAL)
 	}
 	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue}
-	for f := range i.neigh {
-		i.neigh[f] = neigh.New(nc, (*neighHost)(i), i.rnd)
-	}
+	i.neigh[inet6] = neigh.New(nc, (*neighHost)(i), i.rnd)
+	nc.FlapHold = time.Second // Linux's locktime: of several ARP answers the first counts
+	i.neigh[inet] = neigh.New(nc, (*neighHost)(i), i.rnd)
 	fc := frag.Config{MaxBytes: s.limits.FragmentBytes, MaxPerSource: s.limits.FragmentBytesPerSource}
 	for f, timeout := range reassemblyTimeout {
 		fc.Timeout = timeout

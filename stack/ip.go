@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/icmp"
 	"github.com/tapstack/tapstack/internal/csum"
 	"github.com/tapstack/tapstack/internal/frag"
 	"github.com/tapstack/tapstack/internal/mono"
@@ -33,6 +34,8 @@ type packet struct {
 	hops     uint8 // TTL or hop limit as received
 	tos      uint8
 	group    bool // to a multicast or broadcast IP address
+	// fragmented: put together from fragments, or an atomic one.
+	fragmented bool
 }
 
 // inputIPv4 is the step from Ethernet to IPv4. It takes p.
@@ -124,26 +127,14 @@ func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
 		p.Put()
 		return
 	}
-	for round := 0; ; round++ {
-		chain, problem, drop := ipv6.Walk(p.Network())
-		if drop != ipv6.DropNone {
-			st.Parse[drop].inc()
-			if problem.Report {
-				i.parameterProblem(b.now, p, problem)
-			}
-			p.Put()
-			return
-		}
-		p.Rewind()
-		p.Pull(chain.Offset)
-		if !chain.HasFrag || (chain.FragOffset == 0 && !chain.FragMore) || round > 0 {
-			i.stack.deliver(b, packet{Buf: p, iface: i, src: h.Src(), dst: h.Dst(), proto: chain.Proto,
-				hops: h.HopLimit(), tos: h.TrafficClass(), group: h.Dst().IsMulticast()})
-			return
-		}
+	chain, ok := i.walk(b.now, p)
+	if !ok {
+		return
+	}
+	fragmented := chain.Atomic
+	if chain.HasFrag {
 		st.Fragments.inc()
-		p = i.fragmentIPv6(b.now, p, h, chain)
-		if p == nil {
+		if p = i.fragmentIPv6(b.now, p, h, chain); p == nil {
 			return
 		}
 		if h, drop = ipv6.Parse(p.Bytes()); drop != ipv6.DropNone {
@@ -151,27 +142,54 @@ func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
 			p.Put()
 			return
 		}
+		if chain, ok = i.walk(b.now, p); !ok {
+			return
+		}
+		if chain.HasFrag {
+			st.Drop[DropReassembly].inc() // fragments of a fragment
+			p.Put()
+			return
+		}
+		fragmented = true
 	}
+	p.Rewind()
+	p.Pull(chain.Offset)
+	i.stack.deliver(b, packet{Buf: p, iface: i, src: h.Src(), dst: h.Dst(), proto: chain.Proto, hops: h.HopLimit(),
+		tos: h.TrafficClass(), group: h.Dst().IsMulticast(), fragmented: fragmented})
+}
+
+// walk follows the extension headers. When they cannot be used it says so to
+// the sender where that is due, takes p and returns false.
+func (i *Interface) walk(now mono.Time, p *pkt.Buf) (ipv6.Chain, bool) {
+	chain, problem, drop := ipv6.Walk(p.Network())
+	if drop == ipv6.DropNone {
+		return chain, true
+	}
+	i.stack.stats.IPv6.Parse[drop].inc()
+	if problem.Report {
+		i.parameterProblem(now, p, problem)
+	}
+	p.Put()
+	return chain, false
 }
 
 // fragmentIPv6 hands a fragment to reassembly (RFC 8200 §4.5); it takes p and
 // returns the datagram when it is whole.
 func (i *Interface) fragmentIPv6(now mono.Time, p *pkt.Buf, h ipv6.Header, chain ipv6.Chain) *pkt.Buf {
-	next := p.Network()[chain.FragHeaderAt]
 	p.Rewind()
-	p.Pull(chain.FragHeaderAt + 8)
-	if chain.FragMore && p.Len()%8 != 0 {
-		// RFC 8200 §4.5: parameter problem, code 0, at the payload length.
-		i.parameterProblem(now, p, ipv6.Problem{Code: 0, Pointer: 4})
-		i.stack.stats.IPv6.Frag[frag.DropBadLength].inc()
-		p.Put()
-		return nil
-	}
-	ipv6.PatchNextHeader(p.Network(), chain, next)
+	p.Pull(chain.Offset)
+	// The header that will stand before the data names what the fragment
+	// header named; RestoreFragment undoes it.
+	ipv6.PatchNextHeader(p.Network(), chain, chain.Proto)
 	k := frag.Key{Src: h.Src(), Dst: h.Dst(), ID: chain.FragID}
 	whole := i.reassemble(inet6, now, k, p, chain.FragHeaderAt, chain.FragOffset, chain.FragMore)
-	if whole != nil {
-		ipv6.Reassembled(whole)
+	if whole == nil {
+		return nil
+	}
+	if d := ipv6.Reassembled(whole); d != ipv6.DropNone {
+		i.stack.stats.IPv6.Parse[d].inc()
+		whole.Put()
+		return nil
 	}
 	return whole
 }
@@ -216,7 +234,7 @@ func (i *Interface) reassemble(f int, now mono.Time, k frag.Key, p *pkt.Buf, hdr
 
 // reassemblyTimeoutLocked reports a datagram given up whose first fragment is
 // at hand (RFC 792, RFC 8200 §4.5). It borrows first.
-func (i *Interface) reassemblyTimeoutLocked(first *pkt.Buf) {
+func (i *Interface) reassemblyTimeoutLocked(first *pkt.Buf, hdr int) {
 	v6 := first.Network()[0]>>4 == 6
 	if v6 {
 		i.stack.stats.IPv6.ReassemblyTimeout.inc()
@@ -224,6 +242,9 @@ func (i *Interface) reassemblyTimeoutLocked(first *pkt.Buf) {
 		i.stack.stats.IPv4.ReassemblyTimeout.inc()
 	}
 	p, now := first.Clone(), i.now
+	if v6 {
+		ipv6.RestoreFragment(p.Network(), hdr)
+	}
 	i.after = append(i.after, func() {
 		i.timeExceeded(now, p, v6)
 		p.Put()
@@ -248,32 +269,13 @@ func (s *Stack) deliver(b *batch, p packet) {
 		s.stats.IPv4.Drop[DropUnknownProto].inc()
 		s.unreachable(b.now, p, unreachProtocol)
 	default:
-		// RFC 8200 §4: unrecognised next header, code 1. Walk has already
-		// reported it when it is no known header; this is a protocol without
-		// a user here.
+		// RFC 8200 §4: parameter problem, code 1, at the byte that names what
+		// nobody here speaks.
 		s.stats.IPv6.Drop[DropUnknownProto].inc()
-		p.iface.parameterProblem(b.now, p.Buf, ipv6.Problem{Code: 1, Pointer: nextHeaderPointer(p.Network())})
+		chain, _, _ := ipv6.Walk(p.Network())
+		p.iface.parameterProblem(b.now, p.Buf, ipv6.Problem{Code: icmp.CodeNextHeader6, Pointer: uint32(chain.ProtoAt)})
 	}
 	p.Put()
-}
-
-// nextHeaderPointer finds the byte that names the upper-layer protocol.
-func nextHeaderPointer(b []byte) uint32 {
-	at := uint32(6)
-	c, _, _ := ipv6.Walk(b)
-	if c.Offset == ipv6.HeaderLen {
-		return at
-	}
-	for off, next := ipv6.HeaderLen, b[6]; off < c.Offset; {
-		at = uint32(off)
-		n := 8
-		if next != ipv6.ProtoFragment {
-			n += 8 * int(b[off+1])
-		}
-		next = b[off]
-		off += n
-	}
-	return at
 }
 
 // send is the network layer's way out: it puts the IP header in front of a

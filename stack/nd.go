@@ -40,6 +40,10 @@ func (s *Stack) inputND(b *batch, p packet, typ uint8) bool {
 	i := p.iface
 	h, body := ipv6.Header(p.Network()[:ipv6.HeaderLen]), p.Bytes()
 	var drop ipv6.Drop
+	if p.fragmented && typ >= icmp.TypeRS && typ <= icmp.TypeRedirect6 {
+		st.Drop[ipv6.DropFragRange].inc() // RFC 6980 §5: silently ignored
+		return true
+	}
 	switch typ {
 	case icmp.TypeNS:
 		var m ipv6.NeighborSolicit
@@ -136,7 +140,9 @@ func (i *Interface) inputAdvert(now mono.Time, m *ipv6.NeighborAdvert) {
 		i.conflictLocked(m.Target)
 		return
 	}
-	i.neigh[inet6].Advertised(now, m.Target, m.TargetMAC, m.HasMAC, m.Solicited, m.Override, m.Router)
+	if i.neigh[inet6].Advertised(now, m.Target, m.TargetMAC, m.HasMAC, m.Solicited, m.Override, m.Router) && i.slaac != nil {
+		i.slaac.RouterGone(now, m.Target)
+	}
 }
 
 func (i *Interface) inputRouterAdvert(now mono.Time, src netip.Addr, m *ipv6.RouterAdvert) {
@@ -145,6 +151,7 @@ func (i *Interface) inputRouterAdvert(now mono.Time, src netip.Addr, m *ipv6.Rou
 	if m.HasMAC {
 		i.neigh[inet6].Solicited(now, src, m.SourceMAC, true)
 	}
+	i.neigh[inet6].SetRouter(src, true)
 	if i.slaac != nil {
 		i.slaac.Input(now, src, m)
 	}

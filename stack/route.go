@@ -160,8 +160,8 @@ func (c *config) betterSource(a, b *address, dst netip.Addr, iface *Interface, n
 		return sb < sd
 	}
 	// Rule 3: avoid deprecated addresses.
-	if (a.state == addrDeprecated) != (b.state == addrDeprecated) {
-		return b.state == addrDeprecated
+	if a.deprecated != b.deprecated {
+		return b.deprecated
 	}
 	// Rule 5: prefer the outgoing interface.
 	if (a.iface == iface) != (b.iface == iface) {

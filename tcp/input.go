@@ -76,7 +76,7 @@ func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 	c.synAcked(now)
 	c.moveTo(evSynAck)
 	c.established(now)
-	c.ackNow()
+	c.ackOnce()
 	// "If there are other controls or text in the segment, then continue
 	// processing at the sixth step."
 	return c.inputText(now, s.Seq+1, s.Payload[0], s.Flags&FlagFIN != 0, s.Segs)
@@ -172,7 +172,7 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 
 	if closed {
 		if len(text) > 0 {
-			c.ackNow()
+			c.ackOnce()
 			return DropOutOfWindow
 		}
 		// Linux: a lone FIN needs no room, so it is taken even here.
@@ -300,6 +300,9 @@ func (c *Conn) challenge(now mono.Time) {
 	c.stat.challenges++
 	c.ackNow()
 }
+
+// ackOnce asks Output for an ACK, if none is owed yet.
+func (c *Conn) ackOnce() { c.owedAcks = max(c.owedAcks, 1) }
 
 // ackNow asks Output for one more ACK. They are counted, not merged, because
 // a peer without SACK counts duplicates (RFC 5681 §3.2).

@@ -38,7 +38,9 @@ func ISN(secret [16]byte, local, remote netip.AddrPort, now mono.Time) seq.Num {
 // clock to make its timestamps (RFC 7323 §7.1): random for an observer,
 // but the same each time for the same addresses and ports, so that timestamps
 // go on rising from one incarnation of a connection to the next, which is what
-// lets a SYN reopen a TIME-WAIT (RFC 6191).
+// lets a SYN reopen a TIME-WAIT (RFC 6191). The ports count, as in Linux since
+// 2026: an offset by addresses alone shows, through the timestamps of SYN
+// cookies, which ports are in use between others.
 func TimestampOffset(secret [16]byte, local, remote netip.AddrPort) uint32 {
 	return tupleHash(secret, useTimestamp, local, remote)
 }

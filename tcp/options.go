@@ -57,10 +57,10 @@ type Options struct {
 
 // parse reads the options in b, which is the header from its 20th byte on.
 //
-// RFC 9293 §3.1 lets a receiver assume that options are well formed only as
-// far as it can read them. As in Linux, a length that is impossible ends the
-// reading and what was understood before it counts; a known option of the
-// wrong length is skipped like an unknown one; of two alike the last counts.
+// RFC 9293 MUST-7 asks to survive an illegal length and suggests a reset. As in
+// Linux, a length that is impossible only ends the reading, and what was
+// understood before it counts; a known option of the wrong length is skipped
+// like an unknown one; of two alike the last counts.
 func (o *Options) parse(b []byte, syn bool) {
 	for len(b) > 0 {
 		kind := b[0]
@@ -103,7 +103,7 @@ func (o *Options) parse(b []byte, syn bool) {
 		case optSACK:
 			// 40 bytes of options have room for four blocks at most.
 			if len(v) >= lenSACKBlock && len(v)%lenSACKBlock == 0 && !syn {
-				o.NumSACK = len(v) / lenSACKBlock
+				o.NumSACK, o.SACK = len(v)/lenSACKBlock, [4]SACKBlock{}
 				for i := range o.NumSACK {
 					o.SACK[i] = SACKBlock{
 						Left:  seq.Num(binary.BigEndian.Uint32(v[i*lenSACKBlock:])),

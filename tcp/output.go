@@ -11,12 +11,13 @@ import (
 
 // Output builds the next segment to send in s, or returns false when there is
 // none; call it until then after every other call. limit is the most payload
-// the caller takes in one segment: a payload larger than s.SegSize is to be
-// cut into segments of that size on its way. limit 0 means plain segments of at
-// most one MSS. The payload aliases the send
-// buffer and is valid until the next call.
+// the caller takes in one segment; less than one segment counts as one. A
+// payload larger than s.SegSize is to be cut into segments of that size on
+// its way. The payload aliases the send buffer and is valid until the next
+// call.
 func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 	*s = Segment{}
+	limit = max(limit, c.mss, 1)
 	ok := false
 	switch {
 	case c.rst != resetNone:
@@ -29,7 +30,7 @@ func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 	case c.state >= Established && c.outputText(now, s, limit):
 		ok = true
 	case c.probeDue:
-		ok = c.outputProbe(now, s, limit)
+		ok = c.outputProbe(now, s)
 	case c.owedAcks > 0:
 		ok = c.outputAck(now, s)
 	}
@@ -114,14 +115,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 
 // outputText sends text: again what recovery marked, then what is new.
 func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
-	mss := c.mss
-	if c.sackOK && !c.ooo.empty() {
-		mss -= c.sackSpace() // the blocks travel in the same header
-	}
-	if limit <= 0 {
-		limit = mss
-	}
-	mss = min(mss, limit)
+	mss := c.segmentSize()
 	if c.rexmit != c.rexmitEnd && c.outputAgain(now, s, mss, limit) {
 		return true
 	}
@@ -279,16 +273,13 @@ func (c *Conn) persist(now mono.Time) {
 //
 // Departs from RFC 9293 §3.8.6.1, which wants an octet of new data there, as
 // Linux does: nothing then lies beyond the window.
-func (c *Conn) outputProbe(now mono.Time, s *Segment, limit int) bool {
+func (c *Conn) outputProbe(now mono.Time, s *Segment) bool {
 	c.probeDue = false
 	c.probes++
 	c.unanswered++
 	c.stat.probes++
 	c.timers[timerPersist] = now.Add(c.probeInterval())
-	mss := c.mss
-	if limit > 0 {
-		mss = min(mss, limit)
-	}
+	mss := c.segmentSize()
 	if n := min(c.unsent(), c.sndWnd, mss); n > 0 && c.sndUna == c.sndNxt {
 		probes := c.probes
 		c.payload(now, s, c.sndNxt, n, mss, FlagACK|FlagPSH)
@@ -353,6 +344,14 @@ func (c *Conn) header(now mono.Time, s *Segment, at seq.Num, flags Flags) {
 	if c.quick > 0 {
 		c.quick--
 	}
+}
+
+// segmentSize is how much text fits a segment now.
+func (c *Conn) segmentSize() int {
+	if c.sackOK && !c.ooo.empty() {
+		return c.mss - c.sackSpace() // the blocks travel in the same header
+	}
+	return c.mss
 }
 
 // sackSpace is what the SACK option takes of a segment, padding included.

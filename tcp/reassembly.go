@@ -45,12 +45,11 @@ type reassembly struct {
 // Data that begins at rcvNxt or before is taken too; pop then yields it.
 //
 // If part of data had arrived before, dup is true and dsack is the first such
-// part (RFC 2883 §4). ok is false if data reaches beyond what is held and there
-// was no room for any of it.
+// part (RFC 2883 §4). ok is false if there was no room for any of data: it lies
+// beyond the ring's limit, or behind too many gaps.
 func (q *reassembly) add(into *ring.Ring, start seq.Num, data []byte, rcvNxt seq.Num) (dsack SACKBlock, dup, ok bool) {
-	if old := rcvNxt.Sub(start); old > 0 {
-		old = min(old, len(data))
-		dsack, dup = SACKBlock{start, start.Add(old)}, old > 0
+	if old := min(rcvNxt.Sub(start), len(data)); old > 0 {
+		dsack, dup = SACKBlock{start, start.Add(old)}, true
 		start, data = start.Add(old), data[old:]
 	}
 	if len(data) == 0 {

@@ -58,7 +58,7 @@ func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs 
 	}
 	if fin && !c.oooFin {
 		c.oooFin, c.oooFinSeq = true, at.Add(len(text))
-		if c.oooFinSeq != c.rcvNxt {
+		if c.oooFinSeq != c.rcvNxt && len(text) == 0 {
 			c.ackNow() // a hole: RFC 5681 §4.2
 		}
 	}
@@ -88,9 +88,7 @@ func (c *Conn) inOrder(now mono.Time, text []byte) {
 	// at once as soon as there is more than one full segment.
 	switch {
 	case filled, c.rcvNxt.Sub(c.lastAckSent) > c.rcvMSS, c.quick > 0 && !c.pingpong:
-		if c.owedAcks == 0 {
-			c.ackNow()
-		}
+		c.ackOnce()
 	case c.timers[timerDelAck] == 0:
 		c.timers[timerDelAck] = now.Add(c.cfg.DelayedAck)
 	}
@@ -130,7 +128,7 @@ func (c *Conn) inputFin(now mono.Time) {
 	if c.rcvAdv.Less(c.rcvNxt) {
 		c.rcvAdv = c.rcvNxt // a lone FIN taken with the window closed
 	}
-	c.ackNow()
+	c.ackOnce()
 	c.events |= EvReadable
 	c.moveTo(evFin)
 	if c.state == TimeWait {
@@ -178,7 +176,7 @@ func (c *Conn) readerFreed() {
 	}
 	free := c.cfg.RcvBuf - c.rcv.Len()
 	cur := max(c.rcvAdv.Sub(c.rcvNxt), 0)
-	if cur <= c.cfg.RcvBuf/2 && free >= 2*cur && free-cur >= min(c.cfg.RcvBuf/2, c.cfg.MSS) && c.owedAcks == 0 {
-		c.ackNow()
+	if cur <= c.cfg.RcvBuf/2 && free >= 2*cur && free-cur >= min(c.cfg.RcvBuf/2, c.cfg.MSS) {
+		c.ackOnce()
 	}
 }

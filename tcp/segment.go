@@ -34,7 +34,7 @@ const (
 	FlagURG
 	FlagECE
 	FlagCWR
-	FlagAE // RFC 9768 §3.1, once NS
+	FlagAE // RFC 9768; it used to be NS
 
 	flagMask = FlagAE<<1 - 1
 )

@@ -110,9 +110,7 @@ func (c *Conn) probeInterval() time.Duration {
 // expireDelAck sends the ACK that waited for a companion.
 func (c *Conn) expireDelAck() {
 	c.pingpong = false // nothing came to carry it: not a conversation
-	if c.owedAcks == 0 {
-		c.ackNow()
-	}
+	c.ackOnce()
 }
 
 // giveUp ends a connection whose peer is silent (R2 of RFC 9293 §3.8.3), with

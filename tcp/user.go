@@ -20,6 +20,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, nil
 		}
 		n := c.rcv.Read(p)
+		c.rcv.Shrink()
 		c.readerFreed()
 		return n, nil
 	}

@@ -33,7 +33,7 @@ type message struct {
 	hdr     unix.Msghdr
 	iov     unix.Iovec
 	from    unix.RawSockaddrLinklayer
-	control [64]byte // CMSG_SPACE(auxLen) and to spare
+	control [8]uint64 // CMSG_SPACE(auxLen) and to spare, aligned
 }
 
 func (d *Device) read(fd int, b *pkt.Buf) error {
@@ -42,9 +42,9 @@ func (d *Device) read(fd int, b *pkt.Buf) error {
 	room := b.Room()
 	m.iov.Base = &room[0]
 	m.iov.SetLen(len(room))
-	m.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&m.from)), Namelen: unix.SizeofSockaddrLinklayer, Iov: &m.iov, Control: &m.control[0]}
+	m.hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&m.from)), Namelen: unix.SizeofSockaddrLinklayer, Iov: &m.iov, Control: (*byte)(unsafe.Pointer(&m.control[0]))}
 	m.hdr.SetIovlen(1)
-	m.hdr.SetControllen(len(m.control))
+	m.hdr.SetControllen(int(unsafe.Sizeof(m.control)))
 	n, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), unix.MSG_DONTWAIT)
 	b.SetLen(int(n))
 	if errno != 0 {
@@ -112,15 +112,12 @@ func metadata(b *pkt.Buf, h []byte) {
 
 // vlan returns the tag that the kernel has taken out of the frame.
 func (m *message) vlan() (tpid, tci uint16, ok bool) {
-	c := m.control[:min(uint64(len(m.control)), uint64(m.hdr.Controllen))]
-	if len(c) < unix.CmsgLen(auxLen) {
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&m.control))
+	if int(m.hdr.Controllen) < unix.CmsgLen(auxLen) ||
+		h.Level != unix.SOL_PACKET || h.Type != unix.PACKET_AUXDATA {
 		return 0, 0, false
 	}
-	h := (*unix.Cmsghdr)(unsafe.Pointer(&c[0]))
-	if h.Level != unix.SOL_PACKET || h.Type != unix.PACKET_AUXDATA {
-		return 0, 0, false
-	}
-	aux := (*unix.TpacketAuxdata)(unsafe.Pointer(&c[unix.CmsgLen(0)]))
+	aux := (*unix.TpacketAuxdata)(unsafe.Add(unsafe.Pointer(h), unix.CmsgLen(0)))
 	if aux.Status&unix.TP_STATUS_VLAN_VALID == 0 {
 		return 0, 0, false
 	}
@@ -141,8 +138,14 @@ func insertTag(b *pkt.Buf, tpid, tci uint16) {
 }
 
 // write sends a frame with an empty virtio-net header in front.
-func write(fd int, b *pkt.Buf) error {
+func (d *Device) write(fd int, b *pkt.Buf) error {
 	clear(b.Push(vnetLen))
 	_, err := unix.Write(fd, b.Bytes())
+	if err == unix.ENETDOWN {
+		// The socket tells once of an interface that went down some time ago;
+		// whether it still is, only a second attempt shows.
+		d.watch()
+		_, err = unix.Write(fd, b.Bytes())
+	}
 	return err
 }

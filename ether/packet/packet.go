@@ -73,7 +73,7 @@ func Open(ifname string) (*Device, error) {
 	}
 	d := &Device{name: ifname, mtu: a.MTU, mac: ether.Addr(a.HardwareAddr)}
 	file := os.NewFile(uintptr(fd), "packet:"+ifname)
-	d.loop, err = fdloop.New(file, fdloop.Ops{Size: maxRead, Read: d.read, Write: write})
+	d.loop, err = fdloop.New(file, fdloop.Ops{Size: maxRead, Read: d.read, Write: d.write})
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("packet: open %s: %w", ifname, err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/songgao/water"
 	"github.com/tapstack/tapstack/ether"
@@ -99,6 +100,9 @@ func start(w *water.Interface, up bool) (*Device, error) {
 			return nil, fmt.Errorf("set up: %w", err)
 		}
 	}
+	if err := settle(w.Name()); err != nil {
+		return nil, err
+	}
 	d := &Device{name: w.Name(), mtu: link.Attrs().MTU}
 	d.loop, err = fdloop.New(file, fdloop.Ops{
 		Size:  ether.HeaderLen + vlanTag + d.mtu,
@@ -106,6 +110,24 @@ func start(w *water.Interface, up bool) (*Device, error) {
 		Write: write,
 	})
 	return d, err
+}
+
+// settle waits until the kernel has noticed that somebody is at our end of an
+// interface that is up. That takes it a moment, in which a bridge would drop
+// the first frames of the stack: mostly those of address resolution, whose
+// repetition takes a second.
+func settle(name string) error {
+	const step, most = 500 * time.Microsecond, 200 * time.Millisecond
+	for end := time.Now().Add(most); ; time.Sleep(step) {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		f := link.Attrs().RawFlags
+		if f&unix.IFF_UP == 0 || f&unix.IFF_RUNNING != 0 || time.Now().After(end) {
+			return nil
+		}
+	}
 }
 
 // inspect finds out whether the interface exists already and is a TAP.

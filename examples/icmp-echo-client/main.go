@@ -28,7 +28,7 @@ import (
 	"github.com/tapstack/tapstack/socket"
 )
 
-var count = pflag.Int("count", -1, "end after `N` requests (default never)")
+var count = pflag.Int("count", -1, "end after `N` requests, -1: never")
 
 func main() { attach.Main("ADDRESS", run) }
 

@@ -38,8 +38,11 @@ func run(ctx context.Context, host *attach.Host, _ []string) error {
 			log.Printf("%v: open", conn.RemoteAddr())
 			start := time.Now()
 			n, err := serve(conn)
+			if err != nil {
+				log.Printf("%v: %v", conn.RemoteAddr(), err)
+			}
 			mb := float64(n) / 1e6
-			log.Printf("%v: closed after %.1f MB, %.1f MB/s, %v", conn.RemoteAddr(), mb, mb/time.Since(start).Seconds(), err)
+			log.Printf("%v: closed after %.1f MB, %.1f MB/s", conn.RemoteAddr(), mb, mb/time.Since(start).Seconds())
 		}()
 	}
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/tapstack/tapstack/internal/attach"
 )
 
-var count = pflag.Int("count", -1, "end after `N` messages (default never)")
+var count = pflag.Int("count", -1, "end after `N` messages, -1: never")
 
 func main() { attach.Main("ADDRESS", run) }
 

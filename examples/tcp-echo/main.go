@@ -37,7 +37,10 @@ func run(ctx context.Context, host *attach.Host, _ []string) error {
 		go func() {
 			defer conn.Close()
 			log.Printf("%v: open", conn.RemoteAddr())
-			log.Printf("%v: closed, %v", conn.RemoteAddr(), serve(conn))
+			if err := serve(conn); err != nil {
+				log.Printf("%v: %v", conn.RemoteAddr(), err)
+			}
+			log.Printf("%v: closed", conn.RemoteAddr())
 		}()
 	}
 }

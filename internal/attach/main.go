@@ -29,9 +29,8 @@ func Main(args string, run func(ctx context.Context, host *Host, args []string) 
 	o.Register(pflag.CommandLine)
 	pflag.CommandLine.Init(name, pflag.ContinueOnError)
 	pflag.CommandLine.SetOutput(io.Discard) // errors are printed once, by Exit
-	pflag.Usage = func() {
-		fmt.Print(strings.TrimRight("Usage: "+name+" [flags] "+args, " "), "\n\n", pflag.CommandLine.FlagUsages())
-	}
+	usage := strings.TrimSpace(name + " [flags] " + args)
+	pflag.Usage = func() { fmt.Printf("Usage: %s\n\n%s", usage, pflag.CommandLine.FlagUsages()) }
 	err := pflag.CommandLine.Parse(os.Args[1:])
 	switch want := len(strings.Fields(args)); {
 	case errors.Is(err, pflag.ErrHelp):
@@ -39,7 +38,7 @@ func Main(args string, run func(ctx context.Context, host *Host, args []string) 
 	case err != nil:
 		Exit(name, &UsageError{err})
 	case pflag.NArg() != want:
-		Exit(name, Usagef("want %d arguments, not %d: %s [flags] %s", want, pflag.NArg(), name, args))
+		Exit(name, Usagef("%d arguments instead of %d; usage: %s", pflag.NArg(), want, usage))
 	}
 	Exit(name, o.Run(func(ctx context.Context, h *Host) error {
 		fmt.Println(h.ReadyLine())

@@ -27,8 +27,6 @@ const (
 	// slaacWait is how long Open waits for an advertised prefix: three
 	// solicitations, 4 s each (RFC 4861 §10).
 	slaacWait = 12 * time.Second
-	// slaacPoll is how often it looks.
-	slaacPoll = 10 * time.Millisecond
 )
 
 // Host is a stack on a network, with addresses that may be used.
@@ -137,12 +135,12 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 	}
 	if o.DHCP {
 		hostname, _ := os.Hostname() // the option is left out without one
-		if h.DHCP, err = dhcp.Run(ctx, h.Interface, dhcp.RunOptions{Hostname: hostname}); err != nil {
+		if h.DHCP, err = dhcp.Run(h.Interface, dhcp.RunOptions{Hostname: hostname}); err != nil {
 			return fmt.Errorf("DHCP on %s: %w", p.name, err)
 		}
 	}
 	if err := h.Interface.Ready(ctx); err != nil {
-		return fmt.Errorf("addresses of %s: %w", p.name, err)
+		return err // it says which address and where
 	}
 	if o.DHCP {
 		if err := h.waitLease(ctx, p.name); err != nil {
@@ -173,25 +171,17 @@ func (h *Host) waitLease(ctx context.Context, name string) (err error) {
 func (h *Host) waitPrefix(ctx context.Context, p *plan) error {
 	limited, cancel := context.WithTimeout(ctx, slaacWait)
 	defer cancel()
-	tick := time.NewTicker(slaacPoll)
-	defer tick.Stop()
-	for !slices.ContainsFunc(h.Interface.Addrs(), func(a netip.Prefix) bool {
+	_, err := h.Interface.WaitAddr(limited, func(a netip.Prefix) bool {
 		return a.Addr().Is6() && !a.Addr().IsLinkLocalUnicast() && !slices.Contains(p.addrs, a)
-	}) {
-		select {
-		case <-tick.C:
-		case <-limited.Done():
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			h.Notes = append(h.Notes, fmt.Sprintf("no router on %s has advertised a prefix for %v; still listening", p.name, slaacWait))
-			return nil
-		}
+	})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() == nil && limited.Err() != nil:
+		h.Notes = append(h.Notes, fmt.Sprintf("no router on %s has advertised a prefix for %v; still listening", p.name, slaacWait))
+		return nil
 	}
-	if err := h.Interface.Ready(ctx); err != nil {
-		return fmt.Errorf("addresses of %s: %w", p.name, err)
-	}
-	return nil
+	return fmt.Errorf("SLAAC on %s: %w", p.name, err)
 }
 
 // ReadyLine is the line that tells people and scripts that the addresses may
@@ -208,30 +198,26 @@ func (h *Host) ReadyLine(services ...string) string {
 	return fmt.Sprintf("%s ms=%d", line, time.Since(h.started).Milliseconds())
 }
 
-// Shutdown ends connections in the orderly way, gives the lease back and
-// closes the host. Connections that have not ended with ctx are reset.
+// Shutdown ends connections in the orderly way and closes the host. Those that
+// have not ended with ctx are reset.
 func (h *Host) Shutdown(ctx context.Context) error {
-	return h.close(func() error { return h.Stack.Shutdown(ctx) })
+	err := h.Stack.Shutdown(ctx)
+	return errors.Join(err, h.Close())
 }
 
-// Close closes the host at once and resets its connections.
+// Close gives the lease back and closes the host at once, which resets its
+// connections.
 func (h *Host) Close() error {
-	return h.close(func() error {
-		if h.Stack == nil {
-			return nil
-		}
-		return h.Stack.Close()
-	})
-}
-
-func (h *Host) close(stop func() error) error {
-	var errs []error
 	if h.DHCP != nil {
-		errs = append(errs, h.DHCP.Close())
+		h.DHCP.Close()
 	}
-	errs = append(errs, stop())
+	var errs [2]error
+	if h.Stack != nil {
+		errs[0] = h.Stack.Close()
+	}
 	if h.capture != nil {
-		errs = append(errs, h.capture.Close())
+		errs[1] = h.capture.Close()
+		h.capture = nil
 	}
-	return errors.Join(errs...)
+	return errors.Join(errs[:]...)
 }

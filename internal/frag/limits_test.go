@@ -29,8 +29,8 @@ func TestTimeout(t *testing.T) {
 		now := start
 		for tab.Deadline() != 0 {
 			now = tab.Deadline()
-			tab.Expire(now-1, func(*pkt.Buf) { t.Errorf("%s: early", f.name) })
-			tab.Expire(now, func(first *pkt.Buf) {
+			tab.Expire(now-1, func(*pkt.Buf, int) { t.Errorf("%s: early", f.name) })
+			tab.Expire(now, func(first *pkt.Buf, _ int) {
 				got = append(got, now-start)
 				want := append(f.header(0), data[:64]...)
 				if !bytes.Equal(first.Network(), want) || !bytes.Equal(first.Bytes(), want) {
@@ -185,7 +185,7 @@ func TestLargeSlabsAreNotPinned(t *testing.T) {
 		put(span{1480, 9480, false}, pkt.LargeSlab)
 		wantWhole(t, f, put(span{9480, 10000, true}, 0), data)
 		put(span{0, 8, false}, pkt.SmallSlab)
-		tab.Expire(tab.Deadline(), func(first *pkt.Buf) {
+		tab.Expire(tab.Deadline(), func(first *pkt.Buf, _ int) {
 			if want := append(f.header(0), data[:8]...); !bytes.Equal(first.Network(), want) {
 				t.Errorf("%s: the header was lost when the fragment moved", f.name)
 			}
@@ -195,6 +195,7 @@ func TestLargeSlabsAreNotPinned(t *testing.T) {
 }
 
 func TestSteadyFlowDoesNotAllocate(t *testing.T) {
+	skipUnderRace(t)
 	tab := New(Config{})
 	data := content(4440)
 	k := v4.key

@@ -156,14 +156,15 @@ func (t *Table) Add(now mono.Time, k Key, p *pkt.Buf, hdr, offset int, more bool
 // Expire gives up the datagrams whose time has run out at now. For each whose
 // first fragment has arrived, timeout is called with it, so that an ICMP time
 // exceeded can be sent (RFC 792, RFC 8200 §4.5); its bytes start at the network
-// header. timeout borrows the buffer, must not call the table, and may be nil.
-func (t *Table) Expire(now mono.Time, timeout func(first *pkt.Buf)) {
+// header, of which hdr were to be kept. timeout borrows the buffer, must not
+// call the table, and may be nil.
+func (t *Table) Expire(now mono.Time, timeout func(first *pkt.Buf, hdr int)) {
 	for t.oldest != nil && t.oldest.deadline.Due(now) {
 		g := t.oldest
 		if len(g.pieces) > 0 && g.pieces[0].start == 0 && timeout != nil {
 			first := g.pieces[0].p
 			first.Rewind()
-			timeout(first)
+			timeout(first, g.pieces[0].hdr)
 		}
 		t.remove(g)
 	}

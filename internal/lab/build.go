@@ -19,8 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dadWait bounds the wait for addresses that are still tentative.
-const dadWait = 3 * time.Second
+// settle bounds the waits for what the kernel does in its own time: addresses
+// that become usable, links that come up.
+const settle = 5 * time.Second
 
 // build needs the calling goroutine locked to a thread that is already in the
 // namespace to fill.
@@ -45,6 +46,11 @@ func build(o Options) (*Layout, error) {
 	}
 	if err := l.addAddrs(br); err != nil {
 		return nil, err
+	}
+	if l.Packet {
+		if err := l.awaitPorts(); err != nil {
+			return nil, err
+		}
 	}
 	for _, port := range l.Ports {
 		if o.Loss > 0 {
@@ -98,7 +104,7 @@ func (l *Layout) addAddrs(br netlink.Link) error {
 		}
 	}
 	l.IPv6 = true
-	for end := time.Now().Add(dadWait); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(settle); ; time.Sleep(5 * time.Millisecond) {
 		addrs, err := netlink.AddrList(br, netlink.FAMILY_V6)
 		if err != nil {
 			return fmt.Errorf("lab: list the addresses of %s: %w", Bridge, err)
@@ -215,6 +221,26 @@ func (l *Layout) addVeths(br netlink.Link, hosts int) error {
 	return nil
 }
 
+// awaitPorts returns when the kernel has noticed that both ends of the pairs
+// are up; before, the bridge drops what it gets from them.
+func (l *Layout) awaitPorts() error {
+	for _, name := range append(l.Ports, l.Devices...) {
+		for end := time.Now().Add(settle); ; time.Sleep(time.Millisecond) {
+			link, err := netlink.LinkByName(name)
+			if err != nil {
+				return fmt.Errorf("lab: find %s: %w", name, err)
+			}
+			if link.Attrs().OperState == netlink.OperUp {
+				break
+			}
+			if time.Now().After(end) {
+				return fmt.Errorf("lab: %s does not come up", name)
+			}
+		}
+	}
+	return nil
+}
+
 // HostMAC is the MAC address of host i's stack.
 func HostMAC(i int) net.HardwareAddr {
 	return net.HardwareAddr{2, 0, 0, 0, 0, byte(FirstHost + i)}
@@ -253,10 +279,10 @@ func setLoss(port string, permille int) error {
 	script := fmt.Sprintf("table bridge %s\ndelete table bridge %s\n", table, table)
 	if permille > 0 {
 		script += fmt.Sprintf(`table bridge %s {
-	chain in { type filter hook prerouting priority 0; iifname %q numgen random mod 1000 < %d drop; }
-	chain out { type filter hook postrouting priority 0; oifname %q numgen random mod 1000 < %d drop; }
+	chain in { type filter hook prerouting priority 0; iifname %q numgen random mod 1000 <= %d drop; }
+	chain out { type filter hook postrouting priority 0; oifname %q numgen random mod 1000 <= %d drop; }
 }
-`, table, port, permille, port, permille)
+`, table, port, permille-1, port, permille-1)
 	}
 	cmd := exec.Command(nft, "-f", "-")
 	cmd.Stdin = strings.NewReader(script)

@@ -47,6 +47,7 @@ func missing(t TB, err error) {
 	t.Helper()
 	if os.Getenv(EnvRequire) == "1" {
 		t.Fatalf("%v (and %s=1)", err, EnvRequire)
+		return
 	}
 	t.Skipf("%v", err)
 }
@@ -117,7 +118,7 @@ func fuzzing() bool {
 
 // explain adds to the refusal of a namespace what the user can do about it.
 func explain(err error) error {
-	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EINVAL) {
+	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.ENOSPC) {
 		return err
 	}
 	var cure string

@@ -136,7 +136,11 @@ func startIn(mk func() *exec.Cmd) (*exec.Cmd, error) {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}},
 		Pdeathsig:   syscall.SIGTERM,
 	}
-	return cmd, cmd.Start()
+	err := cmd.Start()
+	if errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("this kernel has no user namespaces, run as root: %w", err)
+	}
+	return cmd, err
 }
 
 func exitStatus(s *os.ProcessState) int {

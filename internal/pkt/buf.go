@@ -137,7 +137,13 @@ func (b *Buf) Clone() *Buf {
 	large := c.large
 	*c = *b
 	c.slab, c.large, c.freed = slab, large, false
-	copy(c.slab[b.head:b.tail], b.slab[b.head:b.tail])
+	from := b.head
+	for _, mark := range [2]int{b.l3, b.l4} {
+		if mark != 0 && mark < from {
+			from = mark // headers that were pulled come along
+		}
+	}
+	copy(c.slab[from:b.tail], b.slab[from:b.tail])
 	return c
 }
 

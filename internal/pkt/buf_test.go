@@ -32,6 +32,7 @@ func TestCloneIsIndependent(t *testing.T) {
 	b.Pull(100)
 	b.MarkNetwork()
 	b.GSO.SegSize = 9
+	b.Pull(20)
 	c := b.Clone()
 	if !bytes.Equal(b.Bytes(), c.Bytes()) || c.GSO.SegSize != 9 || !bytes.Equal(b.Network(), c.Network()) {
 		t.Fatal("clone differs")

@@ -25,8 +25,8 @@ type Ack struct {
 	RTT time.Duration
 	// CwndLimited says that the congestion window, not the application or
 	// the peer's window, held the sender back in this flight. A window that
-	// was not used has not been tested and must not grow (RFC 9293 has no
-	// say; RFC 7661 §3 and Linux).
+	// was not used has not been tested and does not grow (as RFC 9438 §5.8
+	// has it for CUBIC, and Linux for all).
 	CwndLimited bool
 }
 
@@ -50,6 +50,10 @@ type Controller interface {
 	// OnIdle says that nothing was sent for idle, which is longer than the
 	// retransmission timeout, and that data is about to be.
 	OnIdle(now mono.Time, idle time.Duration)
+	// OnSynLoss says, before any data is sent, that the SYN or SYN-ACK was
+	// retransmitted more than once: the window begins with one segment
+	// (RFC 5681 §3.1; once alone is no reason, RFC 6928 §2 and Linux).
+	OnSynLoss(now mono.Time)
 	// SetMSS changes the segment size, after path MTU discovery.
 	SetMSS(mss int)
 	// Window returns how many bytes may be in flight, and the pacing rate in

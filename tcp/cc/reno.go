@@ -86,7 +86,8 @@ func (r *Reno) OnAck(a Ack) {
 		n = min(n, limit) - grow
 	}
 	// RFC 3465 §2.1, congestion avoidance: a segment per window acknowledged.
-	r.acked += n
+	// An ACK of more than a window, which can end a recovery, is one window.
+	r.acked += min(n, r.cwnd)
 	if r.acked >= r.cwnd {
 		r.acked -= r.cwnd
 		r.cwnd = min(r.cwnd+r.mss, maxWindow)
@@ -150,7 +151,7 @@ func (r *Reno) Undo(now mono.Time) {
 
 // OnIdle implements Controller: after a pause the network is unknown again, and
 // the window is at most the initial one (RFC 5681 §4.1). ssthresh remembers
-// where it was (RFC 2861 §3.1, Linux), so that slow start returns there fast.
+// where it was (Linux, after RFC 2861), so that slow start returns there fast.
 func (r *Reno) OnIdle(now mono.Time, idle time.Duration) {
 	if r.phase != open {
 		return
@@ -161,6 +162,9 @@ func (r *Reno) OnIdle(now mono.Time, idle time.Duration) {
 		r.acked = 0
 	}
 }
+
+// OnSynLoss implements Controller.
+func (r *Reno) OnSynLoss(now mono.Time) { r.cwnd = r.mss }
 
 // SetMSS implements Controller. The window in bytes stays, but is never less
 // than a segment.

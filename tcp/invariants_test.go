@@ -1,0 +1,92 @@
+package tcp
+
+import "fmt"
+
+// invariants checks what must be true of a connection after every call.
+func (c *Conn) invariants() error {
+	bad := func(f string, a ...any) error { return fmt.Errorf(c.state.String()+": "+f, a...) }
+	if c.state == Closed {
+		if c.Deadline() != 0 {
+			return bad("deadline %v", c.Deadline())
+		}
+		if c.snd.Cap() != 0 {
+			return bad("send buffer kept")
+		}
+		return nil
+	}
+	if c.state == TimeWait {
+		if c.tw == nil || c.Deadline() == 0 {
+			return bad("no timer")
+		}
+		return nil
+	}
+	flight := c.sndNxt.Sub(c.sndUna)
+	if flight < 0 {
+		return bad("sndUna %d > sndNxt %d", c.sndUna, c.sndNxt)
+	}
+	if c.rexmit.Less(c.sndUna) || c.rexmitEnd.Less(c.rexmit) || c.sndNxt.Less(c.rexmitEnd) {
+		return bad("una %d rexmit %d end %d nxt %d", c.sndUna, c.rexmit, c.rexmitEnd, c.sndNxt)
+	}
+	if c.dupBytes < 0 || c.dupBytes > flight {
+		return bad("dupBytes %d of %d", c.dupBytes, flight)
+	}
+	if !c.state.Synchronized() {
+		return nil
+	}
+	fin := 0
+	if c.finSent && c.state != FinWait2 {
+		fin = 1
+	}
+	if n := flight - fin; n < 0 || n > c.snd.Len() {
+		return bad("%d in flight of %d held", flight, c.snd.Len())
+	}
+	if c.snd.Len() > c.cfg.SndBuf {
+		return bad("send buffer %d over its limit", c.snd.Len())
+	}
+	if c.rcvAdv.Less(c.rcvNxt) {
+		return bad("rcvAdv %d < rcvNxt %d", c.rcvAdv, c.rcvNxt)
+	}
+	if n := c.rcv.Len() + c.rcvAdv.Sub(c.rcvNxt); n > c.rcv.Limit() && !c.orphan && !c.rcvFin {
+		return bad("window promises %d, ring holds %d", n, c.rcv.Limit())
+	}
+	if c.lastAckSent.Sub(c.rcvNxt) > 0 {
+		return bad("acknowledged %d, received %d", c.lastAckSent, c.rcvNxt)
+	}
+	if c.ooo.bytes() > c.rcv.Limit() || len(c.ooo.ranges) > maxRanges {
+		return bad("%d bytes out of order in %d ranges", c.ooo.bytes(), len(c.ooo.ranges))
+	}
+	if c.mss < minMSS-tsOptionLen {
+		return bad("mss %d", c.mss)
+	}
+	return nil
+}
+
+// settled checks what must be true when Output has returned false: whatever
+// is unfinished has a timer.
+func (c *Conn) settled() error {
+	bad := func(f string, a ...any) error { return fmt.Errorf(c.state.String()+": "+f, a...) }
+	if c.state == Closed || c.state == TimeWait {
+		return nil
+	}
+	if c.outputDue() {
+		return bad("output due after Output returned false")
+	}
+	if c.sndUna != c.sndNxt && c.timers[timerRexmit] == 0 {
+		return bad("in flight without a timer")
+	}
+	if c.sndUna == c.sndNxt && c.timers[timerRexmit] != 0 {
+		return bad("timer without anything in flight")
+	}
+	if c.state.Synchronized() {
+		if c.sndUna == c.sndNxt && (c.unsent() > 0 || c.wrClosed && !c.finSent) && c.timers[timerPersist] == 0 {
+			return bad("something to send, nothing in flight, no timer")
+		}
+		if c.lastAckSent.Less(c.rcvNxt) && c.timers[timerDelAck] == 0 {
+			return bad("an ACK is owed without a timer")
+		}
+	}
+	if c.orphan && c.state == FinWait2 && c.timers[timerOrphan] == 0 {
+		return bad("orphan without a timer")
+	}
+	return nil
+}

@@ -1,0 +1,508 @@
+package tcp
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/seq"
+)
+
+// This file is a small interpreter of packetdrill-like scripts. Each line is
+// one step, in virtual time:
+//
+//	config rcvbuf=65535 mss=1460 iss=0 peer=0   before anything else
+//	connect | listen                            active or passive open
+//	< S 0:0(0) win 65535 <mss 1460>             a segment arrives
+//	> S. 0:0(0) ack 1 win 65535 <mss 1460>      exactly this segment leaves
+//	+200ms                                      time passes; nothing may leave before its end
+//	write 1000 [= 500|ERRNO]   read 1000 [= 500|EOF|ERRNO]
+//	shutdown | shutread | close | abort | nodelay
+//	state FIN-WAIT-1   err ECONNRESET   drop paws   info retransmits 3
+//
+// Numbers are relative to the sender's ISS. Windows in segments are as on the
+// wire. In an expected segment win and options are compared only if given. A
+// line that is not ">" fails if something left that no line expected.
+type trace struct {
+	t                *testing.T
+	line             string
+	cfg              Config
+	peer             seq.Num
+	now              mono.Time
+	c                *Conn
+	req              *SynRequest
+	tw               *TimeWaitRecord
+	lis              bool
+	drop             Drop
+	out              []outSeg
+	sent, got, wrote int // stream positions: peer's text in, read by us, written by us
+	limit            int
+}
+
+type outSeg struct {
+	at  mono.Time
+	seg Segment
+}
+
+// pattern is byte i of either stream.
+func pattern(i int) byte { return byte(i*7 + i>>8*13 + i>>16) }
+
+func run(t *testing.T, script string) *trace {
+	t.Helper()
+	start := mono.Time(10 * time.Second)
+	tr := &trace{t: t, now: start, limit: 0}
+	tr.cfg = Config{LocalPort: 1, RemotePort: 2, MSS: 1460, RcvBuf: 65535, SndBuf: 1 << 20, IPHeader: 20,
+		TSOffset: 100 - tsNow(start, 0)}
+	for _, l := range strings.Split(script, "\n") {
+		if i := strings.Index(l, "//"); i >= 0 {
+			l = l[:i]
+		}
+		if l = strings.TrimSpace(l); l == "" {
+			continue
+		}
+		tr.line = l
+		switch strings.Fields(l)[0] {
+		case ">", "state", "err", "drop", "window": // these only look
+		default:
+			tr.quiet()
+		}
+		tr.step(strings.Fields(l))
+		tr.check()
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	tr.line = "end of script"
+	tr.quiet()
+	return tr
+}
+
+func (tr *trace) fail(f string, a ...any) {
+	tr.t.Helper()
+	tr.t.Fatalf("%q: %s", tr.line, fmt.Sprintf(f, a...))
+}
+
+// quiet fails if something left that was not expected.
+func (tr *trace) quiet() {
+	if len(tr.out) > 0 {
+		tr.fail("unexpected before this line: > %s", tr.show(&tr.out[0].seg))
+	}
+}
+
+func (tr *trace) show(s *Segment) string {
+	x := *s
+	x.Seq = x.Seq - tr.cfg.ISS
+	if x.Flags&FlagACK != 0 {
+		x.Ack = x.Ack - tr.peer
+	}
+	for i := range x.Options.SACK[:x.Options.NumSACK] {
+		x.Options.SACK[i].Left -= tr.peer
+		x.Options.SACK[i].Right -= tr.peer
+	}
+	return x.String()
+}
+
+func (tr *trace) flush() {
+	for {
+		var o outSeg
+		o.at = tr.now
+		ok := false
+		switch {
+		case tr.tw != nil:
+			ok = tr.tw.Output(tr.now, &o.seg)
+		case tr.c != nil:
+			ok = tr.c.Output(tr.now, &o.seg, tr.limit)
+		case tr.req != nil:
+			ok = tr.req.Output(tr.now, &o.seg)
+		}
+		if !ok {
+			return
+		}
+		data := append(append([]byte{}, o.seg.Payload[0]...), o.seg.Payload[1]...)
+		o.seg.Payload = [2][]byte{data, nil}
+		for i, b := range data {
+			if p := o.seg.Seq.Sub(tr.cfg.ISS) - 1 + i; b != pattern(p) {
+				tr.fail("wrong byte at %d of segment %s", i, tr.show(&o.seg))
+			}
+		}
+		tr.out = append(tr.out, o)
+	}
+}
+
+func (tr *trace) deadline() mono.Time {
+	switch {
+	case tr.tw != nil:
+		return tr.tw.Deadline()
+	case tr.c != nil:
+		return tr.c.Deadline()
+	case tr.req != nil:
+		return tr.req.Deadline()
+	}
+	return 0
+}
+
+func (tr *trace) advance(d time.Duration) {
+	end := tr.now.Add(d)
+	// The round trip is part of a time-out: forgive a hundredth.
+	if next := tr.deadline(); next > end && next.Sub(end) <= min(d/100, 10*time.Millisecond) {
+		end = next
+	}
+	for {
+		next := tr.deadline()
+		if next == 0 || next > end {
+			break
+		}
+		tr.now = max(tr.now, next)
+		switch {
+		case tr.tw != nil:
+			if tr.tw.Expire(tr.now) == VerdictRemove {
+				tr.tw = nil
+			}
+		case tr.c != nil:
+			tr.c.Expire(tr.now)
+		case tr.req != nil:
+			if tr.req.Expire(tr.now) == VerdictRemove {
+				tr.req = nil
+			}
+		}
+		tr.flush()
+		if len(tr.out) > 0 && tr.now < end {
+			tr.fail("%v too early: > %s", end.Sub(tr.now), tr.show(&tr.out[0].seg))
+		}
+		if tr.deadline() == next {
+			tr.fail("deadline %v stays after Expire", next)
+		}
+	}
+	tr.now = end
+}
+
+func (tr *trace) check() {
+	if tr.c != nil {
+		if err := tr.c.invariants(); err != nil {
+			tr.fail("%v", err)
+		}
+	}
+}
+
+func (tr *trace) step(f []string) {
+	tr.t.Helper()
+	arg := func(i int) string {
+		if i < len(f) {
+			return f[i]
+		}
+		return ""
+	}
+	switch {
+	case f[0] == "config":
+		for _, kv := range f[1:] {
+			k, v, _ := strings.Cut(kv, "=")
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				tr.fail("%v", err)
+			}
+			switch k {
+			case "rcvbuf":
+				tr.cfg.RcvBuf = n
+			case "sndbuf":
+				tr.cfg.SndBuf = n
+			case "mss":
+				tr.cfg.MSS = n
+			case "iss":
+				tr.cfg.ISS = seq.Num(n)
+			case "peer":
+				tr.peer = seq.Num(n)
+			case "limit":
+				tr.limit = n
+			case "retries":
+				tr.cfg.Retries = n
+			default:
+				tr.fail("no such option")
+			}
+		}
+	case f[0] == "connect":
+		tr.c = NewActive(&tr.cfg, tr.now)
+		tr.flush()
+	case f[0] == "listen":
+		tr.lis = true
+	case f[0] == "<":
+		tr.input(tr.parse(f[1:], true))
+	case f[0] == ">":
+		tr.expect(tr.parse(f[1:], false))
+	case f[0][0] == '+':
+		d, err := time.ParseDuration(f[0][1:])
+		if err != nil {
+			tr.fail("%v", err)
+		}
+		tr.advance(d)
+		if len(f) > 1 {
+			tr.line = strings.Join(f[1:], " ")
+			tr.step(f[1:])
+		}
+	case f[0] == "write":
+		n, _ := strconv.Atoi(arg(1))
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = pattern(tr.wrote + i)
+		}
+		n, err := tr.c.Write(b)
+		tr.wrote += n
+		tr.result(n, err, len(b), arg(3))
+		tr.flush()
+	case f[0] == "read":
+		n, _ := strconv.Atoi(arg(1))
+		b := make([]byte, n)
+		n, err := tr.c.Read(b)
+		for i := range n {
+			if b[i] != pattern(tr.got+i) {
+				tr.fail("wrong byte %d", tr.got+i)
+			}
+		}
+		tr.got += n
+		tr.result(n, err, len(b), arg(3))
+		tr.flush()
+	case f[0] == "shutdown":
+		if err := tr.c.CloseWrite(tr.now); err != nil {
+			tr.fail("%v", err)
+		}
+		tr.flush()
+	case f[0] == "shutread":
+		tr.c.CloseRead()
+	case f[0] == "close":
+		tr.c.Close(tr.now)
+		tr.flush()
+	case f[0] == "abort":
+		tr.c.Abort(tr.now)
+		tr.flush()
+	case f[0] == "nodelay":
+		tr.c.SetNoDelay(true)
+		tr.flush()
+	case f[0] == "mtu":
+		mtu, _ := strconv.Atoi(arg(1))
+		at, _ := strconv.Atoi(arg(3))
+		tr.c.TooBig(tr.now, tr.cfg.ISS.Add(at), mtu)
+		tr.flush()
+	case f[0] == "soft":
+		tr.c.SoftError(syscall.EHOSTUNREACH)
+	case f[0] == "timewait":
+		if tr.tw = tr.c.TimeWait(tr.now); tr.tw == nil {
+			tr.fail("no record in %v", tr.c.State())
+		}
+	case f[0] == "state":
+		if got := tr.state(); got != arg(1) {
+			tr.fail("state is %s", got)
+		}
+	case f[0] == "err":
+		if got := errName(tr.c.Err()); got != arg(1) {
+			tr.fail("error is %s", got)
+		}
+	case f[0] == "drop":
+		if tr.drop.String() != arg(1) {
+			tr.fail("drop is %s", tr.drop)
+		}
+	case f[0] == "window": // bytes of the peer's window as the core sees it
+		if n := strconv.Itoa(tr.c.Info().SndWnd); n != arg(1) {
+			tr.fail("window is %s", n)
+		}
+	default:
+		tr.fail("no such step")
+	}
+}
+
+func (tr *trace) state() string {
+	switch {
+	case tr.tw != nil:
+		return "TIME-WAIT"
+	case tr.c != nil:
+		return tr.c.State().String()
+	case tr.req != nil:
+		return "SYN-RECEIVED"
+	case tr.lis:
+		return "LISTEN"
+	}
+	return "CLOSED"
+}
+
+func errName(err error) string {
+	if err == nil {
+		return "none"
+	}
+	if err == io.EOF {
+		return "EOF"
+	}
+	var no syscall.Errno
+	errors.As(err, &no)
+	for e, n := range map[syscall.Errno]string{syscall.EAGAIN: "EAGAIN", syscall.EPIPE: "EPIPE", syscall.ECONNRESET: "ECONNRESET",
+		syscall.ECONNREFUSED: "ECONNREFUSED", syscall.ETIMEDOUT: "ETIMEDOUT", syscall.EHOSTUNREACH: "EHOSTUNREACH",
+		syscall.ENOTCONN: "ENOTCONN", syscall.ECONNABORTED: "ECONNABORTED"} {
+		if e == no {
+			return n
+		}
+	}
+	return err.Error()
+}
+
+func (tr *trace) result(n int, err error, want int, say string) {
+	tr.t.Helper()
+	got := strconv.Itoa(n)
+	if err != nil {
+		got = errName(err)
+	}
+	if say == "" {
+		say = strconv.Itoa(want)
+	}
+	if got != say {
+		tr.fail("result is %s", got)
+	}
+}
+
+// input gives s to whatever stands for the connection.
+func (tr *trace) input(s *Segment, _ map[string]bool) {
+	verdict := func(v Verdict) {
+		switch v {
+		case VerdictReset:
+			var r Segment
+			if ResetFor(s, &r) {
+				tr.out = append(tr.out, outSeg{tr.now, r})
+			}
+		case VerdictRemove:
+			tr.req, tr.tw = nil, nil
+		case VerdictReuse:
+			tr.tw, tr.c = nil, nil
+			tr.lis = true
+			tr.cfg.ISS = tr.cfg.ISS.Add(1 << 20)
+			tr.req = NewSynRequest(&tr.cfg, tr.now, s)
+		case VerdictEstablish:
+			tr.c = tr.req.Conn(&tr.cfg, tr.now)
+			tr.req = nil
+			_, tr.drop = tr.c.Input(tr.now, s)
+		}
+	}
+	var v Verdict
+	switch {
+	case tr.tw != nil:
+		v, tr.drop = tr.tw.Input(tr.now, s)
+		verdict(v)
+	case tr.c != nil:
+		var ev Events
+		ev, tr.drop = tr.c.Input(tr.now, s)
+		n := len(tr.out)
+		tr.flush()
+		if len(tr.out) > n && ev&EvOutput == 0 {
+			tr.fail("output without EvOutput: > %s", tr.show(&tr.out[n].seg))
+		}
+	case tr.req != nil:
+		v, tr.drop = tr.req.Input(tr.now, s)
+		verdict(v)
+	case tr.lis && s.Flags == FlagSYN:
+		tr.req = NewSynRequest(&tr.cfg, tr.now, s)
+	default:
+		verdict(VerdictReset)
+	}
+	tr.flush()
+}
+
+// expect compares the next segment that left.
+func (tr *trace) expect(want *Segment, given map[string]bool) {
+	tr.t.Helper()
+	if len(tr.out) == 0 {
+		tr.fail("nothing left; state %s, deadline in %v", tr.state(), tr.deadline().Sub(tr.now))
+	}
+	s := tr.out[0].seg
+	tr.out = tr.out[1:]
+	ok := s.Flags == want.Flags && s.Seq == want.Seq && s.PayloadLen() == want.PayloadLen() &&
+		(s.Flags&FlagACK == 0 || s.Ack == want.Ack) &&
+		(!given["win"] || s.Window == want.Window) &&
+		(!given["opt"] || s.Options == want.Options)
+	if !ok {
+		tr.fail("got > %s", tr.show(&s))
+	}
+}
+
+// parse reads "P. 1:1001(1000) ack 1 win 100 <options>".
+func (tr *trace) parse(f []string, in bool) (*Segment, map[string]bool) {
+	s := &Segment{SrcPort: 2, DstPort: 1}
+	given := map[string]bool{}
+	mine, theirs := tr.peer, tr.cfg.ISS
+	if !in {
+		mine, theirs = theirs, mine
+	}
+	for _, r := range f[0] {
+		if i := strings.IndexRune(flagChars, r); i >= 0 {
+			s.Flags |= 1 << i
+		}
+	}
+	var a, b, n int
+	if _, err := fmt.Sscanf(f[1], "%d:%d(%d)", &a, &b, &n); err != nil || b-a != n {
+		tr.fail("bad numbers %s", f[1])
+	}
+	s.Seq = mine.Add(a)
+	data := make([]byte, n)
+	for i := range data {
+		data[i] = pattern(a - 1 + i)
+	}
+	s.Payload[0] = data
+	s.Window = 65535
+	for i := 2; i < len(f); i++ {
+		num := func() int {
+			i++
+			n, err := strconv.Atoi(f[i])
+			if err != nil {
+				tr.fail("%v", err)
+			}
+			return n
+		}
+		switch {
+		case f[i] == "ack":
+			s.Ack = theirs.Add(num())
+		case f[i] == "win":
+			s.Window = uint16(num())
+			given["win"] = true
+		case f[i] == "segs":
+			s.Segs = num()
+		case f[i][0] == '<':
+			given["opt"] = true
+			tr.parseOptions(&s.Options, strings.Trim(strings.Join(f[i:], " "), "<>"), theirs)
+			i = len(f)
+		default:
+			tr.fail("what is %q?", f[i])
+		}
+	}
+	return s, given
+}
+
+func (tr *trace) parseOptions(o *Options, text string, theirs seq.Num) {
+	for _, item := range strings.Split(text, ",") {
+		var l, r int
+		switch {
+		case item == "sackOK":
+			o.SACKPermitted = true
+		case item == "nop" || item == "":
+		case scan(item, "mss %d", &o.MSS):
+		case scan(item, "wscale %d", &o.WScale):
+			o.HasWScale = true
+		case scan(item, "TS val %d ecr %d", &o.TSVal, &o.TSEcr):
+			o.HasTS = true
+		case strings.HasPrefix(item, "sack "):
+			for _, b := range strings.Fields(item)[1:] {
+				if !scan(b, "%d:%d", &l, &r) {
+					tr.fail("bad block %q", b)
+				}
+				o.SACK[o.NumSACK] = SACKBlock{theirs.Add(l), theirs.Add(r)}
+				o.NumSACK++
+			}
+		default:
+			tr.fail("bad option %q", item)
+		}
+	}
+}
+
+func scan(s, format string, a ...any) bool {
+	n, err := fmt.Sscanf(s, format, a...)
+	return err == nil && n == len(a)
+}
