@@ -287,7 +287,7 @@ func TestPyTCPFragmentsExpire(t *testing.T) {
 	tab := frag.New(frag.Config{})
 	receive(t, tab, 1, cut{0, 1480, true})
 	n := 0
-	tab.Expire(tab.Deadline(), func(*pkt.Buf) { n++ })
+	tab.Expire(tab.Deadline(), func(*pkt.Buf, int) { n++ })
 	if n != 1 || tab.Len() != 0 {
 		t.Errorf("%d timeouts, %d datagrams left", n, tab.Len())
 	}

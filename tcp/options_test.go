@@ -108,7 +108,7 @@ func TestOptionsOfEveryLength(t *testing.T) {
 			for room := range maxOptions + 1 {
 				for _, syn := range []bool{false, true} {
 					// The slice's end is the memory's end.
-					b := make([]byte, room, room)
+					b := make([]byte, room)
 					for i := range b {
 						b[i] = 0x11
 					}

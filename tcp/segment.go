@@ -58,12 +58,6 @@ func (f Flags) String() string {
 	return string(s)
 }
 
-// Has reports whether all the bits of g are set.
-func (f Flags) Has(g Flags) bool { return f&g == g }
-
-// Any reports whether one of the bits of g is set.
-func (f Flags) Any(g Flags) bool { return f&g != 0 }
-
 // Segment is one TCP segment, as parsed or to be built. It may stand for
 // several segments of the wire: on input when the device or the peer's kernel
 // merged them, on output when the device will cut them.

@@ -44,7 +44,8 @@ func tapstack(t *testing.T, env []string, args ...string) *exec.Cmd {
 			c.Env = append(c.Env, kv)
 		}
 	}
-	c.Env = append(append(c.Env, env...), envMain+"=1")
+	// The race detector would sleep for a second at each exit.
+	c.Env = append(append(c.Env, env...), envMain+"=1", "GORACE=atexit_sleep_ms=0")
 	return c
 }
 

@@ -195,8 +195,12 @@ func TestStableMAC(t *testing.T) {
 		}
 		seen[a] = true
 	}
-	if stableMAC("tap7") != stableMAC("tap7") || stableMAC("tap7") == stableMAC("tap8") {
-		t.Error("stableMAC")
+	first := stableMAC("tap7")
+	if again := stableMAC("tap7"); again != first {
+		t.Errorf("stableMAC: %v, then %v", first, again)
+	}
+	if other := stableMAC("tap8"); other == first {
+		t.Errorf("stableMAC: %v for two devices", first)
 	}
 }
 

@@ -104,22 +104,25 @@ func (l *Layout) addAddrs(br netlink.Link) error {
 		}
 	}
 	l.IPv6 = true
-	for end := time.Now().Add(settle); ; time.Sleep(5 * time.Millisecond) {
-		addrs, err := netlink.AddrList(br, netlink.FAMILY_V6)
-		if err != nil {
-			return fmt.Errorf("lab: list the addresses of %s: %w", Bridge, err)
-		}
-		tentative := false
-		for _, a := range addrs {
-			tentative = tentative || a.Flags&unix.IFA_F_TENTATIVE != 0
-		}
-		if !tentative {
-			return nil
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("lab: the IPv6 addresses of %s stay tentative", Bridge)
+	return awaitLocal(br)
+}
+
+// awaitLocal returns when the kernel takes packets to its new addresses for
+// its own. It makes the routes for that in the background, and who connects
+// before gets "no route to host".
+func awaitLocal(br netlink.Link) error {
+	for _, p := range []netip.Prefix{KernelLL, Kernel6} {
+		for end := time.Now().Add(settle); ; time.Sleep(time.Millisecond) {
+			routes, err := netlink.RouteGetWithOptions(p.Addr().AsSlice(), &netlink.RouteGetOptions{OifIndex: br.Attrs().Index})
+			if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+				break
+			}
+			if time.Now().After(end) {
+				return fmt.Errorf("lab: %s of %s does not become usable (%v)", p.Addr(), Bridge, err)
+			}
 		}
 	}
+	return nil
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {
