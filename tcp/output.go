@@ -17,7 +17,6 @@ import (
 // call.
 func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 	*s = Segment{}
-	limit = max(limit, c.mss, 1)
 	ok := false
 	switch {
 	case c.rst != resetNone:
@@ -116,6 +115,10 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 // outputText sends text: again what recovery marked, then what is new.
 func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
 	mss := c.segmentSize()
+	limit = max(limit, mss)
+	if limit <= c.mss {
+		limit = mss // a plain device: no room for what is to be cut
+	}
 	if c.rexmit != c.rexmitEnd && c.outputAgain(now, s, mss, limit) {
 		return true
 	}
@@ -143,7 +146,9 @@ func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
 		if c.finSent && c.dataEnd().Less(c.rexmitEnd) {
 			flags |= FlagFIN
 		}
-		flags |= FlagPSH
+		if n > 0 {
+			flags |= FlagPSH
+		}
 	}
 	c.payload(now, s, c.rexmit, n, mss, flags)
 	c.rexmitNow = false

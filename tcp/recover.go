@@ -42,18 +42,18 @@ type recovery struct {
 }
 
 // dupAck takes one duplicate ACK. Each means that a segment has left the
-// network, so that a new one may enter (RFC 3042 before the third, RFC 6582
-// §3.2 step 4 after it).
+// network, so that a new one may enter: the first two by RFC 3042, those of a
+// recovery by RFC 6582 §3.2 step 4.
 func (c *Conn) dupAck(now mono.Time) {
 	c.dupAcks++
 	flight := c.sndNxt.Sub(c.sndUna)
-	c.dupBytes = min(c.dupBytes+c.mss, max(flight-c.rexmitEnd.Sub(c.rexmit)-c.mss, 0))
-	if c.phase == phaseFast || c.dupAcks != dupThresh {
-		return
-	}
 	// RFC 6582 §3.2, step 2: duplicates of what an earlier recovery sent twice
-	// look the same, so the ACK has to cover more than recover.
-	if c.recoverSet {
+	// look the same as a loss, so the ACK has to cover more than recover.
+	enter := c.dupAcks == dupThresh && c.phase == phaseOpen && !c.recoverSet
+	if enter || c.phase == phaseFast || c.phase == phaseOpen && c.dupAcks < dupThresh {
+		c.dupBytes = min(c.dupBytes+c.mss, max(flight-c.rexmitEnd.Sub(c.rexmit)-c.mss, 0))
+	}
+	if !enter {
 		return
 	}
 	c.stat.fastRetransmits++

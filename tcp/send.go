@@ -75,6 +75,8 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	c.retries = 0
 	c.kick = true
 	sample := c.sampleRTT(now, s)
+	// Before recovery may end: this ACK still belongs to it.
+	c.cc.OnAck(cc.Ack{Now: now, Acked: acked, InFlight: inFlight, RTT: sample, CwndLimited: c.cwndFull})
 
 	// RFC 6298 §5.2 and §5.3: the timer runs while something is in flight, and
 	// starts anew with each ACK of new data; recovery may object.
@@ -84,7 +86,6 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	} else if restart {
 		c.timers[timerRexmit] = now.Add(c.rto())
 	}
-	c.cc.OnAck(cc.Ack{Now: now, Acked: acked, InFlight: inFlight, RTT: sample, CwndLimited: c.cwndFull})
 	if c.wantWrite && c.snd.Free() >= c.cfg.SndBuf/3 {
 		c.wantWrite = false
 		c.events |= EvWritable

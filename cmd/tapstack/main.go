@@ -37,7 +37,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetOut(os.Stdout)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &attach.UsageError{Err: err} })
-	root.AddCommand(upCommand(), labCommand(), versionCommand())
+	root.AddCommand(upCommand(), demoCommand(), labCommand(), versionCommand())
 	return group(root)
 }
 

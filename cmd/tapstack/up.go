@@ -72,6 +72,8 @@ func (o *upOptions) run(out io.Writer) error {
 			select {
 			case <-usr1:
 				counters()
+			case <-set.Failed():
+				return set.Close()
 			case <-ctx.Done():
 				return set.Close()
 			}

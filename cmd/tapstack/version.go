@@ -22,14 +22,9 @@ func versionCommand() *cobra.Command {
 
 // version says which tapstack this is, as the Go toolchain has recorded it.
 func version() string {
-	v, revision := "(unknown)", ""
+	v := "(unknown)"
 	if b, ok := debug.ReadBuildInfo(); ok {
 		v = b.Main.Version
-		for _, s := range b.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-				revision = " " + s.Value[:12]
-			}
-		}
 	}
-	return fmt.Sprintf("%s %s%s %s %s/%s", program, v, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("%s %s %s %s/%s", program, v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

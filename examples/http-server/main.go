@@ -4,9 +4,10 @@
 //
 //	sudo make bridge tap && sudo go run ./examples/http-server --tap tap7 --ip 10.0.0.7/24
 //
-// or in the lab, without root, and from a shell in it `curl http://10.77.0.7/`:
+// or without root, in the shell that `make lab` opens:
 //
-//	bin/tapstack lab run -- go run ./examples/http-server
+//	go run ./examples/http-server &
+//	curl http://10.77.0.7/
 package main
 
 import (

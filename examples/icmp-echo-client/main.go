@@ -6,7 +6,7 @@
 //
 //	sudo make bridge tap && sudo go run ./examples/icmp-echo-client --tap tap7 --ip 10.0.0.7/24 10.0.0.1
 //
-// or in the lab, without root:
+// or without root, in a lab:
 //
 //	bin/tapstack lab run -- go run ./examples/icmp-echo-client 10.77.0.1
 package main

@@ -5,7 +5,7 @@
 //
 //	sudo make bridge tap && sudo go run ./examples/run-stack --tap tap7 --ip 10.0.0.7/24
 //
-// or without root, in a private lab:
+// or without root, in a lab:
 //
 //	bin/tapstack lab run -- sh -c 'go run ./examples/run-stack & sleep 5; ping -c 3 10.77.0.7'
 package main

@@ -5,9 +5,10 @@
 //
 //	sudo make bridge tap && sudo go run ./examples/tcp-daytime --tap tap7 --ip 10.0.0.7/24
 //
-// or in the lab, without root:
+// or without root, in the shell that `make lab` opens:
 //
-//	bin/tapstack lab run -- go run ./examples/tcp-daytime
+//	go run ./examples/tcp-daytime &
+//	nc 10.77.0.7 13
 package main
 
 import (

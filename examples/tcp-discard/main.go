@@ -4,9 +4,10 @@
 //
 //	sudo make bridge tap && sudo go run ./examples/tcp-discard --tap tap7 --ip 10.0.0.7/24
 //
-// or in the lab, without root:
+// or without root, in the shell that `make lab` opens:
 //
-//	bin/tapstack lab run -- go run ./examples/tcp-discard
+//	go run ./examples/tcp-discard &
+//	head -c 100000000 /dev/zero | nc -N 10.77.0.7 9
 package main
 
 import (

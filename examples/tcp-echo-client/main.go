@@ -4,9 +4,9 @@
 //
 //	sudo make bridge tap && sudo go run ./examples/tcp-echo-client --tap tap7 --ip 10.0.0.7/24 10.0.0.1
 //
-// or in the lab, without root, where the stack has two hosts:
+// or without root, with a second stack to talk to, in a lab for two:
 //
-//	bin/tapstack lab run --hosts 2 -- sh -c 'go run ./examples/tcp-echo &
+//	bin/tapstack lab run --hosts 2 -- sh -c 'go run ./examples/tcp-echo & sleep 5;
 //	  go run ./examples/tcp-echo-client --tap tap8 --ip 10.77.0.8/24 10.77.0.7'
 package main
 

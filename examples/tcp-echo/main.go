@@ -5,9 +5,10 @@
 //
 //	sudo make bridge tap && sudo go run ./examples/tcp-echo --tap tap7 --ip 10.0.0.7/24
 //
-// or in the lab, without root, and from a shell in it `nc 10.77.0.7 7`:
+// or without root, in the shell that `make lab` opens:
 //
-//	bin/tapstack lab run -- go run ./examples/tcp-echo
+//	go run ./examples/tcp-echo &
+//	nc 10.77.0.7 7
 package main
 
 import (

@@ -7,9 +7,10 @@
 //
 //	sudo make bridge tap && sudo go run ./examples/udp-echo --tap tap7 --ip 10.0.0.7/24
 //
-// or in the lab, without root:
+// or without root, in the shell that `make lab` opens:
 //
-//	bin/tapstack lab run -- go run ./examples/udp-echo
+//	go run ./examples/udp-echo &
+//	nc -u 10.77.0.7 7
 package main
 
 import (

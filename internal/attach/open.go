@@ -59,8 +59,8 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	}
 	defer func() {
 		if err != nil {
-			dev.Close()
 			h.Close()
+			dev.Close() // which the stack does, once it has it
 		}
 	}()
 	if caps := dev.Caps(); o.MTU > caps.MTU {

@@ -340,6 +340,15 @@ func TestSet(t *testing.T) {
 			}
 		}
 	}
+	n = &kernel{}
+	if set, err = start(n, []string{"echo", "discard"}, any127); err != nil {
+		t.Fatal(err)
+	}
+	n.listeners[1].Close()
+	<-set.Failed()
+	if err := set.Close(); !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), "discard") {
+		t.Errorf("Close after a failure: %v", err)
+	}
 	if _, err := Start(&kernel{}, []string{"qotd"}); !errors.Is(err, ErrUnknown) {
 		t.Errorf("unknown: %v", err)
 	}

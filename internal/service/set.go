@@ -22,6 +22,7 @@ type Set struct {
 	services []*Service
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
+	failed   chan struct{}
 
 	mu  sync.Mutex // guards err
 	err error
@@ -35,7 +36,7 @@ func Start(n Network, names []string) (*Set, error) {
 
 func start(n Network, names []string, address func(*Service) string) (*Set, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	set := &Set{cancel: cancel}
+	set := &Set{cancel: cancel, failed: make(chan struct{})}
 	seen := make(map[string]bool)
 	for _, name := range names {
 		if seen[name] {
@@ -75,8 +76,12 @@ func (set *Set) note(s *Service, err error) {
 	defer set.mu.Unlock()
 	if err != nil && set.err == nil {
 		set.err = fmt.Errorf("service %s: %w", s.Name, err)
+		close(set.failed)
 	}
 }
+
+// Failed is closed when a service has ended with an error; the others go on.
+func (set *Set) Failed() <-chan struct{} { return set.failed }
 
 // Names lists the services that run, as "echo".
 func (set *Set) Names() []string {

@@ -1,0 +1,108 @@
+// Package tapstack_test checks what holds for the module as a whole.
+package tapstack_test
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+type layer struct {
+	pkg string
+	may []string
+}
+
+// layers is the import table of docs/architecture.md: a package may import
+// what its entry lists, and std. Entries are paths below the module; "x/..."
+// stands for a tree; a name with a dot is another module.
+var layers = []layer{
+	{"internal/mono", nil},
+	{"internal/seq", nil},
+	{"internal/csum", nil},
+	{"internal/siphash", nil},
+	{"internal/ring", nil},
+	{"internal/pkt", []string{"internal/mono"}},
+	{"internal/wheel", []string{"internal/mono"}},
+	{"internal/neigh", []string{"internal/mono", "internal/pkt"}},
+	{"internal/frag", []string{"internal/mono", "internal/pkt"}},
+	{"internal/claim", []string{"internal/mono"}},
+
+	{"ether", []string{"internal/mono", "internal/pkt"}},
+	{"ether/wire", []string{"ether", "internal/mono", "internal/pkt"}},
+	{"ether/pcap", []string{"ether", "internal/mono", "internal/pkt", "github.com/google/gopacket"}},
+	{"ether/internal/fdloop", []string{"ether", "internal/pkt", "golang.org/x/sys"}},
+	{"ether/tap", []string{"ether", "ether/internal/fdloop", "internal/pkt", "golang.org/x/sys", "github.com/songgao/water", "github.com/vishvananda/netlink"}},
+	{"ether/packet", []string{"ether", "ether/internal/fdloop", "internal/pkt", "golang.org/x/sys", "github.com/vishvananda/netlink"}},
+
+	{"arp", []string{"ether"}},
+	{"udp", []string{"internal/csum"}},
+	{"ipv4", []string{"internal/csum", "internal/pkt"}},
+	{"ipv6", []string{"ether", "internal/csum", "internal/mono", "internal/pkt"}},
+	{"icmp", []string{"ipv4", "ipv6", "internal/csum", "internal/mono"}},
+	{"tcp/cc", []string{"internal/mono"}},
+	{"tcp", []string{"tcp/cc", "internal/csum", "internal/mono", "internal/ring", "internal/seq", "internal/siphash"}},
+
+	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
+		"internal/wheel", "internal/neigh", "internal/frag", "internal/claim"}},
+	{"stack/simnet", []string{"stack", "ether", "ether/wire", "internal/mono"}},
+	{"socket", []string{"stack"}},
+	// The client core of dhcp is pure; its runner stands on socket.
+	{"dhcp", []string{"ether", "stack", "socket", "internal/mono"}},
+}
+
+// TestImports keeps the arrows of the import table pointing one way.
+func TestImports(t *testing.T) {
+	const module = "github.com/tapstack/tapstack/"
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	imports := map[string][]string{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		imports[strings.TrimPrefix(p.ImportPath, module)] = p.Imports
+	}
+	for _, l := range layers {
+		list, ok := imports[l.pkg]
+		if !ok {
+			t.Errorf("%s is in the table but not in the module", l.pkg)
+		}
+		for _, imp := range list {
+			name := strings.TrimPrefix(imp, module)
+			std := name == imp && !strings.Contains(strings.SplitN(imp, "/", 2)[0], ".")
+			if std || slices.ContainsFunc(l.may, func(m string) bool {
+				return m == name || strings.Contains(m, ".") && strings.HasPrefix(name, m)
+			}) {
+				continue
+			}
+			t.Errorf("%s imports %s, which the import table of docs/architecture.md does not allow", l.pkg, name)
+		}
+	}
+	// gopacket is a test oracle and a printer, never part of the data path.
+	for pkg, list := range imports {
+		for _, imp := range list {
+			if strings.HasPrefix(imp, "github.com/google/gopacket") && pkg != "ether/pcap" && !strings.HasPrefix(pkg, "cmd/") {
+				t.Errorf("%s imports %s", pkg, imp)
+			}
+		}
+	}
+	// Every package of the data path is in the table.
+	for pkg := range imports {
+		top := strings.SplitN(pkg, "/", 2)[0]
+		if slices.Contains([]string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "stack", "socket", "dhcp"}, top) &&
+			!slices.ContainsFunc(layers, func(l layer) bool { return l.pkg == pkg }) {
+			t.Errorf("%s is missing from the import table", pkg)
+		}
+	}
+}
