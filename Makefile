@@ -2,11 +2,15 @@
 
 GO       ?= go
 FUZZTIME ?= 30s
+FUZZPKGS ?= ./...
 BIN      := bin/tapstack
 
 # The packages in which goroutines meet.
 RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/attach ./internal/lab \
 	./internal/mono ./internal/pkt ./internal/service ./internal/wheel
+
+# The other ends of some tests, as Debian packages.
+PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd
 
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 
@@ -34,7 +38,7 @@ lint: ## check format, vet and staticcheck
 	$(STATICCHECK) ./...
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
-	@packages=$$($(GO) list ./...) || exit; \
+	@packages=$$($(GO) list $(FUZZPKGS)) || exit; \
 	for package in $$packages; do \
 		list=$$($(GO) test -list '^Fuzz' $$package) || { echo "$$list"; exit 1; }; \
 		for target in $$(echo "$$list" | grep '^Fuzz'); do \
@@ -60,7 +64,7 @@ lab: build ## open a shell in a private lab
 	$(BIN) lab shell
 
 test-deps: ## install the programs that some tests talk to (as root, Debian and Ubuntu)
-	apt-get install -y iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd
+	apt-get install -y $(PROGRAMS) || { apt-get update && apt-get install -y $(PROGRAMS); }
 
 clean: ## remove what was built
 	rm -rf bin cover.out

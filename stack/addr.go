@@ -253,6 +253,7 @@ func (i *Interface) assigned(a netip.Addr) {
 		// from; MLD reports so far went out from the unspecified address and
 		// are repeated from this one (RFC 3590 §4).
 		i.enter(i.stack.clock.Now())
+		i.mld.Announce(i.now)
 		if i.slaac != nil {
 			i.slaac.Start(i.now)
 		}
@@ -292,8 +293,10 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 
 // giveUp removes an address that belongs to another host.
 func (i *Interface) giveUp(a netip.Addr) {
-	i.DelAddr(a)
+	// The reason comes first: who waits in Ready must not see the address gone
+	// and take that for success.
 	i.announceChange(fmt.Errorf("address %v is in use by another host on %s: %w", a, i.name, syscall.EADDRINUSE))
+	i.DelAddr(a)
 }
 
 // conflictLocked tells a claim that somebody else uses its address.

@@ -93,6 +93,8 @@ type Interface struct {
 	timer   wheel.Timer
 	readers []*batch
 
+	gone chan struct{} // closed when the device fails
+
 	changedMu sync.Mutex // guards changed and problem
 	changed   chan struct{}
 	problem   error // a duplicate address, for Ready
@@ -136,7 +138,7 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	caps := c.Device.Caps()
 	i := &Interface{stack: s, name: c.Name, dev: c.Device, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
 		noDAD: c.NoDAD, acd: c.ACD, claims: make(map[netip.Addr]*claim.Claim),
-		changed: make(chan struct{}), rnd: s.newRand()}
+		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
 	if i.mtu == 0 || i.mtu > caps.MTU {
 		i.mtu = caps.MTU
@@ -215,9 +217,16 @@ func (i *Interface) startReaders() {
 	}
 }
 
+// Down is closed when the device has failed: nothing will be received any
+// more.
+func (i *Interface) Down() <-chan struct{} { return i.gone }
+
 // linkDown gives up what waits for the link after the device failed.
 func (i *Interface) linkDown() {
 	i.enter(i.stack.clock.Now())
+	if !i.down {
+		close(i.gone)
+	}
 	i.down = true
 	for _, c := range i.neigh {
 		c.Flush(i.now)

@@ -19,10 +19,11 @@ const loopbackMTU = 65535
 // connection's lock, so packets are not input at once but by a timer that is
 // due immediately; no goroutine waits for them.
 type loopQueue struct {
-	mu     sync.Mutex // guards frames
-	frames []*pkt.Buf
-	timer  wheel.Timer
-	batch  *batch
+	mu      sync.Mutex // guards frames and running
+	frames  []*pkt.Buf
+	running bool // somebody inputs frames; a second timer call leaves them to it
+	timer   wheel.Timer
+	batch   *batch // belongs to whom running stands for
 }
 
 // loopDevice makes loopback an interface like the others; its frames never
@@ -68,26 +69,35 @@ func (q *loopQueue) push(s *Stack, p *pkt.Buf) {
 	if !full {
 		q.frames = append(q.frames, p)
 	}
+	running := q.running
 	q.mu.Unlock()
-	if full {
+	switch {
+	case full:
 		s.stats.Loop.Drop[DropQueueFull].inc()
 		p.Put()
-		return
+	case !running:
+		s.timers.Arm(&q.timer, s.clock.Now())
 	}
-	s.timers.Arm(&q.timer, s.clock.Now())
 }
 
-// runLoopback inputs what is queued.
+// runLoopback inputs what is queued, and what that brings about.
 func (s *Stack) runLoopback(now mono.Time) {
 	q := &s.loop
+	q.mu.Lock()
+	if q.running {
+		q.mu.Unlock()
+		return
+	}
+	q.running = true
 	for {
-		q.mu.Lock()
 		frames := q.frames
 		q.frames = nil
-		q.mu.Unlock()
 		if len(frames) == 0 {
+			q.running = false
+			q.mu.Unlock()
 			return
 		}
+		q.mu.Unlock()
 		q.batch.now = now
 		for _, p := range frames {
 			s.stats.Loop.Frames.inc()
@@ -99,6 +109,7 @@ func (s *Stack) runLoopback(now mono.Time) {
 		}
 		q.batch.flush()
 		now = s.clock.Now()
+		q.mu.Lock()
 	}
 }
 

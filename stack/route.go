@@ -56,7 +56,7 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 		}
 		r.iface, r.nextHop, r.bcast = oif, dst, dst == limitedBroadcast
 	default:
-		if !c.lookup(&r, dst, oif) {
+		if !c.lookup(&r, dst, src, oif) {
 			return route{}, syscall.ENETUNREACH
 		}
 		r.bcast = c.isBroadcast(dst, r.iface)
@@ -85,29 +85,46 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 }
 
 // lookup fills in interface and next hop by the longest matching prefix.
-// Prefixes of addresses are routes as well: the on-link ones.
-func (c *config) lookup(r *route, dst netip.Addr, oif *Interface) bool {
+// Prefixes of addresses are routes as well: the on-link ones. Of routes to the
+// same prefix, one whose gateway is a neighbour of the source address goes
+// first, so that each address of a host leaves by its own gateway; then the
+// lowest metric.
+func (c *config) lookup(r *route, dst, src netip.Addr, oif *Interface) bool {
 	best := -1
 	for _, a := range c.addrs {
 		if a.prefix.Bits() > best && a.onLink(dst) && (oif == nil || a.iface == oif) {
 			best, r.iface, r.nextHop = a.prefix.Bits(), a.iface, dst
 		}
 	}
+	own := c.byAddr[src]
+	var via *Route
 	for i := range c.routes {
 		t := &c.routes[i]
-		if t.Dst.Bits() <= best {
+		if t.Dst.Bits() <= best || via != nil && t.Dst.Bits() < via.Dst.Bits() {
 			break
 		}
 		if !t.Dst.Contains(dst) || (oif != nil && t.Interface != oif) {
 			continue
 		}
-		r.iface, r.nextHop = t.Interface, dst
-		if t.Gateway.IsValid() {
-			r.nextHop = t.Gateway
+		if via == nil {
+			via = t
 		}
-		return true
+		if own == nil {
+			break
+		}
+		if t.Gateway.IsValid() && own.onLink(t.Gateway) {
+			via = t
+			break
+		}
 	}
-	return best >= 0
+	if via == nil {
+		return best >= 0
+	}
+	r.iface, r.nextHop = via.Interface, dst
+	if via.Gateway.IsValid() {
+		r.nextHop = via.Gateway
+	}
+	return true
 }
 
 // multicastInterface chooses where multicast and broadcast leave when nobody

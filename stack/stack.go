@@ -138,15 +138,19 @@ func (s *Stack) randUint32() uint32 {
 // first.
 func (s *Stack) Interfaces() []*Interface { return s.cfg.Load().ifaces }
 
-// Shutdown closes listeners and connections in the orderly way, waits until
-// every FIN has been exchanged or ctx ends, and then closes the stack.
+// Shutdown is Drain and Close.
 func (s *Stack) Shutdown(ctx context.Context) error {
-	drained := s.tcp.shutdown()
+	s.Drain(ctx)
+	return s.Close()
+}
+
+// Drain closes listeners and connections in the orderly way and waits until
+// every FIN has been exchanged or ctx ends. Datagrams still work.
+func (s *Stack) Drain(ctx context.Context) {
 	select {
-	case <-drained:
+	case <-s.tcp.shutdown():
 	case <-ctx.Done():
 	}
-	return s.Close()
 }
 
 // Close resets what connections are left, closes every device and waits for

@@ -47,8 +47,8 @@ func Main(args string, run func(ctx context.Context, host *Host, args []string) 
 }
 
 // Run attaches, calls run, and then ends connections within 3 seconds. ctx
-// ends with SIGINT or SIGTERM, which is no error; a second signal ends the
-// program at once.
+// ends with SIGINT or SIGTERM, which is no error, or when the device has gone;
+// a second signal ends the program at once.
 func (o *Options) Run(run func(context.Context, *Host) error) error {
 	ctx, stop := SignalContext()
 	defer stop()
@@ -62,9 +62,22 @@ func (o *Options) Run(run func(context.Context, *Host) error) error {
 	for _, n := range h.Notes {
 		fmt.Fprintln(os.Stderr, n)
 	}
+	signalled := ctx
+	ctx, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
+	go func() {
+		select {
+		case <-h.Interface.Down():
+			lost(fmt.Errorf("interface %s has gone", h.Interface.Name()))
+		case <-ctx.Done():
+		}
+	}()
 	err = run(ctx, h)
-	if ctx.Err() != nil {
+	switch {
+	case signalled.Err() != nil:
 		err = nil // whatever failed then failed because it was to end
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
 	}
 	limited, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()

@@ -201,8 +201,8 @@ func (h *Host) ReadyLine(services ...string) string {
 // Shutdown ends connections in the orderly way and closes the host. Those that
 // have not ended with ctx are reset.
 func (h *Host) Shutdown(ctx context.Context) error {
-	err := h.Stack.Shutdown(ctx)
-	return errors.Join(err, h.Close())
+	h.Stack.Drain(ctx)
+	return h.Close() // which gives the lease back while the stack can still send
 }
 
 // Close gives the lease back and closes the host at once, which resets its

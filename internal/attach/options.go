@@ -32,7 +32,7 @@ type Options struct {
 	TAP     string   // --tap: a TAP device by name
 	Dev     string   // --dev: "tap:NAME" or "packet:NAME"
 	IP      []string // --ip: own addresses with the length of the link's prefix
-	Gateway []string // --gw: a default router for each family
+	Gateway []string // --gw: default routers
 	MAC     string   // --mac: "": the device's own, or one made of names
 	MTU     int      // --mtu: bytes; 0 takes the device's
 	Pcap    string   // --pcap: file for a capture of all that passes
@@ -82,7 +82,7 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.TAP, "tap", "attach to the TAP device `NAME` (default "+DefaultTAP+")")
 	text(&o.Dev, "dev", "attach to `DEVICE` instead: tap:NAME, or packet:NAME for an interface by packet socket")
 	list(&o.IP, "ip", "own `ADDRESS/LENGTH`, as 10.77.0.7/24 or fd77::7/64; repeat or separate by commas")
-	list(&o.Gateway, "gw", "default gateway `ADDRESS`, at most one for IPv4 and one for IPv6")
+	list(&o.Gateway, "gw", "default gateway `ADDRESS`, of several for one family each --ip address leaves by the one on its own link")
 	text(&o.MAC, "mac", "own MAC `ADDRESS` (default the device's own; for a TAP a locally administered one that stays the same for this host and device)")
 	fromEnv(o, &o.MTU, "mtu", strconv.Atoi)
 	fs.IntVar(&o.MTU, "mtu", o.MTU, "largest IP packet in `BYTES` (default the device's)")
@@ -299,8 +299,8 @@ func (p *plan) checkGateway(gw netip.Addr, o *Options) error {
 	if slices.ContainsFunc(p.addrs, func(a netip.Prefix) bool { return a.Addr() == gw }) {
 		return errors.New("this is our own address")
 	}
-	if slices.ContainsFunc(p.gateways, func(g netip.Addr) bool { return g.Is4() == gw.Is4() }) {
-		return errors.New("one default gateway for each family is enough")
+	if slices.Contains(p.gateways, gw) {
+		return errors.New("given twice")
 	}
 	if gw.Is6() && gw.IsLinkLocalUnicast() {
 		if o.MTU != 0 && o.MTU < minMTU6 {
