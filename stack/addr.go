@@ -102,8 +102,7 @@ func (i *Interface) claimParams(a netip.Addr) claim.Params {
 		// Announce as RFC 5227 §2.3 so that neighbours and bridges learn us.
 		// Nobody asked us to give the address up in a conflict (§2.4 (c)), and
 		// two forged packets must not be enough to take it away.
-		return claim.Params{Announces: claim.ACD.Announces, AnnounceInterval: claim.ACD.AnnounceInterval,
-			DefendInterval: claim.ACD.DefendInterval, Keep: true}
+		return claim.NoProbe
 	case i.noDAD:
 		return claim.Params{}
 	}
@@ -112,10 +111,15 @@ func (i *Interface) claimParams(a netip.Addr) claim.Params {
 
 // DelAddr takes an address away; EADDRNOTAVAIL when the interface lacks it.
 // Connections from it end with that error.
-func (i *Interface) DelAddr(a netip.Addr) error {
+func (i *Interface) DelAddr(a netip.Addr) error { return i.delAddr(a, false) }
+
+// delAddr is DelAddr; auto spares an address that SLAAC did not make.
+func (i *Interface) delAddr(a netip.Addr, auto bool) error {
 	if err := i.stack.update(func(c *config) error {
 		n := len(c.addrs)
-		c.addrs = slices.DeleteFunc(c.addrs, func(x *address) bool { return x.addr() == a && x.iface == i })
+		c.addrs = slices.DeleteFunc(c.addrs, func(x *address) bool {
+			return x.addr() == a && x.iface == i && (x.auto || !auto)
+		})
 		if len(c.addrs) == n {
 			return fmt.Errorf("address %v: %w", a, syscall.EADDRNOTAVAIL)
 		}

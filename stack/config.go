@@ -85,7 +85,9 @@ func (s *Stack) update(change func(c *config) error) error {
 // already, ENOSPC at Limits.Routes.
 func (s *Stack) AddRoute(r Route) error {
 	return s.update(func(c *config) error {
-		if !r.Dst.IsValid() || (r.Gateway.IsValid() && r.Gateway.Is4() != r.Dst.Addr().Is4()) {
+		gw := r.Gateway
+		if !r.Dst.IsValid() || gw.IsValid() && (gw.Is4() != r.Dst.Addr().Is4() || gw.IsUnspecified() || gw.IsMulticast() ||
+			c.byAddrAny(gw.WithZone(""))) {
 			return fmt.Errorf("route to %v via %v: %w", r.Dst, r.Gateway, syscall.EINVAL)
 		}
 		r.Dst = r.Dst.Masked()
@@ -114,12 +116,25 @@ func (s *Stack) AddRoute(r Route) error {
 // DelRoute removes the routes that match Dst and, where they are set, Gateway
 // and Interface. ESRCH when there is none.
 func (s *Stack) DelRoute(r Route) error {
+	r.Dst, r.Gateway = r.Dst.Masked(), r.Gateway.WithZone("")
+	return s.delRoute(r, func(o Route) bool {
+		return o.Dst == r.Dst && (!r.Gateway.IsValid() || o.Gateway == r.Gateway) &&
+			(r.Interface == nil || o.Interface == r.Interface)
+	})
+}
+
+// forgetRoute removes a route that a router advertisement brought, and no
+// other like it.
+func (s *Stack) forgetRoute(r Route) {
+	s.delRoute(r, func(o Route) bool {
+		return o.auto && o.Dst == r.Dst && o.Gateway == r.Gateway && o.Interface == r.Interface
+	})
+}
+
+func (s *Stack) delRoute(r Route, is func(Route) bool) error {
 	return s.update(func(c *config) error {
 		n := len(c.routes)
-		c.routes = slices.DeleteFunc(c.routes, func(o Route) bool {
-			return o.Dst == r.Dst.Masked() && (!r.Gateway.IsValid() || o.Gateway == r.Gateway) &&
-				(r.Interface == nil || o.Interface == r.Interface)
-		})
+		c.routes = slices.DeleteFunc(c.routes, is)
 		if len(c.routes) == n {
 			return fmt.Errorf("route to %v: %w", r.Dst, syscall.ESRCH)
 		}
@@ -129,6 +144,11 @@ func (s *Stack) DelRoute(r Route) error {
 
 // Routes returns the routing table in the order in which it is searched.
 func (s *Stack) Routes() []Route { return slices.Clone(s.cfg.Load().routes) }
+
+// byAddrAny reports whether an address is one of ours.
+func (c *config) byAddrAny(a netip.Addr) bool {
+	return slices.ContainsFunc(c.addrs, func(x *address) bool { return x.addr() == a })
+}
 
 // onLink returns the interface on whose link addr lies, or nil.
 func (c *config) onLink(addr netip.Addr) *Interface {

@@ -213,7 +213,7 @@ func (d *Datagram) SendTo(b []byte, to netip.AddrPort) error {
 		return syscall.EDESTADDRREQ
 	default:
 		to = d.remote
-		if r.gen != d.stack.cfg.Load().gen {
+		if r.stale(d.stack, now) {
 			var err error
 			if r, err = d.routeLocked(to.Addr()); err != nil {
 				return err

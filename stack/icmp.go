@@ -278,30 +278,35 @@ func (s *Stack) deliverError(q icmp.Quoted, e icmpError) {
 	case q.Protocol == ipv4.ProtoTCP:
 		s.tcp.inputError(local, remote, q.Transport, e)
 	case q.Protocol == ipv4.ProtoUDP && udp.HeaderLen <= len(q.Transport):
-		if e.tooBig {
-			s.pathMTUChanged(q, e)
-			return
-		}
 		if d := s.lookupUDP(local, remote, e.iface); d != nil {
+			if e.tooBig {
+				s.pathMTUChanged(q, e)
+				return
+			}
 			d.inputError(remote, e)
 		}
 	case q.Protocol == ipv4.ProtoICMP || q.Protocol == ipv6.ProtoICMPv6:
 		// An echo request of ours: its identifier is where the ports are.
 		id := binary.BigEndian.Uint16(q.Transport[4:])
 		if d := s.lookupPing(netip.AddrPortFrom(q.Src, id)); d != nil {
+			if e.tooBig {
+				s.pathMTUChanged(q, e)
+				return
+			}
 			d.inputError(netip.AddrPortFrom(q.Dst, 0), e)
 		}
 	}
 }
 
-// pathMTUChanged believes a router's "packet too big" about a packet that we
-// may have sent (RFC 1191 §6.3, RFC 8201 §4).
+// pathMTUChanged believes a router's "packet too big" about a datagram that a
+// socket of ours may have sent (RFC 1191 §6.3, RFC 8201 §4).
 func (s *Stack) pathMTUChanged(q icmp.Quoted, e icmpError) {
 	if s.cfg.Load().local(q.Src, e.iface) == nil {
 		return
 	}
-	s.pmtu.lower(e.now, q.Dst, pathMTU(q, e))
-	s.update(func(*config) error { return nil }) // cached routes look again
+	if s.pmtu.lower(e.now, q.Dst, pathMTU(q, e)) {
+		s.update(func(*config) error { return nil }) // cached routes look again
+	}
 }
 
 // pathMTU returns the MTU that an error reports, within the bounds that the

@@ -90,8 +90,7 @@ type Interface struct {
 	// now is valid while mu is held: the callbacks of the cores need it.
 	now mono.Time
 
-	timer   wheel.Timer
-	readers []*batch
+	timer wheel.Timer
 
 	gone chan struct{} // closed when the device fails
 
@@ -239,7 +238,11 @@ func (i *Interface) close() error {
 	if p, ok := i.dev.(ether.Pusher); ok {
 		p.Attach(nil, nil)
 	}
-	err := i.dev.Close()
+	return i.dev.Close()
+}
+
+// release frees what still waits, once nobody receives any more.
+func (i *Interface) release() {
 	i.mu.Lock()
 	i.down = true
 	for f := range i.neigh {
@@ -253,7 +256,6 @@ func (i *Interface) close() error {
 	}
 	i.failed, i.after = nil, nil
 	i.mu.Unlock()
-	return err
 }
 
 // enter takes the interface's lock for work at the instant now.

@@ -287,6 +287,12 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 		if h := r.iface.hopLimit.Load(); h != 0 && r.dst.Is6() {
 			hops = uint8(h)
 		}
+		if r.dst.IsMulticast() {
+			hops = 1 // RFC 1112 §6.1, RFC 3493 §5.2: stays on the link unless asked
+		}
+		if r.dst.IsMulticast() {
+			hops = 1 // RFC 1112 §6.1, RFC 3493 §5.2: stays on the link unless told otherwise
+		}
 	}
 	n := p.Len()
 	v4 := r.dst.Is4()
@@ -342,7 +348,8 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 
 // transmit finds the link-layer address of a packet's next hop and queues the
 // frame, or the packet if the neighbour has yet to answer. It takes p.
-// EHOSTUNREACH: the neighbour is known not to answer.
+// EHOSTUNREACH: the neighbour is known not to answer. ENETDOWN: the interface
+// is closed.
 func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) error {
 	if i.loopback {
 		i.stack.loop.push(i.stack, p)
@@ -356,6 +363,12 @@ func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) e
 		mac = ether.Multicast(r.dst)
 	default:
 		i.enter(now)
+		if i.down {
+			i.mu.Unlock()
+			i.dropOut(r.dst, DropLinkDown)
+			p.Put()
+			return syscall.ENETDOWN
+		}
 		m, result := i.neigh[family(r.nextHop)].Output(now, r.nextHop, p)
 		i.leaveBusy()
 		switch result {

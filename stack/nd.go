@@ -189,7 +189,7 @@ func (h *slaacHost) UpdateAddress(netip.Prefix, mono.Time, mono.Time) {}
 
 // RemoveAddress implements ipv6.SLAACHost.
 func (h *slaacHost) RemoveAddress(p netip.Prefix) {
-	h.later(func(i *Interface) { i.DelAddr(p.Addr()) })
+	h.later(func(i *Interface) { i.delAddr(p.Addr(), true) })
 }
 
 // Deprecate implements ipv6.SLAACHost.
@@ -211,7 +211,7 @@ func (h *slaacHost) AddRouter(a netip.Addr) {
 // RemoveRouter implements ipv6.SLAACHost.
 func (h *slaacHost) RemoveRouter(a netip.Addr) {
 	h.later(func(i *Interface) {
-		i.stack.DelRoute(Route{Dst: netip.PrefixFrom(any6, 0), Gateway: a, Interface: i})
+		i.stack.forgetRoute(Route{Dst: netip.PrefixFrom(any6, 0), Gateway: a, Interface: i})
 	})
 }
 
@@ -222,7 +222,7 @@ func (h *slaacHost) AddOnLink(p netip.Prefix) {
 
 // RemoveOnLink implements ipv6.SLAACHost.
 func (h *slaacHost) RemoveOnLink(p netip.Prefix) {
-	h.later(func(i *Interface) { i.stack.DelRoute(Route{Dst: p, Interface: i}) })
+	h.later(func(i *Interface) { i.stack.forgetRoute(Route{Dst: p, Interface: i}) })
 }
 
 // SetMTU implements ipv6.SLAACHost.

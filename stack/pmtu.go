@@ -25,10 +25,11 @@ type pathMTUEntry struct {
 
 func (t *pathMTUs) init(most int) { t.m, t.most = make(map[netip.Addr]pathMTUEntry), most }
 
-// get returns the path MTU to dst, 0 when none is known.
-func (t *pathMTUs) get(now mono.Time, dst netip.Addr) int {
+// get returns the path MTU to dst and until when it holds, 0 when none is
+// known.
+func (t *pathMTUs) get(now mono.Time, dst netip.Addr) (mtu int, until mono.Time) {
 	if t.any.Load() == 0 {
-		return 0
+		return 0, 0
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -36,18 +37,19 @@ func (t *pathMTUs) get(now mono.Time, dst netip.Addr) int {
 	if ok && e.until <= now {
 		delete(t.m, dst)
 		t.any.Store(int32(len(t.m)))
-		return 0
+		return 0, 0
 	}
-	return e.mtu
+	return e.mtu, e.until
 }
 
-// lower records a path MTU; one that is larger than what is known is ignored
-// (RFC 8201 §4: never increased by a packet too big).
-func (t *pathMTUs) lower(now mono.Time, dst netip.Addr, mtu int) {
+// lower records a path MTU and reports whether that says anything new; one
+// that is larger than what is known is ignored (RFC 8201 §4: never increased
+// by a packet too big).
+func (t *pathMTUs) lower(now mono.Time, dst netip.Addr, mtu int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e, ok := t.m[dst]; ok && e.until > now && e.mtu <= mtu {
-		return
+		return false
 	}
 	if len(t.m) >= t.most {
 		var oldest netip.Addr
@@ -61,6 +63,7 @@ func (t *pathMTUs) lower(now mono.Time, dst netip.Addr, mtu int) {
 	}
 	t.m[dst] = pathMTUEntry{mtu, now.Add(pathMTUAge)}
 	t.any.Store(int32(len(t.m)))
+	return true
 }
 
 // identifiers hands out the identification numbers of fragments. A table of

@@ -1,9 +1,10 @@
 package stack
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/tapstack/tapstack/tcp"
@@ -29,9 +30,8 @@ type bound interface {
 
 // bindings is the table of ports held, of one protocol.
 type bindings[E bound] struct {
-	mu   sync.RWMutex // guards m
-	m    map[uint16][]E
-	next atomic.Uint32
+	mu sync.RWMutex // guards m
+	m  map[uint16][]E
 }
 
 func (t *bindings[E]) init() { t.m = make(map[uint16][]E) }
@@ -82,13 +82,6 @@ func (t *bindings[E]) takenLocked(e E, port uint16) bool {
 	return false
 }
 
-// taken reports whether e could not be bound to port.
-func (t *bindings[E]) taken(e E, port uint16) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.takenLocked(e, port)
-}
-
 // held reports whether anybody holds the port.
 func (t *bindings[E]) held(port uint16) bool {
 	t.mu.RLock()
@@ -120,11 +113,12 @@ func (t *bindings[E]) on(port uint16) []E {
 	return list
 }
 
+// all returns the endpoints in the order of their ports.
 func (t *bindings[E]) all() (list []E) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, es := range t.m {
-		list = append(list, es...)
+	for _, port := range slices.Sorted(maps.Keys(t.m)) {
+		list = append(list, t.m[port]...)
 	}
 	return list
 }

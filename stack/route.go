@@ -4,6 +4,8 @@ import (
 	"math/bits"
 	"net/netip"
 	"syscall"
+
+	"github.com/tapstack/tapstack/internal/mono"
 )
 
 var (
@@ -21,14 +23,21 @@ type route struct {
 	src     netip.Addr
 	dst     netip.Addr // without zone
 	nextHop netip.Addr
-	bcast   bool // dst is a broadcast address of iface
-	mtu     int  // largest packet: the interface's or the path's
+	bcast   bool      // dst is a broadcast address of iface
+	mtu     int       // largest packet: the interface's or the path's
+	until   mono.Time // when a learnt path MTU is to be forgotten, 0: never
+}
+
+// stale reports that a kept route is to be looked up again.
+func (r *route) stale(s *Stack, now mono.Time) bool {
+	return r.gen != s.cfg.Load().gen || r.until.Due(now)
 }
 
 // findRoute looks up the way to dst. src may be invalid or unspecified, then
 // one is selected. oif, or dst's zone, pins the interface. Errors are the
 // kernel's: ENETUNREACH without a route, EADDRNOTAVAIL for a source that is
-// not ours or when there is none, EINVAL for an unknown zone.
+// not ours or when there is none, EINVAL for an unknown zone or a loopback
+// source that would leave the host.
 func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 	c := s.cfg.Load()
 	if z := dst.Zone(); z != "" {
@@ -62,12 +71,15 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 		r.bcast = c.isBroadcast(dst, r.iface)
 	}
 	r.mtu = r.iface.mtuFor(dst)
-	if m := s.pmtu.get(s.clock.Now(), dst); m != 0 && m < r.mtu {
-		r.mtu = m
+	if m, until := s.pmtu.get(s.clock.Now(), dst); m != 0 && m < r.mtu {
+		r.mtu, r.until = m, until
 	}
 	if src.IsValid() && !src.IsUnspecified() {
 		if a := c.local(src.WithZone(""), s.lo); a == nil || a.state == addrTentative {
 			return route{}, syscall.EADDRNOTAVAIL
+		}
+		if src.IsLoopback() && !r.iface.loopback {
+			return route{}, syscall.EINVAL // RFC 1122 §3.2.1.3 (g): never on a wire
 		}
 		r.src = src.WithZone("")
 		return r, nil
@@ -150,6 +162,12 @@ func (c *config) selectSource(dst netip.Addr, iface *Interface, nextHop netip.Ad
 	var best *address
 	for _, a := range c.addrs {
 		if a.addr().Is4() != dst.Is4() || a.state == addrTentative || (a.iface.loopback && !iface.loopback) {
+			continue
+		}
+		// RFC 6724 §4: what goes to a link or a group comes from an address of
+		// that link; and an address of another link is no use anywhere else.
+		if dst.Is6() && a.iface != iface && !iface.loopback &&
+			(dst.IsLinkLocalUnicast() || dst.IsMulticast() || a.addr().IsLinkLocalUnicast()) {
 			continue
 		}
 		if best == nil || c.betterSource(a, best, dst, iface, nextHop) {

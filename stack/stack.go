@@ -169,6 +169,9 @@ func (s *Stack) Close() error {
 		errs = append(errs, i.close())
 	}
 	s.wg.Wait()
+	for _, i := range s.cfg.Load().ifaces {
+		i.release()
+	}
 	s.loop.drain()
 	return errors.Join(errs...)
 }

@@ -117,6 +117,9 @@ func (s *Stack) Counters() map[string]uint64 {
 		for family, c := range i.neigh {
 			prefix := "neigh." + [2]string{"ipv4", "ipv6"}[family] + "."
 			collectInts(m, prefix, reflect.ValueOf(c.Stats()))
+			if n := i.frags[family].Evicted(); n != 0 {
+				m[[2]string{"ipv4", "ipv6"}[family]+".reassembly-evicted"] += n
+			}
 		}
 		i.mu.Unlock()
 	}

@@ -59,10 +59,6 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
 // four-tuple is taken, EADDRNOTAVAIL when no port is free, ENOBUFS at
 // Limits.Connections, EINVAL for port 0 or a multicast address.
 func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
-	return s.dialTCP(local, remote, false)
-}
-
-func (s *Stack) dialTCP(local, remote netip.AddrPort, bound bool) (*TCPConn, error) {
 	if s.closed.Load() {
 		return nil, syscall.ENETDOWN
 	}
@@ -179,8 +175,8 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 	if c.removed {
 		return 0
 	}
-	if c.route.gen != c.stack.cfg.Load().gen {
-		// Addresses or routes have changed since.
+	if c.route.stale(c.stack, now) {
+		// Addresses, routes or the path have changed since.
 		if r, err := c.stack.findRoute(c.id.remote.Addr(), c.id.local.Addr(), c.iface); err == nil {
 			c.route = r
 		}
@@ -195,7 +191,7 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		switch err := c.stack.tcp.emit(now, tx, &c.route, &seg); err {
 		case syscall.EMSGSIZE:
 			c.core.TooBig(now, seg.Seq, c.route.mtu)
-		case syscall.EHOSTUNREACH:
+		case syscall.EHOSTUNREACH, syscall.ENETDOWN:
 			ready |= c.unreachableLocked(now, err.(syscall.Errno))
 		}
 	}
@@ -287,7 +283,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 		}
 		if mtu < c.route.mtu {
 			c.stack.pmtu.lower(e.now, c.route.dst, mtu)
-			c.route.mtu = mtu
+			c.route.mtu, c.route.until = mtu, e.now.Add(pathMTUAge)
 		}
 		c.core.TooBig(e.now, quotedSeq(header), mtu)
 	default:
@@ -325,11 +321,13 @@ func (c *TCPConn) fail(errno syscall.Errno) {
 // Read takes received bytes. EAGAIN when there are none, io.EOF at the end.
 func (c *TCPConn) Read(p []byte) (int, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	n, err := c.core.Read(p)
+	var ready Ready
 	if n > 0 {
-		c.outputLocked(c.stack.clock.Now()) // the window may have opened
+		ready = c.outputLocked(c.stack.clock.Now()) // the window may have opened
 	}
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
 	return n, err
 }
 

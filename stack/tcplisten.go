@@ -78,7 +78,7 @@ func (l *TCPListener) Listen(backlog int) error {
 
 // Dial connects from the port that is held.
 func (l *TCPListener) Dial(remote netip.AddrPort) (*TCPConn, error) {
-	return l.stack.dialTCP(netip.AddrPortFrom(l.addr, l.port), remote, true)
+	return l.stack.DialTCP(netip.AddrPortFrom(l.addr, l.port), remote)
 }
 
 // lookupListener returns the listener for a connection to local, the most

@@ -1,8 +1,11 @@
 package stack
 
 import (
+	"cmp"
 	"hash/maphash"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +21,10 @@ import (
 // fourTuple names a connection, seen from here. Addresses are never mapped and
 // never carry a zone.
 type fourTuple struct{ local, remote netip.AddrPort }
+
+func (a fourTuple) compare(b fourTuple) int {
+	return cmp.Or(a.local.Compare(b.local), a.remote.Compare(b.remote))
+}
 
 // tcpEntry is what the table knows of a four-tuple: a connection, or one of
 // the two small records that stand for a connection before and after its life.
@@ -110,15 +117,19 @@ func (t *tcpTable) swap(id fourTuple, old, e tcpEntry) bool {
 	return true
 }
 
-// all returns the entries at this moment.
-func (t *tcpTable) all() (list []tcpEntry) {
+// all returns the entries at this moment, in the order of their tuples, so
+// that equal runs end equally.
+func (t *tcpTable) all() []tcpEntry {
+	m := make(map[fourTuple]tcpEntry)
 	for i := range t.shards {
 		sh := &t.shards[i]
 		sh.mu.RLock()
-		for _, e := range sh.m {
-			list = append(list, e)
-		}
+		maps.Copy(m, sh.m)
 		sh.mu.RUnlock()
+	}
+	list := make([]tcpEntry, 0, len(m))
+	for _, id := range slices.SortedFunc(maps.Keys(m), fourTuple.compare) {
+		list = append(list, m[id])
 	}
 	return list
 }
