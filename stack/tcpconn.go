@@ -78,7 +78,7 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 		return nil, err
 	}
 	if r.bcast {
-		return nil, syscall.EACCES
+		return nil, syscall.ENETUNREACH
 	}
 	now := s.clock.Now()
 	c := &TCPConn{stack: s, route: r}
@@ -87,6 +87,7 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 	}
 	c.timer.F = c.expire
 	c.mu.Lock()
+	var old *tcp.TimeWaitRecord
 	connect := func(port uint16) error {
 		c.id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
 		return s.tcp.insert(c.id, c)
@@ -96,6 +97,7 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 		if e, ok := s.tcp.lookup(c.id).(*timeWaitEntry); ok && err == syscall.EADDRINUSE {
 			// RFC 9293 §3.10.7.4 allows the old incarnation's successor to
 			// come from this side as well.
+			old = e.rec
 			s.tcp.wait.remove(e)
 			err = connect(local.Port())
 		}
@@ -111,7 +113,9 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 		c.mu.Unlock()
 		return nil, err
 	}
-	c.core = tcp.NewActive(s.tcpConfig(&r, c.id, now), now)
+	cfg := s.tcpConfig(&r, c.id, now)
+	beyond(cfg, old)
+	c.core = tcp.NewActive(cfg, now)
 	s.stats.TCP.ActiveOpen.inc()
 	ready := c.outputLocked(now)
 	c.mu.Unlock()
@@ -397,8 +401,13 @@ func (c *TCPConn) Ready() (r Ready) {
 	if st == tcp.Closed {
 		r |= ReadyHup | ReadyIn | ReadyOut
 	}
-	if st != tcp.SynSent && st != tcp.SynReceived && c.core.Writable() > 0 {
-		r |= ReadyOut
+	switch st {
+	case tcp.Established, tcp.CloseWait:
+		if c.core.Writable() > 0 {
+			r |= ReadyOut
+		}
+	case tcp.FinWait1, tcp.FinWait2, tcp.Closing, tcp.LastAck, tcp.TimeWait:
+		r |= ReadyOut // a write returns EPIPE at once
 	}
 	return r
 }

@@ -107,6 +107,7 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 		return
 	}
 	cfg := l.stack.tcpConfig(&r, id, b.now)
+	beyond(cfg, b.old)
 	e := &synEntry{listener: l, id: id, iface: l.stack.replyInterface(p), rec: tcp.NewSynRequest(cfg, b.now, &b.seg)}
 	e.timer.F = e.expire
 	l.mu.Lock()

@@ -193,6 +193,14 @@ func (t *tcpTable) reset(b *batch, p packet) {
 	t.emitAlone(b.now, &r, &b.reply)
 }
 
+// beyond moves a connection's initial sequence number past those of the old
+// connection between the same ports (RFC 6191 §2, RFC 9293 §3.4.3).
+func beyond(cfg *tcp.Config, old *tcp.TimeWaitRecord) {
+	if old != nil && cfg.ISS.Less(old.NextISS()) {
+		cfg.ISS = old.NextISS()
+	}
+}
+
 // emitAlone sends one segment that belongs to no connection's batch.
 func (t *tcpTable) emitAlone(now mono.Time, r *route, seg *tcp.Segment) {
 	tx := newTx(r.iface)
@@ -411,7 +419,9 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 	case verdict == tcp.VerdictReuse:
 		if t.lookupListener(e.id.local, p.iface) != nil {
 			q.remove(e)
+			b.old = e.rec
 			t.dispatch(b, p)
+			b.old = nil
 		}
 	}
 }

@@ -323,12 +323,7 @@ func synWindow(rcvBuf int) int { return min(rcvBuf, 65535) }
 
 // moveTo follows the edge of ev in the state diagram.
 func (c *Conn) moveTo(ev event) {
-	to := next(c.state, ev)
-	if to == c.state {
-		return
-	}
-	c.state = to
-	if to == Closed {
+	if c.state = next(c.state, ev); c.state == Closed {
 		c.release()
 	}
 }

@@ -278,11 +278,11 @@ func (c *Conn) updateTSRecent(now mono.Time, s *Segment) {
 }
 
 // answerUnwanted sends the ACK with which RFC 9293 §3.10.7.4, first, answers a
-// segment it cannot accept. One with text is a retransmission whose ACK was
-// lost and is always answered; empty ones (keep-alives, old duplicates, what a
-// confused peer sends) at a limited rate.
+// segment it cannot accept. One with text or FIN is a retransmission whose ACK
+// was lost and is always answered; empty ones (keep-alives, old duplicates,
+// what a confused peer sends) at a limited rate, as in Linux.
 func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
-	if len(s.Payload[0]) > 0 && s.Flags&FlagSYN == 0 {
+	if s.Len() > 0 && s.Flags&FlagSYN == 0 {
 		c.quick = max(c.quick, 2) // the peer is in trouble: Linux's quick mode
 		c.ackNow()
 		return

@@ -94,6 +94,49 @@ func TestRecovery(t *testing.T) {
 			> . 2:1438(1436) ack 1 <nop,nop,TS val 100 ecr 7000,nop,nop,sack 101:102>
 			> P. 1438:1450(12) ack 1
 		`,
+		"four blocks without timestamps": `
+			connect
+			> S 0:0(0)
+			< S. 0:0(0) ack 1 win 65535 <mss 1460,sackOK>
+			> . 1:1(0) ack 1
+			< . 11:12(1) ack 1
+			> . 1:1(0) ack 1 <nop,nop,sack 11:12>
+			< . 21:22(1) ack 1
+			> . 1:1(0) ack 1 <nop,nop,sack 21:22 11:12>
+			< . 31:32(1) ack 1
+			> . 1:1(0) ack 1 <nop,nop,sack 31:32 21:22 11:12>
+			< . 41:42(1) ack 1
+			> . 1:1(0) ack 1 <nop,nop,sack 41:42 31:32 21:22 11:12>
+			< . 51:52(1) ack 1
+			> . 1:1(0) ack 1 <nop,nop,sack 51:52 41:42 31:32 21:22>
+			write 1425
+			> . 1:1425(1424) ack 1 <nop,nop,sack 51:52 41:42 31:32 21:22>
+			> P. 1425:1426(1) ack 1
+		`,
+		"IPv6's path MTU has its own floor": `config ipheader=40` + opened + `
+			write 1460
+			> P. 1:1461(1460) ack 1
+			mtu 100 at 1
+			> . 1:1221(1220) ack 1
+			> P. 1221:1461(240) ack 1
+		`,
+		"path MTU without knowing the IP version": `config ipheader=0` + opened + `
+			write 1460
+			> P. 1:1461(1460) ack 1
+			mtu 1460 at 1
+			> . 1:1401(1400) ack 1
+			> P. 1401:1461(60) ack 1
+		`,
+		"path MTU while connecting": `
+			connect
+			> S 0:0(0)
+			mtu 1000 at 0
+			< S. 0:0(0) ack 1
+			> . 1:1(0) ack 1 
+			write 600
+			> . 1:537(536) ack 1
+			> P. 537:601(64) ack 1
+		`,
 		"receiver's silly window avoidance": `config rcvbuf=3000` + opened + `
 			< . 1:1461(1460) ack 1
 			> . 1:1(0) ack 1461 win 1540
@@ -122,6 +165,15 @@ func TestRecovery(t *testing.T) {
 			> . 101:101(0) ack 1
 			< . 1:1(0) ack 101 win 2000
 			window 2000
+		`,
+		"peer without window scale: reading is not announced each time": `
+			config rcvbuf=8388608
+		` + opened + `
+			< . 1:10001(10000) ack 1
+			> . 1:1(0) ack 10001 win 65535
+			read 4000
+			read 4000
+			read 2000
 		`,
 		"FIN does not fit the window": `
 			connect
@@ -205,6 +257,71 @@ func TestRecovery(t *testing.T) {
 	})
 }
 
+// What hung or crashed another stack.
+func TestSeenElsewhere(t *testing.T) {
+	scripts(t, map[string]string{
+		"SYN with number 2^32-1 to a closed port": `
+			config peer=4294967295
+			< S 0:0(0)
+			> R. 0:0(0) ack 1
+		`,
+		"a reset is not reset": `
+			< R. 5:5(0) ack 9
+			< R 5:5(0)
+		`,
+		"an ACK to a closed port": `
+			< . 5:5(0) ack 9
+			> R 9:9(0)
+		`,
+		"the peer goes on while our FIN waits for room": `
+			connect
+			> S 0:0(0)
+			< S. 0:0(0) ack 1 win 1000 <mss 1000>
+			> . 1:1(0) ack 1
+			write 2000
+			> . 1:1001(1000) ack 1
+			shutdown
+			< P. 1:11(10) ack 1001 win 0
+			state FIN-WAIT-1
+			> . 1001:1001(0) ack 11
+			< P. 11:21(10) ack 1001 win 0
+			state FIN-WAIT-1
+			> . 1001:1001(0) ack 21
+			< . 21:21(0) ack 1001 win 5000
+			> FP. 1001:2001(1000) ack 21
+			< . 21:21(0) ack 2002 win 5000
+			state FIN-WAIT-2
+			read 20
+		`,
+		"one lost pure ACK": opened + `
+			< . 1:1461(1460) ack 1
+			> . 1:1(0) ack 1461 // lost; the peer sends again, more than once
+			< . 1:1461(1460) ack 1
+			> . 1:1(0) ack 1461
+			< . 1:1461(1460) ack 1
+			> . 1:1(0) ack 1461
+		`,
+		"the reader waits in FIN-WAIT-2": opened + `
+			shutdown
+			> F. 1:1(0) ack 1
+			< . 1:1(0) ack 2
+			read 1 = EAGAIN
+			< F. 1:1(0) ack 2
+			> . 2:2(0) ack 2
+			read 1 = EOF
+		`,
+		"time runs out with everything at once": opened + `
+			write 100
+			> P. 1:101(100) ack 1
+			abort
+			> R. 101:101(0) ack 1
+			< P. 1:11(10) ack 101
+			drop no-connection
+			+10h
+		`,
+	})
+}
+
 // An orphan whose peer keeps its window closed ends one day.
 func TestOrphanZeroWindow(t *testing.T) {
 	tr := run(t, opened+`
@@ -230,6 +347,27 @@ func TestOrphanZeroWindow(t *testing.T) {
 	}
 	if d := tr.now.Sub(mono.Time(10 * time.Second)); d < time.Minute || d > 20*time.Minute {
 		t.Errorf("ended after %v", d)
+	}
+}
+
+// Records are asked early, too.
+func TestRecordsEarly(t *testing.T) {
+	now := mono.Time(time.Second)
+	r := NewSynRequest(&Config{ISS: 7}, now, &Segment{Flags: FlagSYN})
+	if r.Expire(now.Add(time.Hour)) != VerdictDrop || r.Deadline() != 0 {
+		t.Error("SynRequest expired before it was sent")
+	}
+	var s Segment
+	r.Output(now, &s)
+	if r.Expire(now) != VerdictDrop || r.Output(now, &s) {
+		t.Error("SynRequest expired early")
+	}
+	w := &TimeWaitRecord{deadline: now + 1, sndNxt: 100}
+	if w.Expire(now) != VerdictDrop || w.Expire(now+1) != VerdictRemove {
+		t.Error("TimeWaitRecord")
+	}
+	if w.NextISS() != 100+65537 {
+		t.Error("NextISS")
 	}
 }
 

@@ -176,8 +176,8 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 	}
 	cwnd, _ := c.cc.Window()
 	room := cwnd - pipe
+	c.cwndFull = room < mss
 	if unsent == 0 && !fin {
-		c.cwndFull = room < mss
 		return false
 	}
 	window := c.sndUna.Add(c.sndWnd).Sub(c.sndNxt)
@@ -199,7 +199,6 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		// Less than a segment, though more is waiting: sender's silly window
 		// avoidance (RFC 9293 §3.8.6.2.1).
 		if room < min(unsent, mss) {
-			c.cwndFull = true
 			return false
 		}
 		if n <= 0 || n < c.maxSndWnd/2 {
@@ -214,7 +213,6 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 			}
 		}
 	}
-	c.cwndFull = room-n < mss
 
 	flags := FlagACK
 	if n == unsent {

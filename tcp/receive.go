@@ -31,7 +31,7 @@ func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs 
 	// Cut off what came before and what does not fit.
 	if d := c.rcvNxt.Sub(at); d > 0 {
 		if d > len(text) {
-			return DropOutOfWindow // unreachable after acceptable; cheap to be sure
+			return DropOutOfWindow
 		}
 		at, text = c.rcvNxt, text[d:]
 	}
@@ -78,6 +78,9 @@ func (c *Conn) inOrder(now mono.Time, text []byte) {
 	filled := !c.ooo.empty()
 	if filled {
 		m := c.ooo.pop(c.rcvNxt)
+		if c.oooFin {
+			m = min(m, c.oooFinSeq.Sub(c.rcvNxt)) // text beyond a FIN is not the peer's
+		}
 		c.rcv.Commit(m)
 		c.rcvNxt = c.rcvNxt.Add(m)
 		c.stat.bytesIn += uint64(m)
@@ -150,10 +153,9 @@ func (c *Conn) inputFin(now mono.Time) {
 // allows; rcvAdv remembers, and what was promised is taken.
 func (c *Conn) selectWindow() uint16 {
 	unit := 1 << c.rcvWScale
-	free := max(c.cfg.RcvBuf-c.rcv.Len(), 0)
-	cur := max(c.rcvAdv.Sub(c.rcvNxt), 0)
+	free, cur, step := c.window()
 	wnd := cur
-	if free-cur >= min(c.cfg.RcvBuf/2, c.cfg.MSS) {
+	if free-cur >= step {
 		wnd = free &^ (unit - 1)
 	}
 	if wnd <= cur {
@@ -174,9 +176,16 @@ func (c *Conn) readerFreed() {
 	if c.rcvFin || c.state < Established || c.state == TimeWait {
 		return
 	}
-	free := c.cfg.RcvBuf - c.rcv.Len()
-	cur := max(c.rcvAdv.Sub(c.rcvNxt), 0)
-	if cur <= c.cfg.RcvBuf/2 && free >= 2*cur && free-cur >= min(c.cfg.RcvBuf/2, c.cfg.MSS) {
+	if free, cur, step := c.window(); free >= 2*cur && free-cur >= step {
 		c.ackOnce()
 	}
+}
+
+// window returns what could be offered, what is offered, and the least step
+// from one to the other.
+func (c *Conn) window() (free, cur, step int) {
+	largest := min(c.cfg.RcvBuf, 65535<<c.rcvWScale)
+	free = min(max(c.cfg.RcvBuf-c.rcv.Len(), 0), largest)
+	cur = max(c.rcvAdv.Sub(c.rcvNxt), 0)
+	return free, cur, min(largest/2, c.cfg.MSS)
 }

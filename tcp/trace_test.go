@@ -219,6 +219,8 @@ func (tr *trace) step(f []string) {
 				tr.peer = seq.Num(n)
 			case "limit":
 				tr.limit = n
+			case "ipheader":
+				tr.cfg.IPHeader = n
 			case "retries":
 				tr.cfg.Retries = n
 			default:

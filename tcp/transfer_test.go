@@ -1,11 +1,13 @@
 package tcp
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// segs repeats a line n times with running numbers: "dir flags from:to(size) rest".
+// expectRun writes n lines for segments of size bytes with running numbers.
 func expectRun(dir, flags string, from, size, n int, rest string) string {
 	var b strings.Builder
 	for range n {
@@ -15,19 +17,9 @@ func expectRun(dir, flags string, from, size, n int, rest string) string {
 	return b.String()
 }
 
+// line writes one line, such as "> P. 1:11(10) ack 1".
 func line(dir, flags string, from, size int, rest string) string {
-	return dir + " " + flags + " " + itoa(from) + ":" + itoa(from+size) + "(" + itoa(size) + ") " + rest + "\n"
-}
-
-func itoa(n int) string {
-	if n == 0 {
-		return "0"
-	}
-	s := ""
-	for ; n > 0; n /= 10 {
-		s = string(rune('0'+n%10)) + s
-	}
-	return s
+	return fmt.Sprintf("%s %s %d:%d(%d) %s\n", dir, flags, from, from+size, size, rest)
 }
 
 func TestRetransmission(t *testing.T) {
@@ -78,6 +70,16 @@ func TestRetransmission(t *testing.T) {
 			+200ms > P. 1:101(100) ack 1
 			+400ms
 			err EHOSTUNREACH
+		`,
+		"a SYN sent twice leaves a time-out of 3 s": `
+			connect
+			> S 0:0(0)
+			+1s > S 0:0(0)
+			< S. 0:0(0) ack 1 win 65535 <mss 1460>
+			> . 1:1(0) ack 1
+			write 100
+			> P. 1:101(100) ack 1
+			+3s > P. 1:101(100) ack 1
 		`,
 		"partial ACK of a segment": opened + `
 			write 100
@@ -248,6 +250,20 @@ func TestWindow(t *testing.T) {
 			< . 1:1(0) ack 3001 win 3000
 			> . 3001:4001(1000) ack 1
 			> P. 4001:5001(1000) ack 1
+		`,
+		"answered probes do not count against the connection": `config retries=2` + small + `
+			write 5000
+			> . 1:1001(1000) ack 1
+			> . 1001:2001(1000) ack 1
+			> . 2001:3001(1000) ack 1
+			< . 1:1(0) ack 3001 win 0
+			+200ms > . 3000:3000(0) ack 1
+			+400ms > . 3000:3000(0) ack 1
+			< . 1:1(0) ack 3001 win 0
+			+800ms > . 3000:3000(0) ack 1
+			+1600ms > . 3000:3000(0) ack 1
+			< . 1:1(0) ack 3001 win 0
+			state ESTABLISHED
 		`,
 		"silence while probing ends the connection": `config retries=2` + small + `
 			write 5000
@@ -433,9 +449,9 @@ func TestNagle(t *testing.T) {
 
 func TestDelayedAck(t *testing.T) {
 	// after the quick ACKs of the start
-	quick := opened + strings.Repeat("", 0)
+	quick := opened
 	for i := range 15 {
-		quick += line("<", "P.", 1+i*10, 10, "ack 1") + "> . 1:1(0) ack " + itoa(11+i*10) + "\n"
+		quick += line("<", "P.", 1+i*10, 10, "ack 1") + "> . 1:1(0) ack " + strconv.Itoa(11+i*10) + "\n"
 	}
 	scripts(t, map[string]string{
 		"single segment after 40 ms": quick + `

@@ -8,7 +8,8 @@ import (
 )
 
 // This file owns the user's calls (RFC 9293 §3.10.1 to 3.10.6) and what the
-// network layer has to tell.
+// network layer has to tell. They return no events: who calls them looks at
+// State and calls Output.
 
 // Read takes received bytes in order. It returns syscall.EAGAIN when there are
 // none yet; when the connection has failed, the error once and io.EOF after
@@ -117,6 +118,7 @@ func (c *Conn) CloseWrite(now mono.Time) error {
 	case SynSent, Established, CloseWait:
 		c.wrClosed = true
 		c.moveTo(evClose)
+		c.events = 0
 	}
 	return nil
 }
@@ -140,6 +142,7 @@ func (c *Conn) Close(now mono.Time) {
 	if unread && c.state != TimeWait {
 		c.wrClosed = true
 		c.abort(syscall.ECONNRESET)
+		c.events = 0
 		return
 	}
 	c.CloseWrite(now)
@@ -154,6 +157,7 @@ func (c *Conn) Abort(now mono.Time) {
 	c.orphan, c.rdClosed, c.wrClosed = true, true, true
 	c.rcv.Release()
 	c.abort(syscall.ECONNABORTED)
+	c.events = 0
 }
 
 // SoftError notes an ICMP error that may pass (RFC 1122 §4.2.3.9, RFC 5461):

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -69,7 +70,7 @@ func Open(o Options) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tap: %w", explain(o.Name, existed, err))
 	}
-	d, err := start(w, !existed && o.Up)
+	d, err := start(w, existed, o.Up)
 	if err != nil {
 		w.Close()
 		return nil, fmt.Errorf("tap: %s: %w", w.Name(), err)
@@ -77,7 +78,7 @@ func Open(o Options) (*Device, error) {
 	return d, nil
 }
 
-func start(w *water.Interface, up bool) (*Device, error) {
+func start(w *water.Interface, existed, up bool) (*Device, error) {
 	file, ok := w.ReadWriteCloser.(*os.File)
 	if !ok {
 		return nil, fmt.Errorf("cannot wait for frames on a %T", w.ReadWriteCloser)
@@ -95,13 +96,15 @@ func start(w *water.Interface, up bool) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	if up {
+	if up && !existed {
 		if err := netlink.LinkSetUp(link); err != nil {
 			return nil, fmt.Errorf("set up: %w", err)
 		}
 	}
-	if err := settle(w.Name()); err != nil {
-		return nil, err
+	if existed {
+		if err := settle(w.Name()); err != nil {
+			return nil, err
+		}
 	}
 	d := &Device{name: w.Name(), mtu: link.Attrs().MTU}
 	d.loop, err = fdloop.New(file, fdloop.Ops{
@@ -113,18 +116,19 @@ func start(w *water.Interface, up bool) (*Device, error) {
 }
 
 // settle waits until the kernel has noticed that somebody is at our end of an
-// interface that is up. That takes it a moment, in which a bridge would drop
-// the first frames of the stack: mostly those of address resolution, whose
-// repetition takes a second.
+// interface that is up. Until then it drops what it would send us, and a bridge
+// what we send: mostly frames of address resolution, whose repetition takes a
+// second. The kernel does it in the background, usually in less than one
+// millisecond.
 func settle(name string) error {
-	const step, most = 500 * time.Microsecond, 200 * time.Millisecond
+	const step, most = 200 * time.Microsecond, 300 * time.Millisecond
 	for end := time.Now().Add(most); ; time.Sleep(step) {
 		link, err := netlink.LinkByName(name)
 		if err != nil {
 			return err
 		}
-		f := link.Attrs().RawFlags
-		if f&unix.IFF_UP == 0 || f&unix.IFF_RUNNING != 0 || time.Now().After(end) {
+		a := link.Attrs()
+		if a.Flags&net.FlagUp == 0 || a.OperState == netlink.OperUp || time.Now().After(end) {
 			return nil
 		}
 	}

@@ -1,0 +1,19 @@
+package tcp
+
+import (
+	"testing"
+	"unsafe"
+)
+
+// The records that stand for half-open and finished connections stay small.
+func TestSizes(t *testing.T) {
+	if n := unsafe.Sizeof(SynRequest{}); n > 112 {
+		t.Errorf("SynRequest takes %d bytes", n)
+	}
+	if n := unsafe.Sizeof(TimeWaitRecord{}); n > 112 {
+		t.Errorf("TimeWaitRecord takes %d bytes", n)
+	}
+	if n := unsafe.Sizeof(Conn{}); n > 1280 {
+		t.Errorf("Conn takes %d bytes", n)
+	}
+}
