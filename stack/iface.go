@@ -65,6 +65,7 @@ type Interface struct {
 	stack    *Stack
 	name     string
 	dev      ether.Device
+	caps     ether.Caps
 	mac      ether.Addr
 	mtu      int
 	mtu6     atomic.Int32 // from router advertisements, 0: none
@@ -135,7 +136,7 @@ func (s *Stack) AddInterface(c InterfaceConfig) (*Interface, error) {
 
 func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	caps := c.Device.Caps()
-	i := &Interface{stack: s, name: c.Name, dev: c.Device, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
+	i := &Interface{stack: s, name: c.Name, dev: c.Device, caps: caps, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
 		noDAD: c.NoDAD, acd: c.ACD, claims: make(map[netip.Addr]*claim.Claim),
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})

@@ -295,12 +295,9 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 		}
 	}
 	n := p.Len()
-	v4 := r.dst.Is4()
-	hl := ipv6.HeaderLen
-	if v4 {
-		hl = ipv4.HeaderLen
-	}
-	fits := n+hl <= r.mtu
+	v4, hl := r.dst.Is4(), r.headerLen()
+	// A super-frame leaves as several packets that do.
+	fits := n+hl <= r.mtu || p.GSO.Type != pkt.GSONone
 	if !fits && df {
 		p.Put()
 		return syscall.EMSGSIZE

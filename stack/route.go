@@ -6,6 +6,9 @@ import (
 	"syscall"
 
 	"github.com/tapstack/tapstack/internal/mono"
+
+	"github.com/tapstack/tapstack/ipv4"
+	"github.com/tapstack/tapstack/ipv6"
 )
 
 var (
@@ -31,6 +34,14 @@ type route struct {
 // stale reports that a kept route is to be looked up again.
 func (r *route) stale(s *Stack, now mono.Time) bool {
 	return r.gen != s.cfg.Load().gen || r.until.Due(now)
+}
+
+// headerLen is the length of the IP header of packets on the route.
+func (r *route) headerLen() int {
+	if r.dst.Is4() {
+		return ipv4.HeaderLen
+	}
+	return ipv6.HeaderLen
 }
 
 // findRoute looks up the way to dst. src may be invalid or unspecified, then

@@ -221,12 +221,25 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 	p.MarkTransport()
 	pseudo := csum.Pseudo(r.src, r.dst, ipv4.ProtoTCP, n)
 	var sum uint16
-	if r.iface.loopback {
+	switch {
+	case r.iface.loopback:
 		p.Csum = pkt.CsumValid // nothing can damage it
-	} else {
+	case r.iface.caps.TxCsum:
+		// The device completes what the pseudo-header begins.
+		p.Csum = pkt.CsumPartial
+		p.GSO.CsumStart, p.GSO.CsumOffset = uint16(r.headerLen()), tcp.ChecksumOffset
+		sum = pseudo
+	default:
 		sum = csum.Checksum(b, pseudo)
 	}
-	b[16], b[17] = byte(sum>>8), byte(sum)
+	if seg.SegSize > 0 && seg.PayloadLen() > seg.SegSize {
+		p.GSO.Type = pkt.GSOTCPv6
+		if r.dst.Is4() {
+			p.GSO.Type = pkt.GSOTCPv4
+		}
+		p.GSO.SegSize, p.GSO.HdrLen = uint16(seg.SegSize), uint16(r.headerLen()+hl)
+	}
+	b[tcp.ChecksumOffset], b[tcp.ChecksumOffset+1] = byte(sum>>8), byte(sum)
 	return t.stack.send(now, tx, r, ipv4.ProtoTCP, 0, 0, true, p)
 }
 
