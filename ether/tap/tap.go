@@ -1,6 +1,7 @@
 // Package tap is the device most stacks run on: a Linux TAP interface, whose
 // other end is an ordinary network interface of the host, usually a port of a
-// bridge. It moves plain frames; segmentation and checksums stay in the stack.
+// bridge. It moves plain frames, or super-frames whose segmentation and
+// checksums are the kernel's (offload.go).
 package tap
 
 import (
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,16 +35,32 @@ type Options struct {
 	// Up: set an interface made here up. One that was there before keeps the
 	// state its owner gave it.
 	Up bool
+	// Offload: exchange super-frames with the kernel.
+	Offload Offload
+	// Queues: receive on so many queues (IFF_MULTI_QUEUE); 0 and 1 mean one.
+	// More than one takes Offload, and an interface made for it.
+	Queues int
+	// Notice, unless nil, is told once when the kernel turns out not to take
+	// super-frames although it said so.
+	Notice func(error)
 }
 
 // Stats are the counters of a device.
-type Stats = fdloop.Stats
+type Stats struct {
+	fdloop.Stats
+	// TxCut counts super-frames that were segmented in software.
+	TxCut uint64
+}
 
-// Device is an open TAP. It implements ether.Device with one queue.
+// Device is an open TAP. It implements ether.Device.
 type Device struct {
-	name string
-	mtu  int
-	loop *fdloop.Loop
+	name   string
+	caps   ether.Caps
+	queues []*fdloop.Loop
+
+	cut      atomic.Bool // the kernel refuses super-frames
+	software atomic.Uint64
+	notice   func(error)
 }
 
 var _ ether.Device = (*Device)(nil)
@@ -58,6 +76,15 @@ func Open(o Options) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tap: %w", err)
 	}
+	if o.Offload != OffloadOff {
+		d, err := openQueues(o, existed)
+		if err == nil || o.Offload == OffloadRequire || !errors.Is(err, errNoOffload) && !errors.Is(err, unix.EINVAL) {
+			return d, err
+		}
+	}
+	if o.Queues > 1 {
+		return nil, fmt.Errorf("tap: %s: %d queues take offload, which it does not have", o.Name, o.Queues)
+	}
 	// water clears the persist flag of whatever it opens unless told to set
 	// it, and so would remove an interface that was there before us.
 	w, err := water.New(water.Config{
@@ -70,49 +97,79 @@ func Open(o Options) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tap: %w", explain(o.Name, existed, err))
 	}
-	d, err := start(w, existed, o.Up)
-	if err != nil {
-		w.Close()
-		return nil, fmt.Errorf("tap: %s: %w", w.Name(), err)
-	}
-	return d, nil
-}
-
-func start(w *water.Interface, existed, up bool) (*Device, error) {
 	file, ok := w.ReadWriteCloser.(*os.File)
 	if !ok {
-		return nil, fmt.Errorf("cannot wait for frames on a %T", w.ReadWriteCloser)
+		w.Close()
+		return nil, fmt.Errorf("tap: cannot wait for frames on a %T", w.ReadWriteCloser)
 	}
-	conn, err := file.SyscallConn()
+	return start(o, w.Name(), existed, []*os.File{file}, false)
+}
+
+// openQueues opens the interface with virtio-net headers, once for each queue.
+func openQueues(o Options, existed bool) (*Device, error) {
+	var files []*os.File
+	for range max(1, o.Queues) {
+		file, name, err := openVnet(o, existed, o.Queues > 1)
+		if err != nil {
+			for _, f := range files {
+				f.Close()
+			}
+			return nil, fmt.Errorf("tap: %w", explain(o.Name, existed, err))
+		}
+		o.Name = name // the others join the interface that the first has made
+		files = append(files, file)
+	}
+	return start(o, o.Name, existed, files, true)
+}
+
+// start makes a device of open files and closes them when it cannot.
+func start(o Options, name string, existed bool, files []*os.File, headers bool) (_ *Device, err error) {
+	defer func() {
+		if err != nil {
+			for _, f := range files {
+				f.Close()
+			}
+			err = fmt.Errorf("tap: %s: %w", name, err)
+		}
+	}()
+	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return nil, err
 	}
-	// A child of ours that inherited the descriptor would keep the interface
-	// busy after we are gone.
-	if err := conn.Control(func(fd uintptr) { syscall.CloseOnExec(int(fd)) }); err != nil {
-		return nil, err
-	}
-	link, err := netlink.LinkByName(w.Name())
-	if err != nil {
-		return nil, err
-	}
-	if up && !existed {
+	if o.Up && !existed {
 		if err := netlink.LinkSetUp(link); err != nil {
 			return nil, fmt.Errorf("set up: %w", err)
 		}
 	}
 	if existed {
-		if err := settle(w.Name()); err != nil {
+		if err := settle(name); err != nil {
 			return nil, err
 		}
 	}
-	d := &Device{name: w.Name(), mtu: link.Attrs().MTU}
-	d.loop, err = fdloop.New(file, fdloop.Ops{
-		Size:  ether.HeaderLen + vlanTag + d.mtu,
-		Read:  read,
-		Write: write,
-	})
-	return d, err
+	d := &Device{name: name, notice: o.Notice, caps: ether.Caps{MTU: link.Attrs().MTU, Queues: 1}}
+	ops := fdloop.Ops{Size: ether.HeaderLen + vlanTag + d.caps.MTU, Read: read, Write: write}
+	if headers {
+		d.caps = vnetCaps(d.caps.MTU, len(files))
+		ops = fdloop.Ops{Size: maxSuper, Read: readVnet, Write: d.writeVnet}
+	}
+	for _, file := range files {
+		loop, err := fdloop.New(file, ops)
+		if err != nil {
+			return nil, err
+		}
+		// A child of ours that inherited the descriptor would keep the
+		// interface busy after we are gone.
+		if err := loop.Control(func(fd int) {
+			syscall.CloseOnExec(fd)
+			if !headers {
+				resetOffload(fd)
+			}
+		}); err != nil {
+			return nil, err
+		}
+		d.queues = append(d.queues, loop)
+	}
+	return d, nil
 }
 
 // settle waits until the kernel has noticed that somebody is at our end of an
@@ -184,6 +241,9 @@ func explain(name string, existed bool, err error) error {
 	return fmt.Errorf("open %s: %w", name, err)
 }
 
+// errShort is a frame without anything behind its header.
+var errShort = fdloop.ErrSkip
+
 // read relies on the kernel to cut a frame that is too long: one that fills
 // the whole buffer is longer than the MTU that the device was opened with.
 func read(fd int, b *pkt.Buf) error {
@@ -208,30 +268,47 @@ func write(fd int, b *pkt.Buf) error {
 func (d *Device) Name() string { return d.name }
 
 // Stats returns the device's counters.
-func (d *Device) Stats() Stats { return d.loop.Stats() }
+func (d *Device) Stats() Stats {
+	st := Stats{TxCut: d.software.Load()}
+	for _, q := range d.queues {
+		st.Add(q.Stats())
+	}
+	return st
+}
 
 // Caps implements ether.Device. The MTU is the interface's when it was opened.
-func (d *Device) Caps() ether.Caps { return ether.Caps{MTU: d.mtu, Queues: 1} }
+func (d *Device) Caps() ether.Caps { return d.caps }
 
 // Addr implements ether.Device: the zero address, because the interface's own
 // is that of the host's end.
 func (d *Device) Addr() ether.Addr { return ether.Addr{} }
 
 // Receive implements ether.Device. It fails when the interface is deleted.
-func (d *Device) Receive(ctx context.Context, _ int, deliver func(*pkt.Buf), idle func()) error {
-	err := d.loop.Receive(ctx, deliver, idle)
-	return d.wrap(err)
+func (d *Device) Receive(ctx context.Context, queue int, deliver func(*pkt.Buf), idle func()) error {
+	return d.wrap(d.queues[queue].Receive(ctx, deliver, idle))
 }
 
 // Send implements ether.Device. A frame is lost with EIO while the interface
 // is down, and with EAGAIN or ENOBUFS when the kernel's queue is full.
-func (d *Device) Send(_ int, frames []*pkt.Buf) (sent int, err error) {
-	return d.loop.Send(frames)
+func (d *Device) Send(queue int, frames []*pkt.Buf) (sent int, err error) {
+	return d.queues[queue].Send(frames)
 }
 
 // Close implements ether.Device. An interface that Open made disappears,
 // unless Options.Persist was set.
-func (d *Device) Close() error { return d.loop.Close() }
+func (d *Device) Close() error {
+	var errs []error
+	for _, q := range d.queues {
+		if d.caps.TxCsum {
+			_ = q.Control(resetOffload) // for whoever opens it next
+		}
+		errs = append(errs, q.Close())
+	}
+	if errors.Is(errs[0], net.ErrClosed) {
+		return net.ErrClosed
+	}
+	return errors.Join(errs...)
+}
 
 func (d *Device) wrap(err error) error {
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {

@@ -98,7 +98,8 @@ func (p *plan) open() (dev ether.Device, err error) {
 	if p.kind == "packet" {
 		return packet.Open(p.name)
 	}
-	return tap.Open(tap.Options{Name: p.name, Existing: true})
+	return tap.Open(tap.Options{Name: p.name, Existing: true, Offload: p.offload, Queues: p.queues,
+		Notice: func(err error) { fmt.Fprintln(os.Stderr, err) }})
 }
 
 // tee wraps dev so that all that passes is written to a file; "" does not.

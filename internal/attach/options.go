@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ether/tap"
 )
 
 // DefaultTAP is the device of `make tap`, used when no other is named.
@@ -35,6 +36,8 @@ type Options struct {
 	Gateway []string // --gw: default routers
 	MAC     string   // --mac: "": the device's own, or one made of names
 	MTU     int      // --mtu: bytes; 0 takes the device's
+	Offload string   // --offload: super-frames on a TAP; "" is auto
+	Queues  int      // --queues: receive queues of a TAP; 0 is one
 	Pcap    string   // --pcap: file for a capture of all that passes
 	DHCP    bool     // --dhcp: an IPv4 address from a DHCP server
 	SLAAC   bool     // --slaac: IPv6 addresses from router advertisements
@@ -86,6 +89,9 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.MAC, "mac", "own MAC `ADDRESS` (default the device's own; for a TAP a locally administered one that stays the same for this host and device)")
 	fromEnv(o, &o.MTU, "mtu", strconv.Atoi)
 	fs.IntVar(&o.MTU, "mtu", o.MTU, "largest IP packet in `BYTES` (default the device's)")
+	text(&o.Offload, "offload", "leave segmentation and checksums to the kernel on a TAP: `MODE` auto, off or require")
+	fromEnv(o, &o.Queues, "queues", strconv.Atoi)
+	fs.IntVar(&o.Queues, "queues", o.Queues, "receive on `N` queues of a multi-queue TAP (default 1)")
 	text(&o.Pcap, "pcap", "write a pcapng capture of all that passes to `FILE`")
 	truth(&o.DHCP, "dhcp", "get an IPv4 address by DHCP")
 	truth(&o.SLAAC, "slaac", "get IPv6 addresses from router advertisements")
@@ -141,13 +147,15 @@ type plan struct {
 	kind, name string // of the device: "tap", "tap7"
 	addrs      []netip.Prefix
 	gateways   []netip.Addr
+	offload    tap.Offload
+	queues     int
 	mac        ether.Addr // zero: not said
 }
 
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p, err := new(plan), error(nil)
-	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkMAC, o.checkMTU, o.checkAddrs, o.checkGateways} {
+	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkOffload, o.checkMAC, o.checkMTU, o.checkAddrs, o.checkGateways} {
 		if err = step(p); err != nil {
 			return nil, &UsageError{err}
 		}
@@ -273,6 +281,25 @@ func checkHost(p netip.Prefix) error {
 	}
 	if a.Is4() && !p.Contains(a.Next()) {
 		return errors.New("the broadcast address of the network; give a host's")
+	}
+	return nil
+}
+
+// maxQueues is Linux's MAX_TAP_QUEUES.
+const maxQueues = 256
+
+func (o *Options) checkOffload(p *plan) (err error) {
+	p.offload, p.queues = tap.OffloadAuto, o.Queues
+	if o.Offload != "" {
+		if p.offload, err = tap.ParseOffload(o.Offload); err != nil {
+			return fmt.Errorf("--offload: %w", err)
+		}
+	}
+	if p.queues < 0 || p.queues > maxQueues {
+		return fmt.Errorf("--queues %d: want 1 to %d", p.queues, maxQueues)
+	}
+	if p.queues > 1 && (p.kind != "tap" || p.offload == tap.OffloadOff) {
+		return fmt.Errorf("--queues %d: several queues take a TAP with offload", p.queues)
 	}
 	return nil
 }

@@ -51,6 +51,16 @@ type Stats struct {
 	TxErrors  uint64 // anything else
 }
 
+// Add adds the counters of another queue of the same device.
+func (s *Stats) Add(o Stats) {
+	s.RxFrames += o.RxFrames
+	s.RxDropped += o.RxDropped
+	s.TxFrames += o.TxFrames
+	s.TxBusy += o.TxBusy
+	s.TxDown += o.TxDown
+	s.TxErrors += o.TxErrors
+}
+
 // Loop is an open device. Its methods are safe for concurrent use, as far as
 // ether.Device asks for.
 type Loop struct {

@@ -1,0 +1,57 @@
+package vnet
+
+import (
+	"testing"
+
+	"github.com/tapstack/tapstack/internal/pkt"
+)
+
+func TestRoundTrip(t *testing.T) {
+	for _, g := range []pkt.GSO{
+		{Type: pkt.GSOTCPv4, SegSize: 1448, HdrLen: 52, CsumStart: 20, CsumOffset: 16},
+		{Type: pkt.GSOTCPv6, SegSize: 1428, HdrLen: 72, CsumStart: 40, CsumOffset: 16},
+		{Type: pkt.GSOUDP, SegSize: 1200, HdrLen: 28, CsumStart: 20, CsumOffset: 6},
+		{CsumStart: 20, CsumOffset: 6},
+	} {
+		b := pkt.From(make([]byte, 200))
+		b.GSO, b.Csum = g, pkt.CsumPartial
+		var h [Len]byte
+		Put(h[:], b)
+		c := pkt.From(make([]byte, 200))
+		Parse(h[:], c)
+		g.HdrLen = 0 // never trusted
+		if c.GSO != g || c.Csum != pkt.CsumPartial {
+			t.Errorf("%+v came back as %+v, %v", g, c.GSO, c.Csum)
+		}
+		b.Put()
+		c.Put()
+	}
+}
+
+func TestFinishedFrameHasAnEmptyHeader(t *testing.T) {
+	b := pkt.From(make([]byte, 60))
+	defer b.Put()
+	h := [Len]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	Put(h[:], b)
+	if h != [Len]byte{} {
+		t.Errorf("header %x", h)
+	}
+}
+
+// FuzzParse: whatever the header says, the checksum it names lies inside the
+// frame.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte{1, 1, 66, 0, 0xa8, 5, 34, 0, 16, 0}, 100)
+	f.Add([]byte{1, 1, 66, 0, 0xa8, 5, 0xff, 0xff, 0xff, 0xff}, 100)
+	f.Fuzz(func(t *testing.T, h []byte, n int) {
+		if len(h) < Len || n < 0 || n > 2000 {
+			return
+		}
+		b := pkt.From(make([]byte, n))
+		defer b.Put()
+		Parse(h, b)
+		if b.Csum == pkt.CsumPartial && 14+int(b.GSO.CsumStart)+int(b.GSO.CsumOffset)+2 > n {
+			t.Errorf("checksum at %d+%d of %d bytes", b.GSO.CsumStart, b.GSO.CsumOffset, n)
+		}
+	})
+}
