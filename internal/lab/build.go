@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +39,22 @@ func build(o Options) (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.addPorts(br, o); err != nil {
+	void, err := addBridge("void0", "fe:ff:00:00:00:01")
+	if err != nil {
+		return nil, err
+	}
+	held := addHold(br, void) == nil
+	if err := l.addPorts(br, void, o); err != nil {
+		return nil, err
+	}
+	// A bridge that is set up when a port of it has a carrier has one itself at
+	// once, and later only when the kernel comes round to it.
+	if l.Packet {
+		err = awaitUp(slices.Concat(l.Ports, l.Devices)...)
+	} else if held {
+		err = awaitUp("hold0")
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := netlink.LinkSetUp(br); err != nil {
@@ -46,11 +62,6 @@ func build(o Options) (*Layout, error) {
 	}
 	if err := l.addAddrs(br); err != nil {
 		return nil, err
-	}
-	if l.Packet {
-		if err := l.awaitPorts(); err != nil {
-			return nil, err
-		}
 	}
 	for _, port := range l.Ports {
 		if o.Loss > 0 {
@@ -85,6 +96,40 @@ func addBridge(name, mac string) (*netlink.Bridge, error) {
 // hence no error.
 func quiet(link netlink.Link) {
 	_ = netlink.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE)
+}
+
+// addHold gives the bridge a port that is always up. A bridge all of whose TAPs
+// are closed has no carrier, and when one is opened the kernel takes a moment
+// to notice, in which its answers to the stack's first frames would be lost.
+// That happens in a kernel without veth, and costs a second there.
+func addHold(br, void netlink.Link) error {
+	return addPair("hold1", "hold0", net.HardwareAddr{0xfe, 0, 0, 0, 1, 1}, net.HardwareAddr{0xfe, 0, 0, 0, 1, 0}, void, br)
+}
+
+// addPair makes a veth pair whose one end joins void, where what it receives
+// vanishes, and whose other end is a port of br.
+//
+//	stack ─ packet socket ─ eth7 ═ port7 ─ br0 ─ kernel
+//	                          └─ void0 (down)
+//
+// The kernel must not answer on eth7 itself, which is a stack's and not its
+// own. Packet sockets see frames before a bridge does, and a bridge that is
+// down discards them.
+func addPair(dev, port string, devMAC, portMAC net.HardwareAddr, void, br netlink.Link) error {
+	la := netlink.NewLinkAttrs()
+	la.Name = dev
+	veth := &netlink.Veth{LinkAttrs: la, PeerName: port}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("lab: make the pair %s-%s: %w", dev, port, err)
+	}
+	peer, err := netlink.LinkByName(port)
+	if err != nil {
+		return fmt.Errorf("lab: find %s: %w", port, err)
+	}
+	if err := enslave(veth, void, devMAC); err != nil {
+		return err
+	}
+	return enslave(peer, br, portMAC)
 }
 
 // addAddrs makes the kernel a host on the bridge. Its IPv6 addresses skip
@@ -131,7 +176,7 @@ func ipNet(p netip.Prefix) *net.IPNet {
 
 // addPorts makes a TAP for each host, or where that is impossible a veth pair
 // whose far end a packet socket will use.
-func (l *Layout) addPorts(br netlink.Link, o Options) error {
+func (l *Layout) addPorts(br, void netlink.Link, o Options) error {
 	if o.Device != "packet" {
 		err := l.addTaps(br, o.Hosts)
 		if err == nil || o.Device == "tap" || len(l.Devices) > 0 {
@@ -140,7 +185,7 @@ func (l *Layout) addPorts(br netlink.Link, o Options) error {
 		l.note(fmt.Sprintf("no TAP here (%v); using a packet socket on %s", reason(err), hostName("eth", 0)))
 	}
 	l.Packet = true
-	return l.addVeths(br, o.Hosts)
+	return l.addVeths(br, void, o.Hosts)
 }
 
 func (l *Layout) note(s string) {
@@ -187,35 +232,11 @@ func (l *Layout) addTaps(br netlink.Link, hosts int) error {
 	return nil
 }
 
-// addVeths makes pairs eth7-port7. The kernel itself must not answer on eth7,
-// which is a stack's and not its own, so eth7 joins a second bridge that is
-// never set up: packet sockets see frames before a bridge does, and a bridge
-// that is down discards them.
-//
-//	stack ─ packet socket ─ eth7 ═ port7 ─ br0 ─ kernel
-//	                          └─ void0 (down)
-func (l *Layout) addVeths(br netlink.Link, hosts int) error {
-	void, err := addBridge("void0", "fe:ff:00:00:00:01")
-	if err != nil {
-		return err
-	}
+// addVeths makes pairs eth7-port7.
+func (l *Layout) addVeths(br, void netlink.Link, hosts int) error {
 	for i := range hosts {
 		dev, port := hostName("eth", i), hostName("port", i)
-		la := netlink.NewLinkAttrs()
-		la.Name = dev
-		la.HardwareAddr = HostMAC(i)
-		veth := &netlink.Veth{LinkAttrs: la, PeerName: port, PeerHardwareAddr: portMAC(i)}
-		if err := netlink.LinkAdd(veth); err != nil {
-			return fmt.Errorf("lab: make the pair %s-%s: %w", dev, port, err)
-		}
-		peer, err := netlink.LinkByName(port)
-		if err != nil {
-			return fmt.Errorf("lab: find %s: %w", port, err)
-		}
-		if err := enslave(veth, void, HostMAC(i)); err != nil {
-			return err
-		}
-		if err := enslave(peer, br, portMAC(i)); err != nil {
+		if err := addPair(dev, port, HostMAC(i), portMAC(i), void, br); err != nil {
 			return err
 		}
 		l.Devices = append(l.Devices, dev)
@@ -224,11 +245,12 @@ func (l *Layout) addVeths(br netlink.Link, hosts int) error {
 	return nil
 }
 
-// awaitPorts returns when the kernel has noticed that both ends of the pairs
-// are up; before, the bridge drops what it gets from them.
-func (l *Layout) awaitPorts() error {
-	for _, name := range append(l.Ports, l.Devices...) {
-		for end := time.Now().Add(settle); ; time.Sleep(time.Millisecond) {
+// awaitUp returns when the kernel has noticed that the interfaces have a
+// carrier, which it does in the background; before, a bridge drops what it gets
+// from them and they drop what it sends.
+func awaitUp(names ...string) error {
+	for _, name := range names {
+		for end := time.Now().Add(settle); ; time.Sleep(time.Millisecond / 2) {
 			link, err := netlink.LinkByName(name)
 			if err != nil {
 				return fmt.Errorf("lab: find %s: %w", name, err)

@@ -44,8 +44,11 @@ type Clock interface {
 }
 
 // epoch makes every system clock of the process agree, so that instants may be
-// compared across stacks. It lies in the past so that Now is never zero.
-var epoch = time.Now().Add(-time.Second)
+// compared across stacks. It lies 60 years in the past so that Now is neither
+// zero nor negative, even inside a testing/synctest bubble, where it is the
+// year 2000. Much further back, a machine whose clock begins in 1970 would
+// leave the range in which package time keeps the monotonic reading.
+var epoch = time.Now().Add(-60 * 365 * 24 * time.Hour)
 
 // System is the machine's monotonic clock. Inside a testing/synctest bubble it
 // is virtual like everything else there.

@@ -196,7 +196,7 @@ func (r *receiver) run(ctx context.Context, deliver func(*pkt.Buf), idle func())
 	for n := 0; ; {
 		r.err = nil
 		if err := l.conn.Read(read); err != nil {
-			return l.cause(ctx, err)
+			return l.cause(ctx, r.ask(err))
 		}
 		switch r.err {
 		case nil:
@@ -231,6 +231,22 @@ func (r *receiver) read(fd uintptr) bool {
 	return r.err != unix.EAGAIN || !r.wait
 }
 
+// ask finds the kernel's word for what the poller met: it only knows that the
+// descriptor has failed, for example because its interface was deleted.
+func (r *receiver) ask(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	// A closed file is not asked, and keeps the poller's error.
+	_ = r.loop.conn.Control(func(fd uintptr) {
+		errno, ok := r.loop.ops.Read(int(fd), r.b).(syscall.Errno)
+		if ok && errno != unix.EAGAIN && errno != unix.EINTR {
+			err = errno
+		}
+	})
+	return err
+}
+
 // take returns the frame just read. Where the receive buffer is of the large
 // class a small frame is copied out of it, so that one waiting in a queue does
 // not pin 68 KB.
@@ -239,12 +255,12 @@ func (r *receiver) take() *pkt.Buf {
 	if r.loop.ops.Size > smallFrame && b.Len() <= smallFrame {
 		small := pkt.From(b.Bytes())
 		small.GSO, small.Csum = b.GSO, b.Csum
-		small.At = mono.Now()
-		b.GSO, b.Csum = pkt.GSO{}, pkt.CsumNone
-		b.Trim(0)
-		return small
+		b.Put()
+		b = small
 	}
 	b.At = mono.Now()
+	// Not even a buffer that was only copied from is used again as it is: the
+	// device may have moved its front.
 	r.b = pkt.Get(r.loop.ops.Size)
 	return b
 }

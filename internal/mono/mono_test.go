@@ -1,0 +1,39 @@
+package mono
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestNowIsPositiveInABubble(t *testing.T) {
+	if Now() <= 0 {
+		t.Errorf("outside: %d", Now())
+	}
+	synctest.Test(t, func(t *testing.T) {
+		before := Now()
+		time.Sleep(time.Hour)
+		if before <= 0 || Now().Sub(before) != time.Hour {
+			t.Errorf("%d, an hour later %d", before, Now())
+		}
+	})
+}
+
+func TestWakeReplacesAndCancels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewSystem()
+		var calls []int
+		at := func(n int, d time.Duration) { c.Wake(Now().Add(d), func() { calls = append(calls, n) }) }
+		at(1, time.Second)
+		at(2, 2*time.Second) // replaces
+		time.Sleep(3 * time.Second)
+		at(3, time.Second)
+		c.Wake(0, nil)
+		time.Sleep(3 * time.Second)
+		at(4, -time.Second) // past: at once
+		time.Sleep(1)
+		if len(calls) != 2 || calls[0] != 2 || calls[1] != 4 {
+			t.Errorf("called: %v", calls)
+		}
+	})
+}
