@@ -117,7 +117,7 @@ func TestMayReport4(t *testing.T) {
 		{"to multicast", packet4(v4a, ip("224.0.0.1"), 17, udp), false, false},
 		{"to broadcast", packet4(v4a, ip("255.255.255.255"), 17, udp), false, false},
 		{"from zero", packet4(ip("0.0.0.0"), v4b, 17, udp), false, false},
-		{"from loopback", packet4(ip("127.0.0.1"), v4b, 17, udp), false, false},
+		{"from loopback", packet4(ip("127.0.0.1"), v4b, 17, udp), false, true},
 		{"from multicast", packet4(ip("224.0.0.1"), v4b, 17, udp), false, false},
 		{"from class E", packet4(ip("240.0.0.1"), v4b, 17, udp), false, false},
 		{"from broadcast", packet4(ip("255.255.255.255"), v4b, 17, udp), false, false},

@@ -41,9 +41,10 @@ func MayReport4(packet []byte, group bool) bool {
 	if packet[16] >= 224 {
 		return false
 	}
-	// nor one whose source is no single host: zero, loopback, multicast,
-	// broadcast, class E,
-	if src := packet[12]; src == 0 || src == 127 || src >= 224 {
+	// nor one whose source is no single host: zero, multicast, broadcast,
+	// class E (of the RFC's list loopback is missing: IP lets such a source
+	// in from the host itself only, whose sockets want to know),
+	if src := packet[12]; src == 0 || src >= 224 {
 		return false
 	}
 	// nor about an ICMP error. A type that is unknown or cannot be read may be

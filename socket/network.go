@@ -40,8 +40,11 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 	}
 	remote := addrOf(network, a)
 	fail := func(err error) (net.Conn, error) {
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = os.ErrDeadlineExceeded // package net: "i/o timeout"
+		switch err {
+		case context.DeadlineExceeded, os.ErrDeadlineExceeded:
+			err = dialTimeout{}
+		case context.Canceled:
+			err = dialCanceled{}
 		}
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: remote, Err: syscallError("connect", err)}
 	}
@@ -59,9 +62,9 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 		return fail(err)
 	}
 	if isUDP(network) {
-		return &PacketConn{conn{f, network}}, nil
+		return &PacketConn{newConn(f, network)}, nil
 	}
-	return &Conn{conn{f, network}}, nil
+	return &Conn{newConn(f, network)}, nil
 }
 
 // Listen accepts connections on address; host part and port may be empty
@@ -75,7 +78,8 @@ func (n *Network) Listen(network, address string) (net.Listener, error) {
 		f.Close()
 		return nil, &net.OpError{Op: "listen", Net: network, Err: syscallError("listen", err)}
 	}
-	return &Listener{f, network}, nil
+	at, _ := f.Getsockname()
+	return &Listener{f, network, addrOf(network, at)}, nil
 }
 
 // ListenPacket receives datagrams on address.
@@ -85,7 +89,7 @@ func (n *Network) ListenPacket(network, address string) (net.PacketConn, error) 
 		return nil, err
 	}
 	f.SetBroadcast(true)
-	return &PacketConn{conn{f, network}}, nil
+	return &PacketConn{newConn(f, network)}, nil
 }
 
 // bind makes a bound socket for a listener or packet connection.
@@ -100,10 +104,7 @@ func (n *Network) bind(op, network, address string, udp bool) (*FD, error) {
 	f, err := Socket(n.stack, domainOf(a.Addr()), typeOf(network), 0)
 	if err == nil {
 		if strings.HasSuffix(network, "6") {
-			f.only6 = true
-			if f.dgram != nil {
-				f.dgram, err = n.stack.NewUDP(false)
-			}
+			err = f.SetV6Only(true)
 		}
 		if err == nil {
 			err = f.Bind(a)
@@ -187,7 +188,8 @@ func addrOf(network string, a netip.AddrPort) net.Addr {
 // syscallError names the call of an errno, as package net's messages do:
 // "connect: connection refused".
 func syscallError(call string, err error) error {
-	if e, ok := isErrno(err); ok {
+	var e syscall.Errno
+	if errors.As(err, &e) {
 		return os.NewSyscallError(call, e)
 	}
 	return err
@@ -195,8 +197,23 @@ func syscallError(call string, err error) error {
 
 // conn is what streams and packet connections have in common.
 type conn struct {
-	fd      *FD
-	network string
+	fd            *FD
+	network       string
+	local, remote net.Addr // as they were at the beginning; they outlive fd
+}
+
+func newConn(f *FD, network string) conn {
+	c := conn{fd: f, network: network}
+	if a, err := f.Getsockname(); err == nil {
+		c.local = addrOf(network, a)
+	}
+	if f.dgram == nil {
+		// Even if the peer has hung up already.
+		c.remote = addrOf(network, f.Stream().RemoteAddr())
+	} else if a, err := f.Getpeername(); err == nil {
+		c.remote = addrOf(network, a)
+	}
+	return c
 }
 
 // FD returns the Berkeley socket underneath.
@@ -204,33 +221,27 @@ func (c *conn) FD() *FD { return c.fd }
 
 // Read implements net.Conn.
 func (c *conn) Read(b []byte) (int, error) {
+	if len(b) == 0 && !c.fd.closed.Load() && c.fd.dgram == nil {
+		return 0, nil // as package net: not even the end of the stream is told
+	}
 	n, err := c.fd.Recv(b, 0)
-	return n, c.wrap("read", "recvfrom", err)
+	return n, c.wrap("read", "read", err)
 }
 
 // Write implements net.Conn.
 func (c *conn) Write(b []byte) (int, error) {
 	n, err := c.fd.Send(b, 0)
-	return n, c.wrap("write", "sendto", err)
+	return n, c.wrap("write", "write", err)
 }
 
 // Close implements net.Conn.
 func (c *conn) Close() error { return c.wrap("close", "close", c.fd.Close()) }
 
 // LocalAddr implements net.Conn.
-func (c *conn) LocalAddr() net.Addr {
-	a, _ := c.fd.Getsockname()
-	return addrOf(c.network, a)
-}
+func (c *conn) LocalAddr() net.Addr { return c.local }
 
 // RemoteAddr implements net.Conn; nil without a peer.
-func (c *conn) RemoteAddr() net.Addr {
-	a, err := c.fd.Getpeername()
-	if err != nil {
-		return nil
-	}
-	return addrOf(c.network, a)
-}
+func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
 // SetDeadline implements net.Conn.
 func (c *conn) SetDeadline(t time.Time) error { return c.wrap("set", "", c.fd.SetDeadline(t)) }
@@ -244,10 +255,10 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 }
 
 func (c *conn) wrap(op, call string, err error) error {
-	if err == nil || isEOF(err) {
+	if err == nil || err == io.EOF {
 		return err
 	}
-	return &net.OpError{Op: op, Net: c.network, Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: syscallError(call, err)}
+	return &net.OpError{Op: op, Net: c.network, Source: c.local, Addr: c.remote, Err: syscallError(call, err)}
 }
 
 // Conn is a TCP connection: a net.Conn with half-close.
@@ -267,6 +278,7 @@ func (c *Conn) SetNoDelay(on bool) error { return c.wrap("set", "setsockopt", c.
 type Listener struct {
 	fd      *FD
 	network string
+	addr    net.Addr
 }
 
 // Accept implements net.Listener.
@@ -276,7 +288,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		return nil, &net.OpError{Op: "accept", Net: l.network, Addr: l.Addr(), Err: syscallError("accept", err)}
 	}
 	f.SetNoDelay(true)
-	return &Conn{conn{f, l.network}}, nil
+	return &Conn{newConn(f, l.network)}, nil
 }
 
 // Close implements net.Listener.
@@ -288,13 +300,15 @@ func (l *Listener) Close() error {
 }
 
 // Addr implements net.Listener.
-func (l *Listener) Addr() net.Addr {
-	a, _ := l.fd.Getsockname()
-	return addrOf(l.network, a)
-}
+func (l *Listener) Addr() net.Addr { return l.addr }
 
 // SetDeadline ends Accept calls at t.
-func (l *Listener) SetDeadline(t time.Time) error { return l.fd.SetReadDeadline(t) }
+func (l *Listener) SetDeadline(t time.Time) error {
+	if err := l.fd.SetReadDeadline(t); err != nil {
+		return &net.OpError{Op: "set", Net: l.network, Addr: l.Addr(), Err: err}
+	}
+	return nil
+}
 
 // FD returns the Berkeley socket underneath.
 func (l *Listener) FD() *FD { return l.fd }
@@ -321,24 +335,36 @@ func (c *PacketConn) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) 
 func (c *PacketConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	u, ok := to.(*net.UDPAddr)
 	if !ok || u == nil {
-		return 0, &net.OpError{Op: "write", Net: c.network, Source: c.LocalAddr(), Addr: to, Err: syscall.EINVAL}
+		return 0, &net.OpError{Op: "write", Net: c.network, Source: c.local, Addr: to, Err: syscall.EINVAL}
 	}
 	return c.WriteToUDPAddrPort(b, u.AddrPort())
 }
 
 // WriteToUDPAddrPort is WriteTo without an allocation for the address.
 func (c *PacketConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	if c.fd.dgram.RemoteAddr().IsValid() {
-		return 0, &net.OpError{Op: "write", Net: c.network, Source: c.LocalAddr(), Addr: addrOf(c.network, to), Err: net.ErrWriteToConnected}
-	}
-	if c.fd.domain == AF_INET6 && to.Addr().Is4() {
-		to = netip.AddrPortFrom(netip.AddrFrom16(to.Addr().As16()), to.Port())
+	if c.remote != nil {
+		return 0, &net.OpError{Op: "write", Net: c.network, Source: c.local, Addr: addrOf(c.network, to), Err: net.ErrWriteToConnected}
 	}
 	n, err := c.fd.SendTo(b, 0, to)
 	if err != nil {
-		return n, &net.OpError{Op: "write", Net: c.network, Source: c.LocalAddr(), Addr: addrOf(c.network, to), Err: syscallError("sendto", err)}
+		return n, &net.OpError{Op: "write", Net: c.network, Source: c.local, Addr: addrOf(c.network, to), Err: syscallError("sendto", err)}
 	}
 	return n, nil
 }
 
-func isEOF(err error) bool { return err == io.EOF }
+// dialTimeout is what package net returns when the time to dial is up; it is
+// os.ErrDeadlineExceeded too, like that of every other call.
+type dialTimeout struct{}
+
+func (dialTimeout) Error() string   { return "i/o timeout" }
+func (dialTimeout) Timeout() bool   { return true }
+func (dialTimeout) Temporary() bool { return true }
+func (dialTimeout) Is(target error) bool {
+	return target == context.DeadlineExceeded || target == os.ErrDeadlineExceeded
+}
+
+// dialCanceled is what package net returns for context.Canceled.
+type dialCanceled struct{}
+
+func (dialCanceled) Error() string        { return "operation was canceled" }
+func (dialCanceled) Is(target error) bool { return target == context.Canceled }

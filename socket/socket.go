@@ -5,21 +5,19 @@
 //
 // Errors are the kernel's: a syscall.Errno, found with errors.Is, inside a
 // *net.OpError where package net would wrap it; os.ErrDeadlineExceeded when a
-// deadline passes; net.ErrClosed after Close.
+// deadline passes; net.ErrClosed after Close, of the socket or of its stack.
 package socket
 
 import (
-	"context"
-	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // The names and numbers of the Berkeley interface, as Linux has them.
@@ -38,9 +36,9 @@ const (
 	SOMAXCONN      = 4096
 )
 
-// Flags of Send and Recv.
+// Flags of Send and Recv; any other is EOPNOTSUPP.
 const (
-	MSG_TRUNC    = 0x20   // RecvFrom: report a datagram's whole length
+	MSG_TRUNC    = 0x20   // Recv, RecvFrom: a datagram's whole length; a stream's bytes are thrown away
 	MSG_DONTWAIT = 0x40   // EAGAIN instead of waiting
 	MSG_NOSIGNAL = 0x4000 // nothing to do: there is no SIGPIPE here
 )
@@ -55,22 +53,24 @@ type FD struct {
 	closed atomic.Bool
 	done   chan struct{} // closed by Close
 
-	read, write deadline
+	read, write half
+	turn        chan struct{}   // full while a Send is under way
+	dgram       *stack.Datagram // nil for a stream; never changes
+	shut        atomic.Uint32   // of a datagram socket: 1<<SHUT_RD, 1<<SHUT_WR
 
-	mu     sync.Mutex // guards everything below
-	only6  bool
-	share  bool
-	noWait bool // TCP_NODELAY, kept for the connection to come
-	bind   *stack.TCPListener
-	conn   *stack.TCPConn
-	dgram  *stack.Datagram
-	// failed is the error of a connect that did not succeed.
-	failed error
+	mu         sync.Mutex // guards everything below
+	only6      bool
+	noDelay    bool // kept for the connection to come
+	bind       *stack.TCPListener
+	listening  bool
+	conn       *stack.TCPConn
+	connecting bool // conn's handshake is under way
 }
 
 // Socket is socket(2): AF_INET or AF_INET6; SOCK_STREAM, or SOCK_DGRAM with
 // protocol 0, IPPROTO_UDP, or IPPROTO_ICMP and IPPROTO_ICMPV6 for echo ("ping")
-// sockets. Errors: EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ENETDOWN.
+// sockets. Errors: EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ENETDOWN,
+// EINVAL for a type that does not exist.
 func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 	if domain != AF_INET && domain != AF_INET6 {
 		return nil, syscall.EAFNOSUPPORT
@@ -84,8 +84,11 @@ func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 		f.dgram, err = s.NewUDP(domain == AF_INET6)
 	case typ == SOCK_DGRAM && (proto == IPPROTO_ICMP && domain == AF_INET || proto == IPPROTO_ICMPV6 && domain == AF_INET6):
 		f.dgram, err = s.NewPing()
+		f.only6 = domain == AF_INET6
 	case typ == SOCK_STREAM || typ == SOCK_DGRAM:
 		return nil, syscall.EPROTONOSUPPORT
+	case typ < 0 || typ > 10:
+		return nil, syscall.EINVAL
 	default:
 		return nil, syscall.ESOCKTNOSUPPORT
 	}
@@ -96,7 +99,8 @@ func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 }
 
 func newFD(s *stack.Stack, domain, typ, proto int) *FD {
-	f := &FD{stack: s, domain: domain, typ: typ, proto: proto, done: make(chan struct{})}
+	f := &FD{stack: s, domain: domain, typ: typ, proto: proto,
+		done: make(chan struct{}), turn: make(chan struct{}, 1)}
 	f.read.init()
 	f.write.init()
 	return f
@@ -108,12 +112,20 @@ func (f *FD) toStack(a netip.AddrPort) (netip.AddrPort, error) {
 	switch {
 	case !ip.IsValid():
 		return a, syscall.EINVAL
-	case f.domain == AF_INET && !ip.Unmap().Is4(), f.domain == AF_INET6 && ip.Is4():
+	case f.domain == AF_INET && !ip.Unmap().Is4():
 		return a, syscall.EAFNOSUPPORT
-	case f.only6 && ip.Is4In6():
+	case f.domain == AF_INET6 && ip.Is4():
+		return a, syscall.EINVAL // Linux: too short to be a sockaddr_in6
+	case ip.Is4In6() && f.isOnly6():
 		return a, syscall.ENETUNREACH
 	}
 	return netip.AddrPortFrom(ip.Unmap(), a.Port()), nil
+}
+
+func (f *FD) isOnly6() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.only6
 }
 
 // fromStack shows an IPv4 address as the socket's family does.
@@ -124,25 +136,36 @@ func (f *FD) fromStack(a netip.AddrPort) netip.AddrPort {
 	return a
 }
 
-// SetV6Only keeps an AF_INET6 socket from IPv4 (IPV6_V6ONLY); EINVAL once it
-// is bound.
+// SetV6Only keeps an AF_INET6 socket from IPv4 (IPV6_V6ONLY). Errors: EINVAL
+// once it is bound, ENOPROTOOPT on AF_INET.
 func (f *FD) SetV6Only(on bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.domain != AF_INET6 || f.bind != nil || f.conn != nil || f.dgram != nil {
+	switch {
+	case f.closed.Load():
+		return net.ErrClosed
+	case f.domain != AF_INET6:
+		return syscall.ENOPROTOOPT
+	case f.bind != nil || f.conn != nil:
 		return syscall.EINVAL
+	case f.dgram != nil:
+		if err := f.dgram.SetV6Only(on); err != nil {
+			return err
+		}
 	}
 	f.only6 = on
 	return nil
 }
 
 // SetBroadcast permits a datagram socket to send to broadcast addresses
-// (SO_BROADCAST).
+// (SO_BROADCAST). On a stream it is accepted, as Linux does, and means nothing.
 func (f *FD) SetBroadcast(on bool) error {
-	if f.dgram == nil {
-		return syscall.ENOPROTOOPT
+	if f.closed.Load() {
+		return net.ErrClosed
 	}
-	f.dgram.SetBroadcast(on)
+	if f.dgram != nil {
+		f.dgram.SetBroadcast(on)
+	}
 	return nil
 }
 
@@ -150,10 +173,13 @@ func (f *FD) SetBroadcast(on bool) error {
 func (f *FD) SetNoDelay(on bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.typ != SOCK_STREAM {
+	switch {
+	case f.closed.Load():
+		return net.ErrClosed
+	case f.typ != SOCK_STREAM:
 		return syscall.ENOPROTOOPT
 	}
-	f.noWait = on
+	f.noDelay = on
 	if f.conn != nil {
 		f.conn.SetNoDelay(on)
 	}
@@ -162,7 +188,10 @@ func (f *FD) SetNoDelay(on bool) error {
 
 // BindToDevice pins a datagram socket to one interface (SO_BINDTODEVICE).
 func (f *FD) BindToDevice(i *stack.Interface) error {
-	if f.dgram == nil {
+	switch {
+	case f.closed.Load():
+		return net.ErrClosed
+	case f.dgram == nil:
 		return syscall.ENOPROTOOPT
 	}
 	f.dgram.SetInterface(i)
@@ -172,7 +201,13 @@ func (f *FD) BindToDevice(i *stack.Interface) error {
 // Bind is bind(2). Errors: EINVAL when already bound, EADDRINUSE,
 // EADDRNOTAVAIL, EAFNOSUPPORT.
 func (f *FD) Bind(local netip.AddrPort) error {
+	if f.closed.Load() {
+		return net.ErrClosed
+	}
 	a, err := f.toStack(local)
+	if err == syscall.ENETUNREACH {
+		err = syscall.EINVAL // Linux: an IPv4 address makes no sense on an IPv6-only socket
+	}
 	if err != nil {
 		return err
 	}
@@ -182,36 +217,16 @@ func (f *FD) Bind(local netip.AddrPort) error {
 		return net.ErrClosed
 	}
 	if f.dgram != nil {
-		return f.dgram.Bind(a)
+		return ofStack(f.dgram.Bind(a))
 	}
 	if f.bind != nil || f.conn != nil {
 		return syscall.EINVAL
 	}
-	f.bind, err = f.stack.BindTCP(a, f.only6 || f.domain == AF_INET, f.share)
+	f.bind, err = f.stack.BindTCP(a, f.only6 || f.domain == AF_INET, false)
 	return err
 }
 
-// Listen is listen(2); an unbound socket takes a free port.
-func (f *FD) Listen(backlog int) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.closed.Load():
-		return net.ErrClosed
-	case f.typ != SOCK_STREAM:
-		return syscall.EOPNOTSUPP
-	case f.conn != nil:
-		return syscall.EINVAL
-	}
-	if f.bind == nil {
-		var err error
-		if f.bind, err = f.stack.BindTCP(netip.AddrPortFrom(f.any(), 0), f.only6 || f.domain == AF_INET, false); err != nil {
-			return err
-		}
-	}
-	return f.bind.Listen(backlog)
-}
-
+// any is the wildcard address of the socket's family.
 func (f *FD) any() netip.Addr {
 	if f.domain == AF_INET {
 		return netip.IPv4Unspecified()
@@ -219,312 +234,13 @@ func (f *FD) any() netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// Accept is accept(2): it waits for a connection until ctx ends, the read
-// deadline passes or the socket is closed.
-func (f *FD) Accept(ctx context.Context) (*FD, netip.AddrPort, error) {
-	f.mu.Lock()
-	l := f.bind
-	f.mu.Unlock()
-	if f.typ != SOCK_STREAM {
-		return nil, netip.AddrPort{}, syscall.EOPNOTSUPP
-	}
-	if l == nil {
-		return nil, netip.AddrPort{}, syscall.EINVAL
-	}
-	for {
-		c, err := l.Accept()
-		if err == nil {
-			g := newFD(f.stack, f.domain, f.typ, f.proto)
-			g.conn = c
-			if f.noWait {
-				c.SetNoDelay(true)
-			}
-			return g, g.fromStack(c.RemoteAddr()), nil
-		}
-		if f.closed.Load() {
-			return nil, netip.AddrPort{}, net.ErrClosed
-		}
-		if err != syscall.EAGAIN {
-			return nil, netip.AddrPort{}, err
-		}
-		if err := f.wait(ctx, l, stack.ReadyIn, &f.read); err != nil {
-			return nil, netip.AddrPort{}, err
-		}
-	}
-}
-
-// Connect is connect(2): for a stream it waits for the handshake until ctx
-// ends, the write deadline passes or the socket is closed; the connection is
-// then given up. Errors: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH,
-// EADDRNOTAVAIL, EADDRINUSE, EISCONN.
-func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
-	if f.dgram != nil && !remote.IsValid() {
-		return f.dgram.Connect(netip.AddrPort{})
-	}
-	a, err := f.toStack(remote)
-	if err != nil {
-		return err
-	}
-	f.mu.Lock()
-	switch {
-	case f.closed.Load():
-		err = net.ErrClosed
-	case f.dgram != nil:
-		err = f.dgram.Connect(a)
-	case f.conn != nil:
-		err = syscall.EISCONN
-	default:
-		f.failed = nil
-		if f.bind != nil {
-			f.conn, err = f.bind.Dial(a)
-		} else {
-			f.conn, err = f.stack.DialTCP(netip.AddrPortFrom(f.any(), 0), a)
-		}
-	}
-	c := f.conn
-	f.mu.Unlock()
-	if err != nil || c == nil {
-		return err
-	}
-	if f.noWait {
-		c.SetNoDelay(true)
-	}
-	err = f.wait(ctx, c, stack.ReadyOut, &f.write)
-	if err == nil {
-		err = c.Err()
-	}
-	if err != nil {
-		c.Abort()
-		f.mu.Lock()
-		if f.conn == c {
-			f.conn, f.failed = nil, err
-		}
-		f.mu.Unlock()
+// ofStack makes of the stack's EBADF, which says that the endpoint was closed
+// below us together with its stack, what Go calls that.
+func ofStack(err error) error {
+	if err == syscall.EBADF {
+		return net.ErrClosed
 	}
 	return err
-}
-
-// endpoint is what can be waited for.
-type endpoint interface {
-	Ready() stack.Ready
-	Waiters() *stack.WaitQueue
-}
-
-// parker is a goroutine's place in a wait queue; they are reused.
-type parker struct {
-	w  stack.Waiter
-	ch chan struct{}
-}
-
-var parkers = sync.Pool{New: func() any {
-	p := &parker{ch: make(chan struct{}, 1)}
-	p.w.F = func(stack.Ready) {
-		select {
-		case p.ch <- struct{}{}:
-		default:
-		}
-	}
-	return p
-}}
-
-// wait returns when e is ready for want, or with the reason why it will not
-// wait any longer.
-func (f *FD) wait(ctx context.Context, e endpoint, want stack.Ready, d *deadline) error {
-	p := parkers.Get().(*parker)
-	p.w.Want = want
-	q := e.Waiters()
-	q.Add(&p.w)
-	defer func() {
-		q.Remove(&p.w)
-		select {
-		case <-p.ch:
-		default:
-		}
-		parkers.Put(p)
-	}()
-	var cancelled <-chan struct{}
-	if ctx != nil {
-		cancelled = ctx.Done()
-	}
-	for {
-		if e.Ready()&(want|stack.ReadyErr|stack.ReadyHup) != 0 {
-			return nil
-		}
-		select {
-		case <-p.ch:
-		case <-d.passed():
-			return os.ErrDeadlineExceeded
-		case <-f.done:
-			return net.ErrClosed
-		case <-cancelled:
-			return ctx.Err()
-		}
-	}
-}
-
-// stream returns the connection, or why there is none.
-func (f *FD) stream() (*stack.TCPConn, error) {
-	if f.closed.Load() {
-		return nil, net.ErrClosed
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.conn == nil {
-		return nil, syscall.ENOTCONN
-	}
-	return f.conn, nil
-}
-
-// Send is send(2): all of b, waiting for room unless MSG_DONTWAIT says not to.
-func (f *FD) Send(b []byte, flags int) (int, error) {
-	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
-		return 0, syscall.EOPNOTSUPP
-	}
-	if f.dgram != nil {
-		return f.sendTo(b, netip.AddrPort{})
-	}
-	c, err := f.stream()
-	if err != nil {
-		if err == syscall.ENOTCONN {
-			err = syscall.EPIPE // as Linux for a stream that never was one
-		}
-		return 0, err
-	}
-	for sent := 0; ; {
-		if f.write.isPast() {
-			return sent, os.ErrDeadlineExceeded
-		}
-		n, err := c.Write(b[sent:])
-		sent += n
-		switch {
-		case f.closed.Load():
-			return sent, net.ErrClosed
-		case err != nil && err != syscall.EAGAIN:
-			return sent, err
-		case sent == len(b):
-			return sent, nil
-		case flags&MSG_DONTWAIT != 0:
-			if sent > 0 {
-				return sent, nil
-			}
-			return 0, syscall.EAGAIN
-		}
-		if err := f.wait(nil, c, stack.ReadyOut, &f.write); err != nil {
-			return sent, err
-		}
-	}
-}
-
-// Recv is recv(2): it waits for at least a byte. io.EOF is the end of a
-// stream, where C returns 0.
-func (f *FD) Recv(b []byte, flags int) (int, error) {
-	n, _, err := f.RecvFrom(b, flags)
-	return n, err
-}
-
-// SendTo is sendto(2); for a stream the address is ignored, as Linux does.
-func (f *FD) SendTo(b []byte, flags int, to netip.AddrPort) (int, error) {
-	if f.dgram == nil || !to.IsValid() {
-		return f.Send(b, flags)
-	}
-	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
-		return 0, syscall.EOPNOTSUPP
-	}
-	a, err := f.toStack(to)
-	if err != nil {
-		return 0, err
-	}
-	return f.sendTo(b, a)
-}
-
-func (f *FD) sendTo(b []byte, to netip.AddrPort) (int, error) {
-	if f.closed.Load() {
-		return 0, net.ErrClosed
-	}
-	if f.write.isPast() {
-		return 0, os.ErrDeadlineExceeded
-	}
-	if err := f.dgram.SendTo(b, to); err != nil {
-		return 0, err
-	}
-	return len(b), nil
-}
-
-// RecvFrom is recvfrom(2). What does not fit of a datagram is lost;
-// MSG_TRUNC returns its whole length.
-func (f *FD) RecvFrom(b []byte, flags int) (n int, from netip.AddrPort, err error) {
-	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC) != 0 {
-		return 0, from, syscall.EOPNOTSUPP
-	}
-	if f.dgram == nil {
-		c, err := f.stream()
-		if err != nil {
-			return 0, from, err
-		}
-		for {
-			if f.read.isPast() {
-				return 0, from, os.ErrDeadlineExceeded
-			}
-			n, err := c.Read(b)
-			if err != syscall.EAGAIN || n > 0 {
-				if f.closed.Load() && n == 0 {
-					err = net.ErrClosed
-				}
-				return n, from, err
-			}
-			if flags&MSG_DONTWAIT != 0 {
-				return 0, from, syscall.EAGAIN
-			}
-			if err := f.wait(nil, c, stack.ReadyIn, &f.read); err != nil {
-				return 0, from, err
-			}
-		}
-	}
-	for {
-		if f.closed.Load() {
-			return 0, from, net.ErrClosed
-		}
-		if f.read.isPast() {
-			return 0, from, os.ErrDeadlineExceeded
-		}
-		n, size, from, err := f.dgram.RecvFrom(b)
-		if err == nil && flags&MSG_TRUNC != 0 {
-			n = size
-		}
-		if err == nil {
-			return n, f.fromStack(from), nil
-		}
-		if err != syscall.EAGAIN || flags&MSG_DONTWAIT != 0 {
-			return 0, from, err
-		}
-		if err := f.wait(nil, f.dgram, stack.ReadyIn, &f.read); err != nil {
-			return 0, from, err
-		}
-	}
-}
-
-// Shutdown is shutdown(2): SHUT_RD, SHUT_WR or SHUT_RDWR.
-func (f *FD) Shutdown(how int) error {
-	if how < SHUT_RD || how > SHUT_RDWR {
-		return syscall.EINVAL
-	}
-	if f.dgram != nil {
-		if !f.dgram.RemoteAddr().IsValid() {
-			return syscall.ENOTCONN
-		}
-		return nil
-	}
-	c, err := f.stream()
-	if err != nil {
-		return err
-	}
-	if how != SHUT_WR {
-		c.CloseRead()
-	}
-	if how != SHUT_RD {
-		return c.CloseWrite()
-	}
-	return nil
 }
 
 // Close is close(2). Data written is still sent; calls that wait return.
@@ -533,10 +249,10 @@ func (f *FD) Close() error {
 		return net.ErrClosed
 	}
 	close(f.done)
-	f.read.stop()
-	f.write.stop()
+	f.read.end()
+	f.write.end()
 	f.mu.Lock()
-	bind, conn, dgram := f.bind, f.conn, f.dgram
+	bind, conn := f.bind, f.conn
 	f.mu.Unlock()
 	if bind != nil {
 		bind.Close()
@@ -544,14 +260,17 @@ func (f *FD) Close() error {
 	if conn != nil {
 		conn.Close()
 	}
-	if dgram != nil {
-		dgram.Close()
+	if f.dgram != nil {
+		f.dgram.Close()
 	}
 	return nil
 }
 
 // Getsockname returns the local address, with port 0 while unbound.
 func (f *FD) Getsockname() (netip.AddrPort, error) {
+	if f.closed.Load() {
+		return netip.AddrPort{}, net.ErrClosed
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a := netip.AddrPortFrom(f.any(), 0)
@@ -568,15 +287,19 @@ func (f *FD) Getsockname() (netip.AddrPort, error) {
 	return f.fromStack(a), nil
 }
 
-// Getpeername returns the peer's address; ENOTCONN without one.
+// Getpeername returns the peer's address; ENOTCONN without one, which is also
+// when the connection has ended.
 func (f *FD) Getpeername() (netip.AddrPort, error) {
+	if f.closed.Load() {
+		return netip.AddrPort{}, net.ErrClosed
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.conn != nil {
+	if f.conn != nil && f.conn.Ready()&stack.ReadyHup == 0 && f.conn.State() != tcp.SynSent {
 		return f.fromStack(f.conn.RemoteAddr()), nil
 	}
 	if f.dgram != nil {
-		if a := f.dgram.RemoteAddr(); a.IsValid() {
+		if a := f.dgram.RemoteAddr(); a.Port() != 0 {
 			return f.fromStack(a), nil
 		}
 	}
@@ -599,22 +322,7 @@ func (f *FD) SetDeadline(t time.Time) error {
 }
 
 // SetReadDeadline is for Recv, RecvFrom and Accept.
-func (f *FD) SetReadDeadline(t time.Time) error { return f.setDeadline(&f.read, t) }
+func (f *FD) SetReadDeadline(t time.Time) error { return f.read.set(t) }
 
 // SetWriteDeadline is for Send, SendTo and Connect.
-func (f *FD) SetWriteDeadline(t time.Time) error { return f.setDeadline(&f.write, t) }
-
-func (f *FD) setDeadline(d *deadline, t time.Time) error {
-	if f.closed.Load() {
-		return net.ErrClosed
-	}
-	d.set(t)
-	return nil
-}
-
-// isErrno unwraps the errno of an error, for wrapping it as package net does.
-func isErrno(err error) (syscall.Errno, bool) {
-	var e syscall.Errno
-	ok := errors.As(err, &e)
-	return e, ok
-}
+func (f *FD) SetWriteDeadline(t time.Time) error { return f.write.set(t) }

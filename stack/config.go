@@ -196,8 +196,11 @@ func (c *config) local(dst netip.Addr, in *Interface) *address {
 	return a
 }
 
+// broadcast reports whether a is a broadcast address on any interface.
+func (c *config) broadcast(a netip.Addr) bool { return c.isBroadcast(a, nil) }
+
 // isBroadcast reports whether dst is the limited broadcast address or that of
-// a prefix of interface i (RFC 1122 §3.2.1.3, RFC 919).
+// a prefix of interface i, nil for any (RFC 1122 §3.2.1.3, RFC 919).
 func (c *config) isBroadcast(dst netip.Addr, i *Interface) bool {
 	if !dst.Is4() {
 		return false
@@ -206,7 +209,7 @@ func (c *config) isBroadcast(dst netip.Addr, i *Interface) bool {
 		return true
 	}
 	for _, a := range c.addrs {
-		if a.iface == i && a.prefix.Addr().Is4() && ipv4.Broadcast(a.prefix) == dst {
+		if (i == nil || a.iface == i) && a.prefix.Addr().Is4() && ipv4.Broadcast(a.prefix) == dst {
 			return true
 		}
 	}

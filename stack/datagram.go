@@ -79,6 +79,18 @@ func (d *Datagram) shares() bool                 { return d.share }
 // before Bind.
 func (d *Datagram) SetShare(on bool) { d.share = on }
 
+// SetV6Only says whether the IPv6 wildcard leaves IPv4 to others (IPV6_V6ONLY);
+// EINVAL once bound.
+func (d *Datagram) SetV6Only(on bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bound {
+		return syscall.EINVAL
+	}
+	d.both = !on
+	return nil
+}
+
 // SetBroadcast permits sending to broadcast addresses (SO_BROADCAST).
 func (d *Datagram) SetBroadcast(on bool) {
 	d.mu.Lock()
@@ -110,7 +122,7 @@ func (d *Datagram) bindLocked(local netip.AddrPort) error {
 		return syscall.EINVAL
 	}
 	a := local.Addr()
-	if !a.IsMulticast() && !d.stack.cfg.Load().isBroadcast(a, d.oif) {
+	if !a.IsMulticast() && !d.stack.cfg.Load().broadcast(a) {
 		if err := d.stack.checkLocal(a); err != nil {
 			return err
 		}
@@ -165,14 +177,23 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 
 func (d *Datagram) routeLocked(dst netip.Addr) (route, error) {
 	if dst.IsUnspecified() {
-		dst = loopback4
-		if !d.local.Addr().Is4() && !d.both {
+		// As Linux: "any address" means this host.
+		if dst.Is6() {
 			dst = netip.IPv6Loopback()
+		} else {
+			dst = loopback4
 		}
 	}
 	src := d.local.Addr()
-	if src.IsMulticast() || src.IsUnspecified() || src.Is4() != dst.Is4() {
-		src = netip.Addr{}
+	switch {
+	case src.Is4() == dst.Is4():
+	case src.Is4():
+		return route{}, syscall.EAFNOSUPPORT
+	case !src.IsUnspecified() || !d.both:
+		return route{}, syscall.ENETUNREACH
+	}
+	if src.IsMulticast() || src.IsUnspecified() || d.stack.cfg.Load().broadcast(src) {
+		src = netip.Addr{} // bound to receive there; nothing is sent from it
 	}
 	r, err := d.stack.findRoute(dst, src, d.oif)
 	if err == nil && r.bcast && !d.bcast {
@@ -274,14 +295,14 @@ func (d *Datagram) sendPingLocked(r *route, b []byte) error {
 }
 
 // RecvFrom takes the oldest datagram: n bytes of it fit into b, of size in
-// all. EAGAIN when there is none, or the pending error.
+// all. A pending error comes before it, as on Linux. EAGAIN when there is none.
 func (d *Datagram) RecvFrom(b []byte) (n, size int, from netip.AddrPort, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if e := d.takeErrorLocked(); e != 0 {
+		return 0, 0, from, e
+	}
 	if d.head == len(d.queue) {
-		if e := d.takeErrorLocked(); e != 0 {
-			return 0, 0, from, e
-		}
 		if d.closed {
 			return 0, 0, from, syscall.EBADF
 		}

@@ -78,10 +78,22 @@ func frag6(id uint32, next uint8, offset int, more bool, data []byte) []byte {
 
 func segment(v6 bool, sport, dport uint16, s, ack uint32, flags tcp.Flags, data []byte) []byte {
 	seg := tcp.Segment{SrcPort: sport, DstPort: dport, Seq: seq.Num(s), Ack: seq.Num(ack), Flags: flags, Window: 65535}
+	return segmentOf(v6, seg, data)
+}
+
+func segmentOf(v6 bool, seg tcp.Segment, data []byte) []byte {
 	b := make([]byte, seg.HeaderLen())
 	seg.PutHeader(b)
 	b = append(b, data...)
 	return tcpFrame(v6, b)
+}
+
+// syn opens a connection from the peer, which takes segments as large as
+// frames are; mss 0 leaves the option out.
+func syn(v6 bool, sport, dport uint16, s uint32, mss uint16) []byte {
+	seg := tcp.Segment{SrcPort: sport, DstPort: dport, Seq: seq.Num(s), Flags: tcp.FlagSYN, Window: 65535}
+	seg.Options.MSS = mss
+	return segmentOf(v6, seg, nil)
 }
 
 // tcpFrame wraps a TCP segment given as bytes, filling in its checksum.
@@ -184,4 +196,58 @@ func icmpOf(frames [][]byte, typ uint8) (icmp.Message, bool) {
 		}
 	}
 	return icmp.Message{}, false
+}
+
+// solicit is a neighbour solicitation for target from src, with or without the
+// peer's link-layer address, sent to the MAC address given.
+func solicit(src, target netip.Addr, mac ether.Addr, withMAC bool) []byte {
+	dst := ipv6.SolicitedNode(target)
+	if mac == hostMAC {
+		dst = target
+	}
+	m := ipv6.NeighborSolicit{Target: target, SourceMAC: peerMAC, HasMAC: withMAC}
+	b := m.Append(nil)
+	icmp.SetChecksum6(b, src, dst)
+	f := ip6(ipv6.ProtoICMPv6, b, func(f *ipv6.Fields) { f.HopLimit, f.Src, f.Dst = 255, src, dst })
+	copy(f, mac[:])
+	return f
+}
+
+// advert is a neighbour advertisement by the peer about target.
+func advert(target, dst netip.Addr, solicited, override bool) []byte {
+	m := ipv6.NeighborAdvert{Target: target, Solicited: solicited, Override: override, TargetMAC: peerMAC, HasMAC: true}
+	return icmp6(255, peerIP6, dst, m.Append(nil))
+}
+
+// withMAC is the frame readdressed to another station.
+func withMAC(mac ether.Addr, frame []byte) []byte {
+	copy(frame, mac[:])
+	return frame
+}
+
+// cut4 is a datagram of the peer in IPv4 fragments of size bytes of data.
+func cut4(id uint16, proto uint8, data []byte, size int) (frames [][]byte) {
+	for at := 0; at < len(data); at += size {
+		end := min(at+size, len(data))
+		frames = append(frames, ip4(proto, data[at:end], func(f *ipv4.Fields) { f.ID, f.Offset, f.MF = id, at, end < len(data) }))
+	}
+	return frames
+}
+
+// cut6 is the same for IPv6.
+func cut6(id uint32, next uint8, data []byte, size int) (frames [][]byte) {
+	for at := 0; at < len(data); at += size {
+		end := min(at+size, len(data))
+		frames = append(frames, frag6(id, next, at, end < len(data), data[at:end]))
+	}
+	return frames
+}
+
+// payloadOf returns what is behind the IP header of a frame.
+func payloadOf(frame []byte) []byte {
+	if _, b, ok := ip4Of(frame); ok {
+		return b
+	}
+	_, b, _ := ip6Of(frame)
+	return b
 }

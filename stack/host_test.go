@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"net/netip"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -27,10 +29,23 @@ type pair struct {
 }
 
 func newPair(t *testing.T, o wire.Options) *pair {
-	p := &pair{t: t, net: simnet.New(1), live: pkt.Live()}
+	return newPairOf(t, 1, stack.Config{}, o)
+}
+
+func newPairOf(t *testing.T, seed uint64, c stack.Config, o wire.Options) *pair {
+	return newPairAt(t, seed, c, o, []string{"10.77.0.1/24", "fd77::1/64"}, []string{"10.77.0.2/24", "fd77::2/64"})
+}
+
+// newPair4 is a pair without IPv6 addresses.
+func newPair4(t *testing.T, o wire.Options) *pair {
+	return newPairAt(t, 1, stack.Config{}, o, []string{"10.77.0.1/24"}, []string{"10.77.0.2/24"})
+}
+
+func newPairAt(t *testing.T, seed uint64, c stack.Config, o wire.Options, a, b []string) *pair {
+	p := &pair{t: t, net: simnet.New(seed), live: pkt.Live()}
 	p.seg = p.net.Segment(o)
-	p.a, p.ia = p.net.Host(p.seg, stack.Config{}, nil, "10.77.0.1/24", "fd77::1/64")
-	p.b, p.ib = p.net.Host(p.seg, stack.Config{}, nil, "10.77.0.2/24", "fd77::2/64")
+	p.a, p.ia = p.net.Host(p.seg, c, nil, a...)
+	p.b, p.ib = p.net.Host(p.seg, c, nil, b...)
 	t.Cleanup(p.close)
 	return p
 }
@@ -42,6 +57,21 @@ func (p *pair) close() {
 	p.seg.Close()
 	if n := pkt.Live() - p.live; n != 0 {
 		p.t.Errorf("%d buffers leaked", n)
+	}
+}
+
+// wantDrops checks that the hosts dropped nothing but what is given by name,
+// and what each does not need of the other's announcements: ARP of its address
+// and reports to routers.
+func (p *pair) wantDrops(allowed ...string) {
+	p.t.Helper()
+	allowed = append(allowed, "arp.drop.not-ours", "ether.drop.foreign-group")
+	for _, s := range []*stack.Stack{p.a, p.b} {
+		for _, d := range drops(s) {
+			if name, _, _ := strings.Cut(d, "="); !slices.Contains(allowed, name) {
+				p.t.Errorf("unexplained: %s", d)
+			}
+		}
 	}
 }
 

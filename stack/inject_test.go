@@ -17,8 +17,10 @@ type injector struct {
 	deliver func(*pkt.Buf)
 	idle    func()
 	sent    [][]byte
-	keep    int // how many sent frames to keep, 0: all
+	keep    int  // how many sent frames to keep, 0: all
+	mute    bool // keep none
 	mtu     int
+	sees    func(frame []byte) // is shown each frame sent, if set
 }
 
 func (d *injector) Caps() ether.Caps { return ether.Caps{MTU: d.mtu, Queues: 1} }
@@ -33,8 +35,11 @@ func (d *injector) Attach(deliver func(*pkt.Buf), idle func()) bool {
 }
 func (d *injector) Send(_ int, frames []*pkt.Buf) (int, error) {
 	for _, p := range frames {
-		if d.keep == 0 || len(d.sent) < d.keep {
+		if !d.mute && (d.keep == 0 || len(d.sent) < d.keep) {
 			d.sent = append(d.sent, append([]byte(nil), p.Bytes()...))
+		}
+		if d.sees != nil {
+			d.sees(p.Bytes())
 		}
 		p.Put()
 	}

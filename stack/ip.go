@@ -290,9 +290,6 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 		if r.dst.IsMulticast() {
 			hops = 1 // RFC 1112 §6.1, RFC 3493 §5.2: stays on the link unless asked
 		}
-		if r.dst.IsMulticast() {
-			hops = 1 // RFC 1112 §6.1, RFC 3493 §5.2: stays on the link unless told otherwise
-		}
 	}
 	n := p.Len()
 	v4, hl := r.dst.Is4(), r.headerLen()

@@ -130,7 +130,8 @@ func (i *Interface) inputARP(b *batch, p *pkt.Buf, from ether.Addr) {
 	case v.Learn == arp.LearnCreate:
 		i.neigh[inet].Solicited(b.now, sip, smac, true)
 	case v.Learn == arp.LearnUpdate:
-		i.neigh[inet].Solicited(b.now, sip, smac, false)
+		// Not asked for: a fresh answer to a question of ours goes first.
+		i.neigh[inet].Advertised(b.now, sip, smac, true, false, true, false)
 	}
 	i.leave()
 	if v.Reply {

@@ -66,7 +66,7 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 		if c.local(dst, s.lo).state == addrTentative {
 			return route{}, syscall.EADDRNOTAVAIL
 		}
-		r.iface, r.nextHop = s.lo, dst
+		r.iface, r.nextHop, r.bcast = s.lo, dst, c.isBroadcast(dst, s.lo)
 	case dst == limitedBroadcast || dst.IsMulticast():
 		if oif == nil {
 			oif = c.multicastInterface(dst, src)

@@ -126,15 +126,18 @@ func (s *Stack) Counters() map[string]uint64 {
 	return m
 }
 
-var dropType = map[reflect.Type]func(int) string{
-	reflect.TypeFor[dropCounters]():           func(i int) string { return Drop(i).String() },
-	reflect.TypeFor[[arp.NumDrops]counter]():  func(i int) string { return arp.Drop(i).String() },
-	reflect.TypeFor[[ipv4.NumDrops]counter](): func(i int) string { return ipv4.Drop(i).String() },
-	reflect.TypeFor[[frag.NumDrops]counter](): func(i int) string { return frag.Drop(i).String() },
-	reflect.TypeFor[[ipv6.NumDrops]counter](): func(i int) string { return ipv6.Drop(i).String() },
-	reflect.TypeFor[[icmp.NumDrops]counter](): func(i int) string { return icmp.Drop(i).String() },
-	reflect.TypeFor[[udp.NumDrops]counter]():  func(i int) string { return udp.Drop(i).String() },
-	reflect.TypeFor[[tcp.NumDrops]counter]():  func(i int) string { return tcp.Drop(i).String() },
+// reasons names the elements of the arrays above, by the path of the field:
+// types will not do, since two enums may be equally long.
+var reasons = map[string]func(int) string{
+	"arp.drop":   func(i int) string { return arp.Drop(i).String() },
+	"ipv4.parse": func(i int) string { return ipv4.Drop(i).String() },
+	"ipv4.frag":  func(i int) string { return frag.Drop(i).String() },
+	"ipv6.parse": func(i int) string { return ipv6.Drop(i).String() },
+	"ipv6.frag":  func(i int) string { return frag.Drop(i).String() },
+	"icmp.parse": func(i int) string { return icmp.Drop(i).String() },
+	"nd.drop":    func(i int) string { return ipv6.Drop(i).String() },
+	"udp.parse":  func(i int) string { return udp.Drop(i).String() },
+	"tcp.drop":   func(i int) string { return tcp.Drop(i).String() },
 }
 
 func collect(m map[string]uint64, prefix string, v reflect.Value) {
@@ -152,7 +155,10 @@ func collect(m map[string]uint64, prefix string, v reflect.Value) {
 				continue
 			}
 			// Parse and Frag are reasons as much as Drop is.
-			named := dropType[t.Field(f).Type]
+			named := reasons[name]
+			if t.Field(f).Type == reflect.TypeFor[dropCounters]() {
+				named = func(i int) string { return Drop(i).String() }
+			}
 			for i := range field.Len() {
 				if n := field.Index(i).Addr().Interface().(*counter).Load(); n != 0 {
 					m[prefix+"drop."+named(i)] += n

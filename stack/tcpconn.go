@@ -20,6 +20,7 @@ type TCPConn struct {
 
 	mu        sync.Mutex // guards everything below
 	core      *tcp.Conn
+	now       mono.Time // the latest instant that core was told
 	route     route
 	dirty     bool // on a reader's flush list
 	unflushed int  // bytes input since the last flush
@@ -144,23 +145,33 @@ func (c *TCPConn) input(b *batch, p packet) {
 // inputLocked gives b.seg to the core and puts the connection on the flush
 // list.
 func (c *TCPConn) inputLocked(b *batch) Ready {
-	ev, drop := c.core.Input(b.now, &b.seg)
+	now := c.tickLocked(b.now)
+	ev, drop := c.core.Input(now, &b.seg)
 	if drop != tcp.DropNone {
 		c.stack.stats.TCP.Drop[drop].inc()
-	} else if b.now.Sub(c.confirmed) > time.Second && !c.route.iface.loopback && b.seg.Flags&tcp.FlagACK != 0 {
-		c.confirmed = b.now
-		c.route.iface.confirm(b.now, c.route.nextHop)
+	} else if now.Sub(c.confirmed) > time.Second && !c.route.iface.loopback && b.seg.Flags&tcp.FlagACK != 0 {
+		c.confirmed = now
+		c.route.iface.confirm(now, c.route.nextHop)
 	}
 	c.unflushed += b.seg.PayloadLen()
 	ready := c.readyFor(ev)
 	if c.unflushed >= flushBytes {
-		ready |= c.outputLocked(b.now)
+		ready |= c.outputLocked(now)
 	}
 	if !c.dirty {
 		c.dirty = true
 		b.dirty = append(b.dirty, c)
 	}
 	return ready
+}
+
+// tickLocked returns the instant for a call of the core. A reader looks at the
+// clock once for a batch, so it may come with an earlier instant than the one
+// at which the user wrote meanwhile. The core's time must not run backward: its
+// timestamps would, and the peer would drop those segments (RFC 7323 §5.3).
+func (c *TCPConn) tickLocked(now mono.Time) mono.Time {
+	c.now = max(c.now, now)
+	return c.now
 }
 
 // flush lets the connection answer what a batch brought it.
@@ -183,6 +194,7 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 	if c.removed {
 		return 0
 	}
+	now = c.tickLocked(now)
 	if c.route.stale(c.stack, now) {
 		// Addresses, routes or the path have changed since.
 		if r, err := c.stack.findRoute(c.id.remote.Addr(), c.id.local.Addr(), c.iface); err == nil {
@@ -245,6 +257,7 @@ func (c *TCPConn) expire(now mono.Time) {
 		c.mu.Unlock()
 		return
 	}
+	now = c.tickLocked(now)
 	var ready Ready
 	if c.core.Deadline().Due(now) {
 		ready = c.readyFor(c.core.Expire(now))
@@ -280,6 +293,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 		c.stack.stats.TCP.Drop[tcp.DropOutOfWindow].inc()
 		return
 	}
+	now := c.tickLocked(e.now)
 	var ready Ready
 	switch {
 	case e.tooBig:
@@ -293,11 +307,11 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 			c.stack.pmtu.lower(e.now, c.route.dst, mtu)
 			c.route.mtu, c.route.until = mtu, e.now.Add(pathMTUAge)
 		}
-		c.core.TooBig(e.now, quotedSeq(header), mtu)
+		c.core.TooBig(now, quotedSeq(header), mtu)
 	default:
-		ready = c.unreachableLocked(e.now, e.errno)
+		ready = c.unreachableLocked(now, e.errno)
 	}
-	ready |= c.outputLocked(e.now)
+	ready |= c.outputLocked(now)
 	c.mu.Unlock()
 	c.waiters.Wake(ready)
 }
@@ -320,6 +334,7 @@ func (c *TCPConn) fail(errno syscall.Errno) {
 		c.mu.Unlock()
 		return
 	}
+	now = c.tickLocked(now)
 	ready := c.readyFor(c.core.HardError(now, errno))
 	ready |= c.outputLocked(now)
 	c.mu.Unlock()
@@ -355,8 +370,8 @@ func (c *TCPConn) Write(p []byte) (int, error) {
 
 // act runs f on the core and sends what follows from it.
 func (c *TCPConn) act(f func(now mono.Time)) {
-	now := c.stack.clock.Now()
 	c.mu.Lock()
+	now := c.tickLocked(c.stack.clock.Now())
 	f(now)
 	ready := c.outputLocked(now)
 	c.mu.Unlock()

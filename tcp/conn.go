@@ -67,8 +67,10 @@ const (
 
 // Limits of what one connection answers and counts.
 const (
-	// defaultPeerMSS is assumed of a peer that names none (RFC 9293 §3.7.1).
-	defaultPeerMSS = 536
+	// defaultPeerMSS is assumed of a peer that names none (RFC 9293 §3.7.1),
+	// over IPv6 defaultPeerMSS6.
+	defaultPeerMSS  = 536
+	defaultPeerMSS6 = 1220
 	// minMSS is the smallest payload we cut our data into, whatever the peer
 	// asks for; Linux's tcp_min_snd_mss. A smaller one is an attack on us.
 	minMSS = 48
@@ -279,8 +281,11 @@ func windowScale(n int) uint8 {
 // negotiate takes over what the peer's SYN says. We offer every option, so the
 // peer's offer decides.
 func (c *Conn) negotiate(now mono.Time, o *Options) {
-	// RFC 9293 §3.7.1: 536 when the option is absent.
+	// RFC 9293 §3.7.1 (MUST-15): what is assumed when the option is absent.
 	c.peerMSS = defaultPeerMSS
+	if c.cfg.IPHeader == 40 {
+		c.peerMSS = defaultPeerMSS6
+	}
 	if o.MSS != 0 {
 		c.peerMSS = int(o.MSS)
 	}

@@ -25,6 +25,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 		c.readerFreed()
 		return n, nil
 	}
+	if c.rcvFin {
+		return 0, io.EOF // all is there; a later RST only concerns the writer
+	}
 	if err := c.takeErr(); err != nil {
 		return 0, err
 	}

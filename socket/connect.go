@@ -1,0 +1,186 @@
+package socket
+
+// This file owns how a stream gets its connection: Listen, Accept, Connect.
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/tapstack/tapstack/stack"
+)
+
+// Listen is listen(2); an unbound socket takes a free port. Called again it
+// changes the backlog.
+func (f *FD) Listen(backlog int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed.Load():
+		return net.ErrClosed
+	case f.typ != SOCK_STREAM:
+		return syscall.EOPNOTSUPP
+	case f.conn != nil:
+		return syscall.EINVAL
+	}
+	if f.bind == nil {
+		var err error
+		if f.bind, err = f.stack.BindTCP(netip.AddrPortFrom(f.any(), 0), f.only6 || f.domain == AF_INET, false); err != nil {
+			return err
+		}
+	}
+	err := f.bind.Listen(backlog)
+	f.listening = f.listening || err == nil
+	return ofStack(err)
+}
+
+// listener returns what Accept takes connections from.
+func (f *FD) listener() (*stack.TCPListener, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed.Load():
+		return nil, net.ErrClosed
+	case f.typ != SOCK_STREAM:
+		return nil, syscall.EOPNOTSUPP
+	case !f.listening:
+		return nil, syscall.EINVAL
+	}
+	return f.bind, nil
+}
+
+// Accept is accept(2): it waits for a connection until ctx ends, the read
+// deadline passes or the socket is closed. ctx may be nil.
+func (f *FD) Accept(ctx context.Context) (*FD, netip.AddrPort, error) {
+	l, err := f.listener()
+	for err == nil {
+		if err = f.mayWait(ctx, &f.read); err != nil {
+			break
+		}
+		var c *stack.TCPConn
+		if c, err = l.Accept(); err == nil {
+			return f.accepted(c)
+		}
+		switch err {
+		case syscall.EAGAIN:
+			err = f.wait(ctx, l, stack.ReadyIn, &f.read)
+		case syscall.EBADF:
+			_, err = f.listener() // closed, or shut down
+			err = cmp.Or(err, net.ErrClosed)
+		}
+	}
+	return nil, netip.AddrPort{}, err
+}
+
+// accepted makes a socket of a connection.
+func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
+	g := newFD(f.stack, f.domain, f.typ, f.proto)
+	f.mu.Lock()
+	g.only6, g.noDelay = f.only6, f.noDelay
+	f.mu.Unlock()
+	g.conn = c
+	if g.noDelay {
+		c.SetNoDelay(true)
+	}
+	return g, g.fromStack(c.RemoteAddr()), nil
+}
+
+// Connect is connect(2): for a stream it waits for the handshake until ctx
+// ends, the write deadline passes or the socket is closed; the connection is
+// then given up. A datagram socket only remembers the peer, and forgets it for
+// the zero AddrPort. ctx may be nil. Errors: ECONNREFUSED, ETIMEDOUT,
+// EHOSTUNREACH, ENETUNREACH, EADDRNOTAVAIL, EADDRINUSE, EISCONN; EALREADY
+// while another Connect waits.
+func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
+	if err := f.mayWait(ctx, &f.write); err != nil {
+		return err
+	}
+	if f.dgram != nil && !remote.IsValid() {
+		return ofStack(f.dgram.Connect(netip.AddrPort{}))
+	}
+	if f.dgram != nil {
+		a, err := f.toStack(f.fromStack(remote))
+		if err != nil {
+			return err
+		}
+		return ofStack(f.dgram.Connect(a))
+	}
+	c, err := f.dial(remote)
+	if err != nil {
+		return err
+	}
+	err = f.handshake(ctx, c)
+	f.mu.Lock()
+	f.connecting = false
+	if err != nil {
+		f.conn = nil
+	}
+	f.mu.Unlock()
+	if err != nil {
+		c.Abort()
+	}
+	return err
+}
+
+// dial begins a connection.
+func (f *FD) dial(to netip.AddrPort) (c *stack.TCPConn, err error) {
+	a, bad := f.toStack(to)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed.Load():
+		return nil, net.ErrClosed
+	case f.connecting:
+		return nil, syscall.EALREADY
+	case f.conn != nil || f.listening:
+		return nil, syscall.EISCONN
+	case bad != nil:
+		return nil, bad
+	case f.bind != nil:
+		c, err = f.bind.Dial(a)
+	default:
+		c, err = f.stack.DialTCP(netip.AddrPortFrom(f.any(), 0), a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f.noDelay {
+		c.SetNoDelay(true)
+	}
+	f.conn, f.connecting = c, true
+	return c, nil
+}
+
+// handshake waits until the connection stands, or returns why it does not.
+func (f *FD) handshake(ctx context.Context, c *stack.TCPConn) error {
+	for {
+		switch ready := c.Ready(); {
+		case f.closed.Load():
+			return net.ErrClosed
+		case c.Err() != nil:
+			return c.Err()
+		case ready&stack.ReadyHup != 0:
+			return syscall.ECONNABORTED
+		case ready&stack.ReadyOut != 0:
+			return nil
+		}
+		if err := f.wait(ctx, c, stack.ReadyOut, &f.write); err != nil {
+			return err
+		}
+	}
+}
+
+// stream returns the connection, or why there is none.
+func (f *FD) stream() (*stack.TCPConn, error) {
+	if f.closed.Load() {
+		return nil, net.ErrClosed
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn == nil {
+		return nil, syscall.ENOTCONN
+	}
+	return f.conn, nil
+}

@@ -1,0 +1,256 @@
+package socket
+
+// This file owns the calls that move data, and Shutdown.
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/tapstack/tapstack/stack"
+)
+
+// Send is send(2): all of b, waiting for room unless MSG_DONTWAIT says not to.
+// The bytes of one call stay together, however many goroutines send.
+func (f *FD) Send(b []byte, flags int) (int, error) {
+	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
+		return 0, syscall.EOPNOTSUPP
+	}
+	if f.dgram != nil {
+		return f.sendTo(b, netip.AddrPort{})
+	}
+	c, err := f.stream()
+	if err != nil {
+		if err == syscall.ENOTCONN {
+			err = syscall.EPIPE // as Linux for a stream that never was one
+		}
+		return 0, err
+	}
+	if flags&MSG_DONTWAIT != 0 {
+		if err := f.mayWait(nil, &f.write); err != nil {
+			return 0, err
+		}
+		return c.Write(b)
+	}
+	if err := f.takeTurn(); err != nil {
+		return 0, err
+	}
+	n, err := f.sendAll(c, b)
+	<-f.turn
+	return n, err
+}
+
+// takeTurn waits until no other Send is under way.
+func (f *FD) takeTurn() error {
+	select {
+	case f.turn <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case f.turn <- struct{}{}:
+		return nil
+	case <-f.write.passed():
+		return os.ErrDeadlineExceeded
+	case <-f.done:
+		return net.ErrClosed
+	}
+}
+
+func (f *FD) sendAll(c *stack.TCPConn, b []byte) (sent int, err error) {
+	for {
+		if err := f.mayWait(nil, &f.write); err != nil {
+			return sent, err
+		}
+		n, err := c.Write(b[sent:])
+		sent += n
+		switch {
+		case err == nil && sent == len(b):
+			return sent, nil
+		case err != nil && err != syscall.EAGAIN:
+			if f.closed.Load() {
+				err = net.ErrClosed
+			}
+			return sent, err
+		}
+		if err := f.wait(nil, c, stack.ReadyOut, &f.write); err != nil {
+			return sent, err
+		}
+	}
+}
+
+// SendTo is sendto(2); for a stream the address is ignored, as Linux does.
+func (f *FD) SendTo(b []byte, flags int, to netip.AddrPort) (int, error) {
+	if f.dgram == nil || !to.IsValid() {
+		return f.Send(b, flags)
+	}
+	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
+		return 0, syscall.EOPNOTSUPP
+	}
+	if f.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	// Datagram sockets of AF_INET6 take a sockaddr_in here and in Connect.
+	a, err := f.toStack(f.fromStack(to))
+	if err != nil {
+		return 0, err
+	}
+	return f.sendTo(b, a)
+}
+
+// sendTo sends a datagram; nothing makes it wait.
+func (f *FD) sendTo(b []byte, to netip.AddrPort) (int, error) {
+	if err := f.mayWait(nil, &f.write); err != nil {
+		return 0, err
+	}
+	if f.isShut(&f.write) {
+		if !to.IsValid() && !f.dgram.RemoteAddr().IsValid() {
+			return 0, syscall.EDESTADDRREQ
+		}
+		return 0, syscall.EPIPE
+	}
+	if err := f.dgram.SendTo(b, to); err != nil {
+		return 0, ofStack(err)
+	}
+	return len(b), nil
+}
+
+// Recv is recv(2): it waits for at least a byte. io.EOF is the end of a
+// stream, where C returns 0.
+func (f *FD) Recv(b []byte, flags int) (int, error) {
+	n, _, err := f.RecvFrom(b, flags)
+	return n, err
+}
+
+// RecvFrom is recvfrom(2). What does not fit of a datagram is lost;
+// MSG_TRUNC returns its whole length. From a stream MSG_TRUNC takes bytes
+// without caring for them: what is left in b is unspecified.
+func (f *FD) RecvFrom(b []byte, flags int) (n int, from netip.AddrPort, err error) {
+	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC) != 0 {
+		return 0, from, syscall.EOPNOTSUPP
+	}
+	if f.dgram == nil {
+		n, err = f.recvStream(b, flags)
+		return n, from, err
+	}
+	for {
+		if err := f.mayWait(nil, &f.read); err != nil {
+			return 0, from, err
+		}
+		n, size, from, err := f.dgram.RecvFrom(b)
+		switch {
+		case err == nil && flags&MSG_TRUNC != 0:
+			return size, f.fromStack(from), nil
+		case err == nil:
+			return n, f.fromStack(from), nil
+		case err != syscall.EAGAIN || flags&MSG_DONTWAIT != 0:
+			return 0, netip.AddrPort{}, ofStack(err)
+		case f.isShut(&f.read):
+			return 0, netip.AddrPort{}, io.EOF // Linux: only for those who would wait
+		}
+		if err := f.wait(nil, f.dgram, stack.ReadyIn, &f.read); err != nil {
+			return 0, netip.AddrPort{}, err
+		}
+	}
+}
+
+func (f *FD) recvStream(b []byte, flags int) (int, error) {
+	c, err := f.stream()
+	if err != nil {
+		return 0, err
+	}
+	for {
+		if err := f.mayWait(nil, &f.read); err != nil {
+			return 0, err
+		}
+		n, err := c.Read(b)
+		if len(b) == 0 && err == nil && c.Ready()&stack.ReadyIn == 0 {
+			err = syscall.EAGAIN // as Linux: no bytes are waited for like one
+		}
+		switch {
+		case n > 0 || err == nil:
+			return n, err
+		case f.closed.Load():
+			return 0, net.ErrClosed
+		case err != syscall.EAGAIN || flags&MSG_DONTWAIT != 0:
+			return 0, err
+		}
+		if err := f.wait(nil, c, stack.ReadyIn, &f.read); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// Shutdown is shutdown(2): SHUT_RD, SHUT_WR or SHUT_RDWR. Errors: EINVAL for
+// another how, ENOTCONN without a peer; a datagram socket without one is shut
+// all the same, as on Linux.
+func (f *FD) Shutdown(how int) error {
+	if f.closed.Load() {
+		return net.ErrClosed
+	}
+	if how < SHUT_RD || how > SHUT_RDWR {
+		return syscall.EINVAL
+	}
+	if f.dgram != nil {
+		return f.shutDatagram(how)
+	}
+	c, err := f.stream()
+	if err == syscall.ENOTCONN && f.shutListener(how) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if c.Ready()&stack.ReadyHup != 0 {
+		return syscall.ENOTCONN
+	}
+	if how != SHUT_WR {
+		c.CloseRead()
+	}
+	if how != SHUT_RD {
+		return c.CloseWrite()
+	}
+	return nil
+}
+
+// shutListener reports whether the socket is listening, and ends that unless
+// how is SHUT_WR, which says nothing to a listener. The port stays bound, if
+// nobody is so quick as to take it meanwhile.
+func (f *FD) shutListener(how int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.listening {
+		return false
+	}
+	if how != SHUT_WR {
+		old := f.bind
+		old.Close()
+		f.bind, _ = f.stack.BindTCP(old.Addr(), f.only6 || f.domain == AF_INET, false)
+		f.listening = false
+	}
+	return true
+}
+
+func (f *FD) shutDatagram(how int) error {
+	bits := uint32(1 << how)
+	if how == SHUT_RDWR {
+		bits = 1<<SHUT_RD | 1<<SHUT_WR
+	}
+	f.shut.Or(bits)
+	f.dgram.Waiters().Wake(stack.ReadyHup)
+	if !f.dgram.RemoteAddr().IsValid() {
+		return syscall.ENOTCONN
+	}
+	return nil
+}
+
+// isShut reports whether Shutdown ended this direction of a datagram socket.
+func (f *FD) isShut(h *half) bool {
+	how := SHUT_RD
+	if h == &f.write {
+		how = SHUT_WR
+	}
+	return f.shut.Load()&(1<<how) != 0
+}

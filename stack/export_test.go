@@ -1,0 +1,10 @@
+package stack
+
+// What tests may see of a stack's insides.
+
+// Table returns the number of entries in the connection table, and how many of
+// them are TIME-WAIT records.
+func (s *Stack) Table() (entries, timeWait int) { return int(s.tcp.size.Load()), s.tcp.wait.len() }
+
+// Timers returns the number of timers queued.
+func (s *Stack) Timers() int { return s.timers.Len() }
