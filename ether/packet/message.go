@@ -10,20 +10,15 @@ import (
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/internal/fdloop"
+	"github.com/tapstack/tapstack/ether/internal/vnet"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"golang.org/x/sys/unix"
 )
 
-// vnetLen is the length of the virtio-net header, in the byte order of the
-// machine:
-//
-//	flags 1 | gso type 1 | hdr len 2 | gso size 2 | csum start 2 | csum offset 2
-const vnetLen = 10
-
 const vlanTag = 4
 
 // maxRead is the room for the longest frame: 64 KB of IP packet and headers.
-const maxRead = 1<<16 + ether.HeaderLen + vlanTag + vnetLen
+const maxRead = 1<<16 + ether.HeaderLen + vlanTag + vnet.Len
 
 const auxLen = int(unsafe.Sizeof(unix.TpacketAuxdata{}))
 
@@ -38,7 +33,7 @@ type message struct {
 
 func (d *Device) read(fd int, b *pkt.Buf) error {
 	m := &d.rx
-	b.Push(vnetLen)
+	b.Push(vnet.Len)
 	room := b.Room()
 	m.iov.Base = &room[0]
 	m.iov.SetLen(len(room))
@@ -48,8 +43,8 @@ func (d *Device) read(fd int, b *pkt.Buf) error {
 	n, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.hdr)), unix.MSG_DONTWAIT)
 	b.SetLen(int(n))
 	if errno != 0 {
-		b.SetLen(vnetLen)
-		b.Pull(vnetLen)
+		b.SetLen(vnet.Len)
+		b.Pull(vnet.Len)
 		switch errno {
 		case unix.EAGAIN:
 			return unix.EAGAIN
@@ -71,43 +66,16 @@ func (d *Device) read(fd int, b *pkt.Buf) error {
 // finish turns what recvmsg has left into a frame with its metadata. When it
 // returns an error, b is empty again.
 func (m *message) finish(b *pkt.Buf) error {
-	if b.Len() < vnetLen+ether.HeaderLen || m.hdr.Flags&unix.MSG_TRUNC != 0 || m.from.Pkttype == unix.PACKET_OUTGOING {
-		b.SetLen(vnetLen)
-		b.Pull(vnetLen)
+	if b.Len() < vnet.Len+ether.HeaderLen || m.hdr.Flags&unix.MSG_TRUNC != 0 || m.from.Pkttype == unix.PACKET_OUTGOING {
+		b.SetLen(vnet.Len)
+		b.Pull(vnet.Len)
 		return fdloop.ErrSkip
 	}
-	metadata(b, b.Pull(vnetLen))
+	vnet.Parse(b.Pull(vnet.Len), b)
 	if tpid, tci, ok := m.vlan(); ok {
 		insertTag(b, tpid, tci)
 	}
 	return nil
-}
-
-// metadata reads a virtio-net header. Its header length is only a hint and
-// often wrong, so GSO.HdrLen stays 0. Checksum offsets count from the start of
-// the frame there, from the network header here.
-func metadata(b *pkt.Buf, h []byte) {
-	flags, kind := h[0], h[1]
-	start := binary.NativeEndian.Uint16(h[6:])
-	offset := binary.NativeEndian.Uint16(h[8:])
-	switch {
-	case flags&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0 && start >= ether.HeaderLen && int(start)+int(offset)+2 <= b.Len():
-		b.Csum = pkt.CsumPartial
-		b.GSO.CsumStart, b.GSO.CsumOffset = start-ether.HeaderLen, offset
-	case flags&unix.VIRTIO_NET_HDR_F_DATA_VALID != 0:
-		b.Csum = pkt.CsumValid
-	}
-	switch kind &^ unix.VIRTIO_NET_HDR_GSO_ECN {
-	case unix.VIRTIO_NET_HDR_GSO_TCPV4:
-		b.GSO.Type = pkt.GSOTCPv4
-	case unix.VIRTIO_NET_HDR_GSO_TCPV6:
-		b.GSO.Type = pkt.GSOTCPv6
-	case unix.VIRTIO_NET_HDR_GSO_UDP_L4:
-		b.GSO.Type = pkt.GSOUDP
-	default:
-		return
-	}
-	b.GSO.SegSize = binary.NativeEndian.Uint16(h[4:])
 }
 
 // vlan returns the tag that the kernel has taken out of the frame.
@@ -139,7 +107,7 @@ func insertTag(b *pkt.Buf, tpid, tci uint16) {
 
 // write sends a frame with an empty virtio-net header in front.
 func (d *Device) write(fd int, b *pkt.Buf) error {
-	clear(b.Push(vnetLen))
+	clear(b.Push(vnet.Len))
 	_, err := unix.Write(fd, b.Bytes())
 	if err == unix.ENETDOWN {
 		// The socket tells once of an interface that went down some time ago;

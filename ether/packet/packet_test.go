@@ -314,20 +314,3 @@ func TestEnd(t *testing.T) {
 		t.Errorf("%d buffers leaked", n)
 	}
 }
-
-// Nothing that a header or its lack may say does harm.
-func TestMetadataIsNotTrusted(t *testing.T) {
-	for _, h := range [][]byte{
-		{1, 1, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff},
-		{1, 1, 0, 0, 0, 0, 0, 0, 0, 0},
-		{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
-		{1, 0, 0, 0, 0, 0, 59, 0, 0, 0},
-	} {
-		b := pkt.From(make([]byte, 60))
-		metadata(b, h)
-		if b.Csum == pkt.CsumPartial {
-			t.Errorf("%x: checksum at %d+%d of 60 bytes", h, b.GSO.CsumStart, b.GSO.CsumOffset)
-		}
-		b.Put()
-	}
-}
