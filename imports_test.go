@@ -50,7 +50,7 @@ var layers = []layer{
 	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
 		"internal/wheel", "internal/neigh", "internal/frag", "internal/claim"}},
 	{"stack/simnet", []string{"stack", "ether", "ether/wire", "internal/mono"}},
-	{"socket", []string{"stack"}},
+	{"socket", []string{"stack", "tcp"}}, // tcp for the names of the states
 	// The client core of dhcp is pure; its runner stands on socket.
 	{"dhcp", []string{"ether", "stack", "socket", "internal/mono"}},
 }

@@ -52,7 +52,7 @@ func (f *FD) listener() (*stack.TCPListener, error) {
 }
 
 // Accept is accept(2): it waits for a connection until ctx ends, the read
-// deadline passes or the socket is closed. ctx may be nil.
+// deadline passes or the socket is closed.
 func (f *FD) Accept(ctx context.Context) (*FD, netip.AddrPort, error) {
 	l, err := f.listener()
 	for err == nil {
@@ -90,9 +90,9 @@ func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
 // Connect is connect(2): for a stream it waits for the handshake until ctx
 // ends, the write deadline passes or the socket is closed; the connection is
 // then given up. A datagram socket only remembers the peer, and forgets it for
-// the zero AddrPort. ctx may be nil. Errors: ECONNREFUSED, ETIMEDOUT,
-// EHOSTUNREACH, ENETUNREACH, EADDRNOTAVAIL, EADDRINUSE, EISCONN; EALREADY
-// while another Connect waits.
+// the zero AddrPort. Errors: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH,
+// ENETUNREACH, EADDRNOTAVAIL, EADDRINUSE, EISCONN; EALREADY while another
+// Connect waits.
 func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 	if err := f.mayWait(ctx, &f.write); err != nil {
 		return err

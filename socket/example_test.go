@@ -2,6 +2,7 @@ package socket_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log"
@@ -151,12 +152,12 @@ func ExampleSocket() {
 
 	client, _ := socket.Socket(host, socket.AF_INET, socket.SOCK_STREAM, 0)
 	defer client.Close()
-	err := client.Connect(nil, netip.MustParseAddrPort("127.0.0.1:9"))
+	err := client.Connect(context.Background(), netip.MustParseAddrPort("127.0.0.1:9"))
 	fmt.Println("nobody is there:", err)
-	err = client.Connect(nil, netip.MustParseAddrPort("127.0.0.1:7"))
+	err = client.Connect(context.Background(), netip.MustParseAddrPort("127.0.0.1:7"))
 	fmt.Println("somebody is:", err)
 
-	conn, from, _ := listener.Accept(nil)
+	conn, from, _ := listener.Accept(context.Background())
 	defer conn.Close()
 	fmt.Println("from", from.Addr())
 	client.Send([]byte("last words"), 0)

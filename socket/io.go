@@ -29,7 +29,7 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 		return 0, err
 	}
 	if flags&MSG_DONTWAIT != 0 {
-		if err := f.mayWait(nil, &f.write); err != nil {
+		if err := f.mayWait(background, &f.write); err != nil {
 			return 0, err
 		}
 		return c.Write(b)
@@ -61,7 +61,7 @@ func (f *FD) takeTurn() error {
 
 func (f *FD) sendAll(c *stack.TCPConn, b []byte) (sent int, err error) {
 	for {
-		if err := f.mayWait(nil, &f.write); err != nil {
+		if err := f.mayWait(background, &f.write); err != nil {
 			return sent, err
 		}
 		n, err := c.Write(b[sent:])
@@ -75,7 +75,7 @@ func (f *FD) sendAll(c *stack.TCPConn, b []byte) (sent int, err error) {
 			}
 			return sent, err
 		}
-		if err := f.wait(nil, c, stack.ReadyOut, &f.write); err != nil {
+		if err := f.wait(background, c, stack.ReadyOut, &f.write); err != nil {
 			return sent, err
 		}
 	}
@@ -102,7 +102,7 @@ func (f *FD) SendTo(b []byte, flags int, to netip.AddrPort) (int, error) {
 
 // sendTo sends a datagram; nothing makes it wait.
 func (f *FD) sendTo(b []byte, to netip.AddrPort) (int, error) {
-	if err := f.mayWait(nil, &f.write); err != nil {
+	if err := f.mayWait(background, &f.write); err != nil {
 		return 0, err
 	}
 	if f.isShut(&f.write) {
@@ -136,7 +136,7 @@ func (f *FD) RecvFrom(b []byte, flags int) (n int, from netip.AddrPort, err erro
 		return n, from, err
 	}
 	for {
-		if err := f.mayWait(nil, &f.read); err != nil {
+		if err := f.mayWait(background, &f.read); err != nil {
 			return 0, from, err
 		}
 		n, size, from, err := f.dgram.RecvFrom(b)
@@ -150,7 +150,7 @@ func (f *FD) RecvFrom(b []byte, flags int) (n int, from netip.AddrPort, err erro
 		case f.isShut(&f.read):
 			return 0, netip.AddrPort{}, io.EOF // Linux: only for those who would wait
 		}
-		if err := f.wait(nil, f.dgram, stack.ReadyIn, &f.read); err != nil {
+		if err := f.wait(background, f.dgram, stack.ReadyIn, &f.read); err != nil {
 			return 0, netip.AddrPort{}, err
 		}
 	}
@@ -162,7 +162,7 @@ func (f *FD) recvStream(b []byte, flags int) (int, error) {
 		return 0, err
 	}
 	for {
-		if err := f.mayWait(nil, &f.read); err != nil {
+		if err := f.mayWait(background, &f.read); err != nil {
 			return 0, err
 		}
 		n, err := c.Read(b)
@@ -177,7 +177,7 @@ func (f *FD) recvStream(b []byte, flags int) (int, error) {
 		case err != syscall.EAGAIN || flags&MSG_DONTWAIT != 0:
 			return 0, err
 		}
-		if err := f.wait(nil, c, stack.ReadyIn, &f.read); err != nil {
+		if err := f.wait(background, c, stack.ReadyIn, &f.read); err != nil {
 			return 0, err
 		}
 	}

@@ -155,8 +155,8 @@ func (p *pair) connected(t testing.TB) (client, server *socket.FD) {
 	t.Helper()
 	l := listen(t, p.b, "0.0.0.0:7", 8)
 	client = tcp4(t, p.a)
-	must(t, client.Connect(nil, ap("10.77.0.2:7")))
-	server, from, err := l.Accept(nil)
+	must(t, client.Connect(bg, ap("10.77.0.2:7")))
+	server, from, err := l.Accept(bg)
 	must(t, err)
 	if want, _ := client.Getsockname(); from != want {
 		t.Errorf("accepted from %v, want %v", from, want)
@@ -245,6 +245,8 @@ func start(call func() (int, error)) <-chan result {
 	}()
 	return ch
 }
+
+var bg = context.Background()
 
 var past = time.Unix(1, 0)
 

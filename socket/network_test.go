@@ -189,8 +189,8 @@ func TestShutListener(t *testing.T) {
 		time.Sleep(time.Second)
 		must(t, l.Shutdown(socket.SHUT_RD))
 		await(t, "accept", ch, syscall.EINVAL, 2*time.Second)
-		wantErr(t, "connect", tcp4(t, p.a).Connect(nil, ap("10.77.0.2:7")), syscall.ECONNREFUSED)
+		wantErr(t, "connect", tcp4(t, p.a).Connect(bg, ap("10.77.0.2:7")), syscall.ECONNREFUSED)
 		must(t, l.Listen(1))
-		wantErr(t, "listening again", tcp4(t, p.a).Connect(nil, ap("10.77.0.2:7")), nil)
+		wantErr(t, "listening again", tcp4(t, p.a).Connect(bg, ap("10.77.0.2:7")), nil)
 	})
 }

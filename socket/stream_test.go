@@ -41,7 +41,7 @@ func TestConnectErrors(t *testing.T) {
 				p.blackHole(t)
 				to := ap(c.to)
 				f := sock(t, p.a, domainOf(to.Addr()), socket.SOCK_STREAM, 0)
-				call := func() (int, error) { return 0, f.Connect(nil, to) }
+				call := func() (int, error) { return 0, f.Connect(bg, to) }
 				await(t, "connect", start(call), c.want, c.after)
 				_, err := f.Getpeername()
 				wantErr(t, "getpeername", err, syscall.ENOTCONN)
@@ -53,7 +53,7 @@ func TestConnectErrors(t *testing.T) {
 				if domainOf(ap(c.to).Addr()) == socket.AF_INET6 {
 					to = ap("[fd77::2]:10")
 				}
-				wantErr(t, "second try", f.Connect(nil, to), nil)
+				wantErr(t, "second try", f.Connect(bg, to), nil)
 			})
 		})
 	}
@@ -84,8 +84,8 @@ func TestConnectBothFamilies(t *testing.T) {
 			{socket.AF_INET6, "[fd77::2]:7", "[fd77::2]:7", "fd77::1", "[fd77::2]:7"},
 		} {
 			f := sock(t, p.a, c.domain, socket.SOCK_STREAM, 0)
-			must(t, f.Connect(nil, ap(c.to)))
-			g, from, err := l.Accept(nil)
+			must(t, f.Connect(bg, ap(c.to)))
+			g, from, err := l.Accept(bg)
 			must(t, err)
 			peer, _ := f.Getpeername()
 			at, _ := g.Getsockname()
@@ -96,8 +96,8 @@ func TestConnectBothFamilies(t *testing.T) {
 		}
 		only := sock(t, p.a, socket.AF_INET6, socket.SOCK_STREAM, 0)
 		must(t, only.SetV6Only(true))
-		wantErr(t, "mapped address, IPv6 only", only.Connect(nil, ap("[::ffff:10.77.0.2]:7")), syscall.ENETUNREACH)
-		wantErr(t, "IPv6", only.Connect(nil, ap("[fd77::2]:7")), nil)
+		wantErr(t, "mapped address, IPv6 only", only.Connect(bg, ap("[::ffff:10.77.0.2]:7")), syscall.ENETUNREACH)
+		wantErr(t, "IPv6", only.Connect(bg, ap("[fd77::2]:7")), nil)
 	})
 }
 
@@ -236,7 +236,7 @@ func TestBacklog(t *testing.T) {
 		done := make(chan error, clients)
 		for range clients {
 			c := tcp4(t, p.a)
-			go func() { done <- c.Connect(nil, ap("10.77.0.2:7")) }()
+			go func() { done <- c.Connect(bg, ap("10.77.0.2:7")) }()
 			time.Sleep(10 * time.Millisecond)
 		}
 		if len(done) != backlog+1 {
@@ -246,7 +246,7 @@ func TestBacklog(t *testing.T) {
 			t.Error("the overflow was not counted")
 		}
 		for range clients {
-			g, _, err := l.Accept(nil)
+			g, _, err := l.Accept(bg)
 			must(t, err)
 			g.Close()
 		}
@@ -262,12 +262,12 @@ func TestListenerCloseResets(t *testing.T) {
 		p := newPair(t, wire.Options{Delay: time.Millisecond})
 		l := listen(t, p.b, "0.0.0.0:7", 8)
 		c := tcp4(t, p.a)
-		must(t, c.Connect(nil, ap("10.77.0.2:7")))
+		must(t, c.Connect(bg, ap("10.77.0.2:7")))
 		time.Sleep(time.Second)
 		l.Close()
 		_, err := c.Recv(make([]byte, 1), 0)
 		wantErr(t, "read", err, syscall.ECONNRESET)
-		wantErr(t, "connect", tcp4(t, p.a).Connect(nil, ap("10.77.0.2:7")), syscall.ECONNREFUSED)
+		wantErr(t, "connect", tcp4(t, p.a).Connect(bg, ap("10.77.0.2:7")), syscall.ECONNREFUSED)
 	})
 }
 
@@ -458,8 +458,8 @@ func TestLimits(t *testing.T) {
 		p := newPairConfig(t, wire.Options{}, stack.Config{Limits: stack.Limits{Connections: 2}})
 		listen(t, p.b, "0.0.0.0:7", 8)
 		for range 2 {
-			must(t, tcp4(t, p.a).Connect(nil, ap("10.77.0.2:7")))
+			must(t, tcp4(t, p.a).Connect(bg, ap("10.77.0.2:7")))
 		}
-		wantErr(t, "one too many", tcp4(t, p.a).Connect(nil, ap("10.77.0.2:7")), syscall.ENOBUFS)
+		wantErr(t, "one too many", tcp4(t, p.a).Connect(bg, ap("10.77.0.2:7")), syscall.ENOBUFS)
 	})
 }

@@ -62,7 +62,7 @@ func TestDatagramTruncation(t *testing.T) {
 		p := newPair(t, wire.Options{})
 		a, b := udp4(t, p.a), udp4(t, p.b)
 		must(t, b.Bind(ap("0.0.0.0:5")))
-		must(t, a.Connect(nil, ap("10.77.0.2:5")))
+		must(t, a.Connect(bg, ap("10.77.0.2:5")))
 		for _, text := range []string{"0123456789", "abcdefghij", "next"} {
 			a.Send([]byte(text), 0)
 		}
@@ -95,7 +95,7 @@ func TestDatagramQueue(t *testing.T) {
 				p := newPairConfig(t, wire.Options{}, stack.Config{Limits: stack.Limits{DatagramReceive: limit}})
 				a, b := udp4(t, p.a), udp4(t, p.b)
 				must(t, b.Bind(ap("0.0.0.0:5")))
-				must(t, a.Connect(nil, ap("10.77.0.2:5")))
+				must(t, a.Connect(bg, ap("10.77.0.2:5")))
 				const sent = 1000
 				for i := range sent {
 					data := make([]byte, size)
@@ -141,7 +141,7 @@ func TestDatagramErrors(t *testing.T) {
 				wantErr(t, "unconnected", err, os.ErrDeadlineExceeded)
 
 				f.SetReadDeadline(time.Time{})
-				must(t, f.Connect(nil, ap(to)))
+				must(t, f.Connect(bg, ap(to)))
 				r := start(func() (int, error) { return f.Recv(make([]byte, 1), 0) })
 				f.Send([]byte{1}, 0)
 				if got := <-r; got.err != syscall.ECONNREFUSED {
@@ -158,7 +158,7 @@ func TestDatagramErrors(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			p := newPair(t, wire.Options{})
 			f := udp4(t, p.a)
-			must(t, f.Connect(nil, ap("10.77.0.9:9")))
+			must(t, f.Connect(bg, ap("10.77.0.9:9")))
 			f.Send([]byte{1}, 0)
 			await(t, "receive", start(func() (int, error) { return f.Recv(make([]byte, 1), 0) }), syscall.EHOSTUNREACH, 3*time.Second)
 		})
@@ -175,7 +175,7 @@ func TestDatagramErrors(t *testing.T) {
 			wantErr(t, "no peer", err, syscall.EDESTADDRREQ)
 			wantErr(t, "bind to a foreign address", udp4(t, p.a).Bind(ap("192.0.2.1:9")), syscall.EADDRNOTAVAIL)
 			wantErr(t, "listen", f.Listen(1), syscall.EOPNOTSUPP)
-			_, _, err = f.Accept(nil)
+			_, _, err = f.Accept(bg)
 			wantErr(t, "accept", err, syscall.EOPNOTSUPP)
 			wantErr(t, "no delay", f.SetNoDelay(true), syscall.ENOPROTOOPT)
 			wantErr(t, "bind a stream to a device", tcp4(t, p.a).BindToDevice(p.ia), syscall.ENOPROTOOPT)
@@ -197,7 +197,7 @@ func TestBroadcast(t *testing.T) {
 		for _, dst := range []string{"255.255.255.255:5", "10.77.0.255:5"} {
 			_, err := f.SendTo([]byte("all"), 0, ap(dst))
 			wantErr(t, dst, err, syscall.EACCES)
-			wantErr(t, dst, f.Connect(nil, ap(dst)), syscall.EACCES)
+			wantErr(t, dst, f.Connect(bg, ap(dst)), syscall.EACCES)
 		}
 		must(t, f.SetBroadcast(true))
 		for _, dst := range []string{"255.255.255.255:5", "10.77.0.255:5"} {
@@ -287,7 +287,7 @@ func TestPing(t *testing.T) {
 					wantErr(t, what, err, syscall.EINVAL)
 				}
 				// Errors reach those who are connected.
-				must(t, f.Connect(nil, ap(c.silent)))
+				must(t, f.Connect(bg, ap(c.silent)))
 				f.SetReadDeadline(time.Time{})
 				f.Send(request[:8], 0)
 				await(t, "silent neighbour", start(func() (int, error) { return f.Recv(make([]byte, 10), 0) }), syscall.EHOSTUNREACH, 3*time.Second)

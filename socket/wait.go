@@ -143,6 +143,9 @@ func (h *half) unpark(p *parker) {
 	h.mu.Unlock()
 }
 
+// background is for calls that take no context.
+var background = context.Background()
+
 // endpoint is what can be waited for.
 type endpoint interface {
 	Ready() stack.Ready
@@ -150,7 +153,7 @@ type endpoint interface {
 }
 
 // wait returns nil when e may be ready for want, so that it is time to try
-// again, or the reason why it will not wait any longer. ctx may be nil.
+// again, or the reason why it will not wait any longer.
 func (f *FD) wait(ctx context.Context, e endpoint, want stack.Ready, h *half) error {
 	p := h.park()
 	p.w.Want = want
@@ -167,10 +170,6 @@ func (f *FD) sleep(ctx context.Context, p *parker, e endpoint, want stack.Ready,
 	if e.Ready()&(want|stack.ReadyErr|stack.ReadyHup) != 0 || f.isShut(h) {
 		return nil
 	}
-	var cancelled <-chan struct{}
-	if ctx != nil {
-		cancelled = ctx.Done()
-	}
 	select {
 	case <-p.news:
 		return nil
@@ -178,7 +177,7 @@ func (f *FD) sleep(ctx context.Context, p *parker, e endpoint, want stack.Ready,
 		return os.ErrDeadlineExceeded
 	case <-f.done:
 		return net.ErrClosed
-	case <-cancelled:
+	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
@@ -188,7 +187,7 @@ func (f *FD) mayWait(ctx context.Context, h *half) error {
 	switch {
 	case f.closed.Load():
 		return net.ErrClosed
-	case ctx != nil && ctx.Err() != nil:
+	case ctx.Err() != nil:
 		return ctx.Err()
 	case h.isPast():
 		return os.ErrDeadlineExceeded

@@ -170,7 +170,7 @@ func TestContextEndsWaiting(t *testing.T) {
 		await(t, "time-out", start(func() (int, error) { return run(ctx) }), context.DeadlineExceeded, time.Second)
 		await(t, "socket usable again", start(func() (int, error) {
 			c.setDeadline(fd, time.Now().Add(time.Second))
-			return run(nil)
+			return run(bg)
 		}), os.ErrDeadlineExceeded, time.Second)
 	})
 }
@@ -338,9 +338,9 @@ func TestConnectTwice(t *testing.T) {
 		p := newPair(t, wire.Options{})
 		p.blackHole(t)
 		c := tcp4(t, p.a)
-		ch := start(func() (int, error) { return 0, c.Connect(nil, ap("192.0.2.1:7")) })
+		ch := start(func() (int, error) { return 0, c.Connect(bg, ap("192.0.2.1:7")) })
 		time.Sleep(time.Second)
-		wantErr(t, "second", c.Connect(nil, ap("192.0.2.1:7")), syscall.EALREADY)
+		wantErr(t, "second", c.Connect(bg, ap("192.0.2.1:7")), syscall.EALREADY)
 		c.Close()
 		await(t, "first", ch, net.ErrClosed, time.Second)
 	})
