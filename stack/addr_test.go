@@ -47,8 +47,8 @@ func (h *testHost) add(prefix string) netip.Addr {
 	return p.Addr()
 }
 
-// The state of an interface without waiting for it to change.
-var now = func() context.Context { c, cancel := context.WithCancel(context.Background()); cancel(); return c }()
+// atOnce is for asking how things are without waiting for them to change.
+var atOnce = func() context.Context { c, cancel := context.WithCancel(context.Background()); cancel(); return c }()
 
 // event is a frame with the time it was sent at.
 type event struct {
@@ -127,7 +127,7 @@ func TestDAD(t *testing.T) {
 	h := newBare(t, stack.Config{}, stack.InterfaceConfig{})
 	ll := ipv6.LinkLocal(hostMAC)
 	from := h.n.Now()
-	if err := h.i.Ready(now); !errors.Is(err, context.Canceled) {
+	if err := h.i.Ready(atOnce); !errors.Is(err, context.Canceled) {
 		t.Errorf("ready at once: %v", err)
 	}
 	if len(h.i.Addrs()) != 0 {
@@ -153,11 +153,12 @@ func TestDAD(t *testing.T) {
 	if out := h.send(solicit(peerIP6, ll, ether.Multicast(snm), true), withMAC(hostMAC, echoTo(ll)), withMAC(hostMAC, synTo(ll, 80)), withMAC(hostMAC, udpTo(ll, 99))); len(out) != 0 {
 		t.Errorf("tentative address answered: %s", describe(out[0]))
 	}
+	wantDrops(t, h.s, "ipv6.drop.foreign-ip=3")
 	list = h.watch(from, 20*time.Millisecond)
-	if err := h.i.Ready(now); err != nil {
+	if err := h.i.Ready(atOnce); err != nil {
 		t.Errorf("not ready after a second: %v", err)
 	}
-	if err := h.i.WaitUsable(now, ll); err != nil {
+	if err := h.i.WaitUsable(atOnce, ll); err != nil {
 		t.Errorf("not usable after a second: %v", err)
 	}
 	// RFC 3590 §4: the groups are reported once more, from the address.
@@ -216,8 +217,8 @@ func TestDADFails(t *testing.T) {
 			h.run(500 * time.Millisecond)
 			h.send(c.frame(a))
 			h.run(time.Second)
-			err := h.i.Ready(now)
-			if c.fails != errors.Is(err, syscall.EADDRINUSE) || c.fails != errors.Is(h.i.WaitUsable(now, a), syscall.EADDRINUSE) {
+			err := h.i.Ready(atOnce)
+			if c.fails != errors.Is(err, syscall.EADDRINUSE) || c.fails != errors.Is(h.i.WaitUsable(atOnce, a), syscall.EADDRINUSE) {
 				t.Errorf("ready: %v", err)
 			}
 			if has := slices.Contains(h.i.Addrs(), netip.MustParsePrefix("fd77::7/64")); has == c.fails {
@@ -269,7 +270,7 @@ func TestACD(t *testing.T) {
 		!in(at[3]-at[2], 2*time.Second, 2*time.Second) || !in(at[4]-at[3], 2*time.Second, 2*time.Second) {
 		t.Errorf("sent %v", list)
 	}
-	if err := h.i.Ready(now); err != nil {
+	if err := h.i.Ready(atOnce); err != nil {
 		t.Error(err)
 	}
 	// RFC 5227 §2.4 (b): one conflict is answered, a second within 10 s costs
@@ -287,7 +288,7 @@ func TestACD(t *testing.T) {
 	if got := names(h.watchAfter(conflict)); len(got) != 0 {
 		t.Errorf("second conflict: %q", got)
 	}
-	if err := h.i.Ready(now); !errors.Is(err, syscall.EADDRINUSE) || len(h.i.Addrs()) != 0 {
+	if err := h.i.Ready(atOnce); !errors.Is(err, syscall.EADDRINUSE) || len(h.i.Addrs()) != 0 {
 		t.Errorf("kept %v: %v", h.i.Addrs(), err)
 	}
 	if n := h.count("arp.conflict"); n != 3 {
@@ -330,7 +331,7 @@ func TestACDFails(t *testing.T) {
 			h.run(2 * time.Second)
 			h.send(c.frame(a))
 			h.run(20 * time.Second)
-			if err := h.i.Ready(now); errors.Is(err, syscall.EADDRINUSE) != c.fails || (len(h.i.Addrs()) == 0) != c.fails {
+			if err := h.i.Ready(atOnce); errors.Is(err, syscall.EADDRINUSE) != c.fails || (len(h.i.Addrs()) == 0) != c.fails {
 				t.Errorf("%v, addresses %v", err, h.i.Addrs())
 			}
 		})
@@ -343,7 +344,7 @@ func TestAnnounceWithoutProbing(t *testing.T) {
 	h := newBare(t, stack.Config{}, stack.InterfaceConfig{DisableIPv6: true})
 	from := h.n.Now()
 	a := h.add("10.77.0.7/24")
-	if err := h.i.Ready(now); err != nil {
+	if err := h.i.Ready(atOnce); err != nil {
 		t.Error(err)
 	}
 	list := h.watch(from, 5*time.Second)
@@ -391,7 +392,7 @@ func TestImpossibleAddresses(t *testing.T) {
 	if err := v4.i.AddAddr(netip.MustParsePrefix("fd77::1/64")); !errors.Is(err, syscall.EAFNOSUPPORT) {
 		t.Errorf("IPv6 where it is off: %v", err)
 	}
-	if err := h.i.WaitUsable(now, netip.MustParseAddr("10.0.0.1")); err != nil {
+	if err := h.i.WaitUsable(atOnce, netip.MustParseAddr("10.0.0.1")); err != nil {
 		t.Errorf("usable address: %v", err)
 	}
 }

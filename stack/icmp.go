@@ -309,14 +309,13 @@ func (s *Stack) pathMTUChanged(q icmp.Quoted, e icmpError) {
 	}
 }
 
-// pathMTU returns the MTU that an error reports, within the bounds that the
-// RFCs set: 1280 for IPv6 (RFC 8201 §4), and for IPv4 Linux's ip_rt_min_pmtu
-// of 552 instead of RFC 791's 68, against attackers who ask for tiny packets.
+// pathMTU returns the MTU that an error reports, but at least 1280 for IPv6
+// (RFC 8201 §4) and minPathMTU4 for IPv4.
 func pathMTU(q icmp.Quoted, e icmpError) int {
 	if q.V6 {
 		return max(e.mtu, ipv6.MinMTU)
 	}
-	return max(e.mtu, 552)
+	return max(e.mtu, minPathMTU4)
 }
 
 // quotedSeq is the sequence number of a quoted TCP header.

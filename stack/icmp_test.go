@@ -126,6 +126,7 @@ func TestErrorsNotSent(t *testing.T) {
 		"source group":            from("224.0.0.5"),
 		"source loopback":         from("127.0.0.1"),
 		"wrong UDP checksum":      append(bytes.Clone(datagram(false, 1, 99, pattern(11))[:44]), make([]byte, 9)...),
+		"broadcast as unicast":    withMAC(hostMAC, ip4(200, []byte("12345678"), func(f *ipv4.Fields) { f.Dst = netip.MustParseAddr("10.77.0.255") })),
 		"no next header":          ip6(ipv6.ProtoNone, nil, nil),
 		"later fragment":          ip4(200, []byte("12345678"), func(f *ipv4.Fields) { f.ID, f.Offset = 5, 8 }),
 		"unspecified IPv6 source": ip6(ipv6.ProtoUDP, payloadOf(datagram(true, 1, 99, nil)), func(f *ipv6.Fields) { f.Src = netip.IPv6Unspecified() }),

@@ -9,6 +9,10 @@ import (
 	"github.com/tapstack/tapstack/tcp"
 )
 
+// minPathMTU4 is Linux's ip_rt_min_pmtu: no router is believed that asks for
+// less, against attackers who want tiny packets. RFC 791 would allow 68.
+const minPathMTU4 = 552
+
 // pathMTUs remembers the path MTU of destinations that reported a smaller one
 // (RFC 1191, RFC 8201), for pathMTUAge each; one table for both families.
 type pathMTUs struct {

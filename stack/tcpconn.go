@@ -301,7 +301,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 		if c.id.local.Addr().Is6() {
 			mtu = max(mtu, 1280)
 		} else {
-			mtu = max(mtu, 552)
+			mtu = max(mtu, minPathMTU4)
 		}
 		if mtu < c.route.mtu {
 			c.stack.pmtu.lower(e.now, c.route.dst, mtu)

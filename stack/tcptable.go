@@ -240,7 +240,10 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 		p.GSO.SegSize, p.GSO.HdrLen = uint16(seg.SegSize), uint16(r.headerLen()+hl)
 	}
 	b[tcp.ChecksumOffset], b[tcp.ChecksumOffset+1] = byte(sum>>8), byte(sum)
-	return t.stack.send(now, tx, r, ipv4.ProtoTCP, 0, 0, true, p)
+	// Segments have a least size; a path that is narrower still gets
+	// fragments, as Linux sends below ip_rt_min_pmtu.
+	df := r.dst.Is6() || r.mtu >= minPathMTU4
+	return t.stack.send(now, tx, r, ipv4.ProtoTCP, 0, 0, df, p)
 }
 
 // inputError delivers an ICMP error or local failure to a connection.

@@ -240,7 +240,7 @@ func TestListenerClose(t *testing.T) {
 	}
 }
 
-// TestClose resets connections; Drain ends them in order.
+// TestCloseResets: Close resets connections; Drain, below, ends them in order.
 func TestCloseResets(t *testing.T) {
 	eachFamily(t, func(t *testing.T, c familyCase) {
 		h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
@@ -288,7 +288,7 @@ func TestDrain(t *testing.T) {
 		t.Fatal("no SYN-ACK")
 	}
 	p.conn.Write([]byte("last words"))
-	h.s.Drain(now)
+	h.s.Drain(atOnce)
 	list := p.take()
 	if string(p.got) != "last words" || list[len(list)-1].Flags&tcp.FlagFIN == 0 {
 		t.Errorf("got %q, then %v", p.got, list)
@@ -297,7 +297,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("a listener is left: %v", s.String())
 	}
 	p.input(tcp.FlagACK, "")
-	h.s.Drain(now)
+	h.s.Drain(atOnce)
 	wantTable(t, h.s, 1, 0)
 	p.input(tcp.FlagACK|tcp.FlagFIN, "")
 	wantTable(t, h.s, 1, 1)
