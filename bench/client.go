@@ -16,12 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	echoPort    = 7
-	discardPort = 9
-	chargenPort = 19
-)
-
 // stall is how long a stream may stand still before the measurement fails.
 const stall = 5 * time.Second
 
@@ -29,8 +23,11 @@ const stall = 5 * time.Second
 type socket int
 
 // dial connects a TCP socket with congestion control cc.
-func dial(a netip.AddrPort, cc string) (socket, error) {
-	s, err := open(unix.SOCK_STREAM, 0, stall)
+func dial(a netip.AddrPort, cc string) (socket, error) { return dialFor(a, cc, stall) }
+
+// dialFor is dial with another time for each call to take.
+func dialFor(a netip.AddrPort, cc string, limit time.Duration) (socket, error) {
+	s, err := open(unix.SOCK_STREAM, 0, limit)
 	if err != nil {
 		return s, err
 	}
@@ -109,23 +106,51 @@ func request(a netip.AddrPort, cc string) (time.Duration, error) {
 		return 0, err
 	}
 	defer s.close()
-	if err := s.exchange('x'); err != nil {
+	if err := s.exchange([]byte{'x'}); err != nil {
 		return 0, err
 	}
 	return time.Since(begin), nil
 }
 
-// exchange has one byte echoed.
-func (s socket) exchange(b byte) error {
-	p := [1]byte{b}
-	if _, err := s.write(p[:]); err != nil {
+// exchange has p echoed; it changes the first byte to know the answer.
+func (s socket) exchange(p []byte) error {
+	p[0]++
+	want := p[0]
+	if _, err := s.write(p); err != nil {
 		return err
 	}
-	p[0] = ^b
-	if n, err := s.read(p[:]); err != nil {
-		return err
-	} else if n != 1 || p[0] != b {
+	p[0] = ^want
+	for got := 0; got < len(p); {
+		n, err := s.read(p[got:])
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errShort
+		}
+		got += n
+	}
+	if p[0] != want {
 		return errShort
 	}
 	return nil
+}
+
+// abort closes a connection by RST, whatever is still on its way.
+func (s socket) abort() {
+	// Without it the close is only slower.
+	_ = unix.SetsockoptLinger(int(s), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	s.close()
+}
+
+// all reads to the end of the stream.
+func (s socket) all() ([]byte, error) {
+	var got []byte
+	for p := make([]byte, 512); ; {
+		n, err := s.read(p)
+		if n == 0 || err != nil {
+			return got, err
+		}
+		got = append(got, p[:n]...)
+	}
 }

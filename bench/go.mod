@@ -2,7 +2,7 @@
 // with never enter the dependencies of those who import tapstack.
 module github.com/tapstack/tapstack/bench
 
-go 1.26.0
+go 1.26.3
 
 require (
 	github.com/spf13/pflag v1.0.9
@@ -13,9 +13,13 @@ require (
 )
 
 require (
+	github.com/google/btree v1.1.2 // indirect
 	github.com/google/gopacket v1.1.19 // indirect
 	github.com/songgao/water v0.0.0-20200317203138-2b4b6d7c09d8 // indirect
+	golang.org/x/exp v0.0.0-20250711185948-6ae5c78190dc // indirect
 	golang.org/x/net v0.62.0 // indirect
+	golang.org/x/time v0.15.0 // indirect
+	gvisor.dev/gvisor v0.0.0-20260905035102-160fafc42237 // indirect
 )
 
 replace github.com/tapstack/tapstack => ..

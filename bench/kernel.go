@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"syscall"
 	"unsafe"
 
@@ -18,18 +19,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapstack/tapstack/internal/attach"
-	"github.com/tapstack/tapstack/internal/service"
 )
 
 // kernel is one such server. Its veth has no bridge in between, which is the
 // shortest way the kernel has.
-//
-//	driver  10.78.n.1 veth<n> ══ peer<n> 10.78.n.2  server
 type kernel struct {
-	n        byte // its number among the kernel peers
+	pair
 	offloads bool
 	cc       string
-	*process
 }
 
 func (k *kernel) name() string {
@@ -46,82 +43,105 @@ func (k *kernel) about() string {
 	return "the Linux kernel over a veth pair, no bridge in between, with segmentation, receive and checksum offload switched off, so that it too handles every 1500-byte packet and its checksum"
 }
 
-func (k *kernel) addr() netip.Addr { return netip.AddrFrom4([4]byte{10, 78, k.n, 2}) }
-func (k *kernel) near() netip.Addr { return netip.AddrFrom4([4]byte{10, 78, k.n, 1}) }
-func (k *kernel) pid() int         { return k.cmd.Process.Pid }
+func (k *kernel) start(ctx context.Context) error {
+	return k.launch(ctx, self("kernel", k.cc), k.offloads, k.addr())
+}
 
-func (k *kernel) start(ctx context.Context) (err error) {
-	cmd := self("kernel", k.cc)
+// pair is a server in a network namespace of its own and the veth pair to it.
+//
+//	driver  10.78.n.1 veth<n> ══ peer<n> 10.78.n.2  server
+type pair struct {
+	n byte // its number among the pairs
+	*process
+}
+
+func (p *pair) addr() netip.Addr { return netip.AddrFrom4([4]byte{10, 78, p.n, 2}) }
+func (p *pair) near() netip.Addr { return netip.AddrFrom4([4]byte{10, 78, p.n, 1}) }
+func (p *pair) pid() int         { return p.cmd.Process.Pid }
+func (p *pair) link() string     { return fmt.Sprintf("veth%d", p.n) }
+func (p *pair) far() string      { return fmt.Sprintf("peer%d", p.n) }
+
+// launch starts the server and then makes the pair. The far end gets the
+// address far, or none if that is the zero Addr.
+func (p *pair) launch(ctx context.Context, cmd *exec.Cmd, offloads bool, far netip.Addr) (err error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
-	if k.process, err = launch(ctx, cmd); err != nil {
+	if p.process, err = launch(ctx, cmd); err != nil {
 		return err
 	}
-	if err = k.join(); err != nil {
-		return errors.Join(err, k.process.stop())
+	if err = p.join(offloads, far); err != nil {
+		return errors.Join(err, p.process.stop())
 	}
 	return nil
 }
 
 // stop ends the server, and with its namespace the veth pair; taking it down
 // first spares us the kernel's own pace in that.
-func (k *kernel) stop() error {
+func (p *pair) stop() error {
 	var err error
-	if link, e := netlink.LinkByName(k.link()); e == nil {
+	if link, e := netlink.LinkByName(p.link()); e == nil {
 		err = netlink.LinkDel(link)
 	}
-	return errors.Join(err, k.process.stop())
+	return errors.Join(err, p.process.stop())
 }
 
-func (k *kernel) link() string { return fmt.Sprintf("veth%d", k.n) }
-
 // join makes the veth pair between the driver's namespace and the server's.
-func (k *kernel) join() error {
-	la := netlink.NewLinkAttrs()
-	la.Name = k.link()
-	far := fmt.Sprintf("peer%d", k.n)
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: la, PeerName: far}); err != nil {
-		return fmt.Errorf("make the pair %s-%s: %w", la.Name, far, err)
+func (p *pair) join(offloads bool, far netip.Addr) error {
+	if err := addVeth(p.link(), p.far(), offloads); err != nil {
+		return err
 	}
-	if !k.offloads {
-		for _, name := range []string{la.Name, far} {
-			if err := offloadsOff(name); err != nil {
-				return err
-			}
-		}
-	}
-	ns, err := netns.GetFromPid(k.pid())
+	ns, err := netns.GetFromPid(p.pid())
 	if err != nil {
 		return fmt.Errorf("namespace of the server: %w", err)
 	}
 	defer ns.Close()
-	there, err := netlink.NewHandleAt(ns)
-	if err != nil {
-		return fmt.Errorf("namespace of the server: %w", err)
-	}
-	defer there.Close()
-	link, err := netlink.LinkByName(far)
-	if err == nil {
-		err = netlink.LinkSetNsFd(link, int(ns))
-	}
-	if err != nil {
-		return fmt.Errorf("move %s: %w", far, err)
+	if err := move(p.far(), ns, far); err != nil {
+		return err
 	}
 	here, err := netlink.NewHandle()
 	if err != nil {
 		return err
 	}
 	defer here.Close()
-	if err := raise(there, far, k.addr()); err != nil {
-		return err
-	}
-	return raise(here, la.Name, k.near())
+	return raise(here, p.link(), p.near())
 }
 
-// raise gives a link its address and sets it up.
-func raise(h *netlink.Handle, name string, a netip.Addr) error {
-	link, err := h.LinkByName(name)
+// addVeth makes a veth pair in the driver's namespace.
+func addVeth(a, b string, offloads bool) error {
+	la := netlink.NewLinkAttrs()
+	la.Name = a
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: la, PeerName: b}); err != nil {
+		return fmt.Errorf("make the pair %s-%s: %w", a, b, err)
+	}
+	if offloads {
+		return nil
+	}
+	return errors.Join(offloadsOff(a), offloadsOff(b))
+}
+
+// move takes a link to another namespace and raises it there.
+func move(name string, ns netns.NsHandle, addrs ...netip.Addr) error {
+	there, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		return fmt.Errorf("namespace of %s: %w", name, err)
+	}
+	defer there.Close()
+	link, err := netlink.LinkByName(name)
 	if err == nil {
-		err = h.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(24, 32)}})
+		err = netlink.LinkSetNsFd(link, int(ns))
+	}
+	if err != nil {
+		return fmt.Errorf("move %s: %w", name, err)
+	}
+	return raise(there, name, addrs...)
+}
+
+// raise gives a link its addresses, as far as they are valid, and sets it up.
+func raise(h *netlink.Handle, name string, addrs ...netip.Addr) error {
+	link, err := h.LinkByName(name)
+	for _, a := range addrs {
+		if err == nil && a.IsValid() {
+			err = h.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(24, 32)}})
+		}
 	}
 	if err == nil {
 		err = h.LinkSetUp(link)
@@ -163,13 +183,13 @@ func serveKernel(args []string) error {
 	if len(args) != 1 {
 		return errors.New("want a congestion control")
 	}
-	set, err := service.Start(kernelNet{net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) (err error) {
+	set, err := startServices(kernelNet{net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) (err error) {
 		if network[:3] != "tcp" {
 			return nil
 		}
 		e := c.Control(func(fd uintptr) { err = setCC(int(fd), args[0]) })
 		return errors.Join(e, err)
-	}}}, services)
+	}}})
 	if err != nil {
 		return err
 	}

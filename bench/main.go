@@ -1,13 +1,16 @@
-// Bench measures the stack on a TAP against the Linux kernel over veth, on
-// this machine and in one run, and writes docs/benchmarks.md and
-// docs/benchmarks.json. `make bench` runs it, QUICK=1 makes it short.
+// Bench measures the stack on a TAP against gVisor's and the Linux kernel's, on
+// this machine and in one run, and writes benchmarks.md, .json and .svg in
+// docs. `make bench` runs it, QUICK=1 makes it short; `make profile` runs it
+// with -profile, which tells where the stack's time goes instead.
 //
 // It is one program in three roles:
 //
 //	bench            outside: builds the command, starts a private network
 //	└ bench drive    inside it: the client of every peer, and the report
-//	  ├ bench serve tapstack     a server: the stack on tap7
-//	  └ bench serve kernel       a server: kernel sockets, own namespace
+//	  ├ bench serve tapstack     a server: the stack on tap7, plain on tap8
+//	  ├ bench serve gvisor       a server: gVisor on tap9, tap10 or a veth pair
+//	  ├ bench serve kernel       a server: kernel sockets, own namespace
+//	  └ bench serve relay        drops and delays frames in some tests
 //
 // Nothing of it is left when it ends: processes are tied to their parents'
 // lives and networks to the processes.
@@ -67,14 +70,15 @@ type options struct {
 	quick   bool
 	rounds  int
 	docs    string // the directory to write the documents to; "" for none
+	profile string // the directory to write profiles to instead; "" for none
 	cc      string // congestion control of kernel sockets
 	only    *regexp.Regexp
 	command string // the built tapstack
 }
 
 const (
-	fullRounds  = 7
-	quickRounds = 3
+	fullRounds  = 5
+	quickRounds = 2
 )
 
 func parse(args []string) (*options, error) {
@@ -82,12 +86,13 @@ func parse(args []string) (*options, error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.BoolVar(&o.quick, "quick", os.Getenv("QUICK") == "1", "short rounds, for a first look; writes no documents unless told where")
 	fs.IntVar(&o.rounds, "rounds", 0, fmt.Sprintf("how many times to measure everything (default %d, quick %d)", fullRounds, quickRounds))
-	fs.StringVar(&o.docs, "docs", "", "write benchmarks.md and benchmarks.json to `DIR` (default ../docs unless quick or only some tests)")
+	fs.StringVar(&o.docs, "docs", "", "write benchmarks.md, .json and .svg to `DIR` (default ../docs unless quick or only some tests)")
 	fs.StringVar(&o.cc, "cc", "cubic", "congestion control of kernel sockets, empty for the system's")
 	fs.Func("only", "run only the tests whose names match `REGEXP`: "+testNames(), func(s string) (err error) {
 		o.only, err = regexp.Compile(s)
 		return err
 	})
+	fs.StringVar(&o.profile, "profile", "", "only run the stack under the profiler and write what that tells to `DIR`")
 	fs.StringVar(&o.command, "command", "", "the tapstack `PROGRAM` for start-up and idle (default: built from the source)")
 	fs.SetOutput(io.Discard) // errors are printed by main, as one line
 	if err := fs.Parse(args); err != nil {
@@ -135,7 +140,7 @@ func outside(o *options) (status int, err error) {
 		argv = append(argv, "-command", command)
 	}
 	clean()
-	return lab.Run(context.Background(), lab.Options{}, argv)
+	return lab.Run(context.Background(), lab.Options{Hosts: hosts}, argv)
 }
 
 // clean takes away the defaults that the user's environment has for the flags
@@ -175,6 +180,9 @@ func drive(o *options) error {
 	ctx, cancel := context.WithTimeout(ctx, timeLimit)
 	defer cancel()
 
+	if o.profile != "" {
+		return profile(ctx, o)
+	}
 	r, err := measure(ctx, o)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -194,8 +202,12 @@ func serve(name string, args []string) error {
 	switch name {
 	case "tapstack":
 		return serveTapstack(args)
+	case "gvisor":
+		return serveGvisor(args)
 	case "kernel":
 		return serveKernel(args)
+	case "relay":
+		return serveRelay(args)
 	}
 	return fmt.Errorf("no server %q", name)
 }

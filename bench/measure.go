@@ -9,15 +9,24 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/tapstack/tapstack/internal/lab"
 )
 
-// peers in the order of the columns. The first is compared with the others.
+// hosts is how many devices the lab has for the peers that need one.
+const hosts = 4
+
+// peers in the order of the columns. The first is what all is about.
 func peers(o *options) []peer {
-	return []peer{
-		&tapstack{},
-		&kernel{n: 1, cc: o.cc},
-		&kernel{n: 2, cc: o.cc, offloads: true},
+	list := []peer{&tapstack{device: 0}}
+	if os.Getenv(lab.EnvDev) == "" { // there are TAPs
+		list = append(list, &tapstack{device: 1, plain: true}, &gvisor{device: 2}, &gvisor{device: 3, software: true})
 	}
+	return append(list,
+		&gvisorPair{pair{n: 1}},
+		&kernel{pair: pair{n: 2}, cc: o.cc},
+		&kernel{pair: pair{n: 3}, cc: o.cc, offloads: true},
+	)
 }
 
 // patience is how long a round waits for a quiet machine.
@@ -42,6 +51,13 @@ func measure(ctx context.Context, o *options) (*report, error) {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", n+1, o.rounds)
 		if !o.quick {
 			awaitQuiet(ctx, patience)
+		}
+		if o.only.MatchString("ceiling") && os.Getenv(lab.EnvDev) == "" {
+			values, err := ceilings(l.short)
+			if err != nil {
+				return nil, fmt.Errorf("ceiling: %w", err)
+			}
+			r.addCeilings(values)
 		}
 		if err := round(ctx, o, l, n, list, r); err != nil {
 			return nil, err
@@ -68,13 +84,16 @@ func round(ctx context.Context, o *options, l lengths, n int, list []peer, r *re
 	}
 	other := watchOthers(list)
 	for _, t := range tests {
-		if !o.only.MatchString(t.name) {
+		if !o.only.MatchString(t.name) || t.rounds > 0 && n >= t.rounds {
 			continue
 		}
 		// Each time another peer is the first.
 		for i := range list {
 			p := list[(i+n)%len(list)]
-			values, err := t.run(p.addr(), l, o.cc)
+			if !t.measures(p.name()) {
+				continue
+			}
+			values, err := t.run(p, l, o.cc)
 			if err != nil {
 				return fmt.Errorf("%s, %s, round %d: %w", p.name(), t.name, n+1, err)
 			}
@@ -88,6 +107,14 @@ func round(ctx context.Context, o *options, l lengths, n int, list []peer, r *re
 	}
 	r.others = append(r.others, other.cores())
 	return nil
+}
+
+// measures says whether the test is run on a peer.
+func (t *test) measures(name string) bool {
+	if t.on == nil {
+		return name != gvisorSW
+	}
+	return t.on(name)
 }
 
 // widenPorts lets the client have more ports, as a connection keeps its own

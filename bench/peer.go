@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// A peer is a network stack to measure. It serves echo, discard and chargen on
-// TCP and UDP at an address that the driver's network reaches.
+// A peer is a network stack to measure. It serves what serve.go says at an
+// address that the driver's network reaches.
 type peer interface {
 	// name heads the peer's column; about is a line on what it is.
 	name() string
@@ -29,9 +29,6 @@ type peer interface {
 	stop() error
 	pid() int
 }
-
-// services are what a server runs.
-var services = []string{"echo", "discard", "chargen"}
 
 const (
 	startLimit = 10 * time.Second

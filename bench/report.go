@@ -1,7 +1,7 @@
 package main
 
 // This file owns the numbers once they are measured: what is computed from
-// them, the table on stdout and docs/benchmarks.json.
+// them, the tables on stdout and docs/benchmarks.json.
 
 import (
 	"bytes"
@@ -26,11 +26,12 @@ type report struct {
 	CC      string   `json:"congestion_control"`
 	Machine machine  `json:"machine"`
 	Others  *summary `json:"cores_busy_with_other_work"`
-	// Peers in the order of columns; ratios are of the first to the others.
+	// Peers in the order of columns.
 	Peers   []column  `json:"peers"`
 	Startup *summary  `json:"startup_ms"`
 	Idle    idle      `json:"idle"`
 	Results []*result `json:"results"`
+	Ceiling []*bound  `json:"ceiling,omitempty"`
 
 	startup, others []float64
 }
@@ -44,8 +45,9 @@ type column struct {
 type result struct {
 	metric
 	Values map[string]*summary `json:"values"` // by peer
-	// Ratios of the first peer to each other, round by round.
-	Ratios map[string]*summary `json:"ratios"`
+	// Ratios of this stack to each other peer, round by round: of what, to
+	// what.
+	Ratios map[string]map[string]*summary `json:"ratios"`
 
 	samples map[string][]float64
 }
@@ -98,24 +100,64 @@ func (r *report) add(m metric, peer string, value float64) {
 	r.Results[i].samples[peer] = append(r.Results[i].samples[peer], value)
 }
 
+// addCeilings notes the values of bounds.
+func (r *report) addCeilings(values []float64) {
+	if r.Ceiling == nil {
+		r.Ceiling = bounds()
+	}
+	for i, v := range values {
+		r.Ceiling[i].samples = append(r.Ceiling[i].samples, v)
+	}
+}
+
 // finish computes what is computed once all rounds are over.
 func (r *report) finish() {
 	r.Startup, r.Others = summarize(r.startup), summarize(r.others)
 	r.Idle.RSS, r.Idle.CPU = significant(r.Idle.RSS), significant(r.Idle.CPU)
-	first := r.Peers[0].Name
+	for _, b := range r.Ceiling {
+		b.Value = summarize(b.samples)
+	}
 	for _, x := range r.Results {
-		x.Values, x.Ratios = make(map[string]*summary), make(map[string]*summary)
-		for _, p := range r.Peers {
-			x.Values[p.Name] = summarize(x.samples[p.Name])
-			if p.Name == first {
-				continue
-			}
-			ratios := make([]float64, r.Rounds)
-			for i, v := range x.samples[first] {
-				ratios[i] = v / x.samples[p.Name][i]
-			}
-			x.Ratios[p.Name] = summarize(ratios)
+		x.Values, x.Ratios = make(map[string]*summary), make(map[string]map[string]*summary)
+		for name, samples := range x.samples {
+			x.Values[name] = summarize(samples)
 		}
+		for _, of := range []string{ours, oursPlain} {
+			x.Ratios[of] = make(map[string]*summary)
+			for name, samples := range x.samples {
+				if n := len(x.samples[of]); name != of && n > 0 {
+					ratios := make([]float64, n)
+					for i, v := range x.samples[of] {
+						ratios[i] = v / samples[i]
+					}
+					x.Ratios[of][name] = summarize(ratios)
+				}
+			}
+		}
+		x.Goals = slices.Clone(x.Goals)
+		for i := range x.Goals {
+			x.judge(&x.Goals[i])
+		}
+	}
+}
+
+// reached is what a goal is about: a ratio, or a value of the peer itself.
+func (x *result) reached(g *goal) *summary {
+	if g.To == "" {
+		return x.Values[g.Of]
+	}
+	return x.Ratios[g.Of][g.To]
+}
+
+// judge says whether a goal is met, unless one of its peers was not measured.
+func (x *result) judge(g *goal) {
+	s := x.reached(g)
+	switch {
+	case s == nil:
+	case x.Lower && s.Median > g.Bound || !x.Lower && s.Median < g.Bound:
+		g.Met = "no"
+	default:
+		g.Met = "yes"
 	}
 }
 
@@ -129,34 +171,41 @@ func num(x float64) string {
 	}
 }
 
+// String of a nil summary is that of what was not measured.
 func (s *summary) String() string {
+	if s == nil {
+		return "–"
+	}
 	return fmt.Sprintf("%s [%s-%s]", num(s.Median), num(s.Min), num(s.Max))
 }
 
-// met says whether the goal of a result is met: "yes", "no" or "" without one.
-func (x *result) met() string {
-	if x.Goal == 0 {
-		return ""
+// short is the median alone.
+func (s *summary) short() string {
+	if s == nil {
+		return "–"
 	}
-	if ratio := x.Ratios[x.To].Median; x.Lower && ratio > x.Goal || !x.Lower && ratio < x.Goal {
-		return "no"
-	}
-	return "yes"
+	return num(s.Median)
 }
 
-// goal is it in words.
-func (x *result) goal() string {
-	if x.Goal == 0 {
-		return ""
-	}
-	bound := "≥"
+// text is a goal in words.
+func (x *result) text(g *goal) string {
+	sign := "≥"
 	if x.Lower {
-		bound = "≤"
+		sign = "≤"
 	}
-	return fmt.Sprintf("%s %s × %s", bound, num(x.Goal), x.To)
+	say := func(bound float64) string {
+		if g.To == "" {
+			return fmt.Sprintf("%s %s %s", sign, num(bound), x.Unit)
+		}
+		return fmt.Sprintf("%s %s ×", sign, num(bound))
+	}
+	if g.Stretch != 0 {
+		return fmt.Sprintf("%s (%s)", say(g.Bound), say(g.Stretch))
+	}
+	return say(g.Bound)
 }
 
-// print writes the table for the terminal.
+// print writes the tables for the terminal.
 func (r *report) print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) {
@@ -165,23 +214,27 @@ func (r *report) print(w io.Writer) {
 		}
 		fmt.Fprintln(t)
 	}
-	head := []string{"median [min-max]", "unit"}
+	row("goal", "of", "to", "median [min-max]", "wanted", "met")
+	for _, x := range r.Results {
+		for _, g := range x.Goals {
+			row(x.Title, g.Of, g.To, x.reached(&g).String(), x.text(&g), g.Met)
+		}
+	}
+	row("")
+	head := []string{"median", "unit"}
 	for _, p := range r.Peers {
 		head = append(head, p.Name)
 	}
-	for _, p := range r.Peers[1:] {
-		head = append(head, "/ "+p.Name)
-	}
-	row(append(head, "goal", "met")...)
+	row(head...)
 	for _, x := range r.Results {
 		cells := []string{x.Title, x.Unit}
 		for _, p := range r.Peers {
-			cells = append(cells, x.Values[p.Name].String())
+			cells = append(cells, x.Values[p.Name].short())
 		}
-		for _, p := range r.Peers[1:] {
-			cells = append(cells, x.Ratios[p.Name].String())
-		}
-		row(append(cells, x.goal(), x.met())...)
+		row(cells...)
+	}
+	for _, b := range r.Ceiling {
+		row("ceiling: "+b.Title, "MB/s", b.Value.short())
 	}
 	t.Flush()
 	fmt.Fprintf(w, "\nstart-up to ready, without DAD: %v ms\n", r.Startup)
@@ -194,7 +247,7 @@ func (r *report) print(w io.Writer) {
 // numbers is a list of them, which reads better on one line.
 var numbers = regexp.MustCompile(`\[[-+0-9.e,\s]+\]`)
 
-// write makes the two documents.
+// write makes the three documents.
 func (r *report) write(dir string) error {
 	j, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -204,6 +257,9 @@ func (r *report) write(dir string) error {
 		return append(append([]byte{'['}, bytes.Join(bytes.Fields(list[1:len(list)-1]), []byte{' '})...), ']')
 	})
 	if err := os.WriteFile(filepath.Join(dir, "benchmarks.json"), append(j, '\n'), 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "benchmarks.svg"), r.chart(), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "benchmarks.md"), r.markdown(), 0o644)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type machine struct {
 	Cores  int    `json:"cores"`
 	Kernel string `json:"kernel"`
 	Go     string `json:"go"`
+	Gvisor string `json:"gvisor"`
 }
 
 func thisMachine() machine {
@@ -29,6 +31,13 @@ func thisMachine() machine {
 		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
 			m.CPU = strings.TrimSpace(value)
 			break
+		}
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range info.Deps {
+			if d.Path == "gvisor.dev/gvisor" {
+				m.Gvisor = d.Version
+			}
 		}
 	}
 	var u unix.Utsname

@@ -20,39 +20,72 @@ import (
 
 	"github.com/tapstack/tapstack/internal/attach"
 	"github.com/tapstack/tapstack/internal/lab"
-	"github.com/tapstack/tapstack/internal/service"
 )
 
-// envProfile names the file for a CPU profile of the stack's server, of its
-// last round.
+// envProfile names the file for a CPU profile of the stack's server; of the one
+// that ends last, when there are several.
 const envProfile = "TAPSTACK_CPUPROFILE"
 
-// tapstack is the stack on the lab's first device.
-type tapstack struct{ *process }
-
-func (*tapstack) name() string { return "tapstack" }
-
-func (*tapstack) about() string {
-	device := "TAP " + os.Getenv(lab.EnvTap)
-	if d := os.Getenv(lab.EnvDev); d != "" {
-		device = "packet socket " + d
-	}
-	return "the stack on " + device + ", a port of the bridge on which the client is; MTU 1500, frame by frame, no offload"
+// tapstack is the stack on one of the lab's devices.
+type tapstack struct {
+	device
+	plain bool // without the virtio-net header
+	*process
 }
 
-func (*tapstack) addr() netip.Addr {
-	first, _, _ := strings.Cut(os.Getenv(lab.EnvIP), "/")
-	return netip.MustParseAddr(first) // the lab has set it
+func (t *tapstack) name() string {
+	if t.plain {
+		return "tapstack-plain"
+	}
+	return "tapstack"
+}
+
+func (t *tapstack) about() string {
+	switch {
+	case t.packet():
+		return "the stack on packet socket " + t.dev() + ", frame by frame, as this machine lets us open no TAP"
+	case t.plain:
+		return "the same on TAP " + t.dev() + " with plain frames of 1500 bytes (`--offload=off`)"
+	}
+	return "the stack on TAP " + t.dev() + ", a port of the bridge on which the client is; MTU 1500, super-frames of up to 64 KB with checksums left out (`--offload=require`). Its congestion control is NewReno so far"
 }
 
 func (t *tapstack) start(ctx context.Context) (err error) {
-	t.process, err = launch(ctx, self("tapstack"))
+	args := []string{"--ip", t.prefix().String(), "--offload"}
+	switch {
+	case t.packet():
+		args = append(args, "auto", "--dev", "packet:"+t.dev())
+	case t.plain:
+		args = append(args, "off", "--tap", t.dev())
+	default:
+		args = append(args, "require", "--tap", t.dev())
+	}
+	t.process, err = launch(ctx, self("tapstack", args...))
 	return err
 }
 
 func (t *tapstack) pid() int { return t.cmd.Process.Pid }
 
-// serveTapstack does what `tapstack up` does; the lab's environment says where.
+// device is the lab's device number n, counted from 0.
+type device int
+
+// packet says that the lab had to do with packet sockets.
+func (device) packet() bool { return os.Getenv(lab.EnvDev) != "" }
+
+func (n device) dev() string {
+	if n.packet() {
+		return fmt.Sprintf("eth%d", lab.FirstHost+int(n))
+	}
+	return fmt.Sprintf("tap%d", lab.FirstHost+int(n))
+}
+
+func (n device) addr() netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 77, 0, lab.FirstHost + byte(n)})
+}
+
+func (n device) prefix() netip.Prefix { return netip.PrefixFrom(n.addr(), lab.Kernel4.Bits()) }
+
+// serveTapstack does what `tapstack up` does.
 func serveTapstack(args []string) error {
 	o := attach.Options{NoDAD: true}
 	fs := pflag.NewFlagSet("serve tapstack", pflag.ContinueOnError)
@@ -61,7 +94,7 @@ func serveTapstack(args []string) error {
 		return err
 	}
 	return o.Run(func(ctx context.Context, h *attach.Host) (err error) {
-		set, err := service.Start(h.Net, services)
+		set, err := startServices(h.Net)
 		if err != nil {
 			return err
 		}
@@ -76,7 +109,7 @@ func serveTapstack(args []string) error {
 			}
 			defer pprof.StopCPUProfile()
 		}
-		fmt.Println(h.ReadyLine(set.Names()...))
+		fmt.Println(h.ReadyLine())
 		<-ctx.Done()
 		return set.Close()
 	})

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,49 +24,138 @@ type metric struct {
 	Title string `json:"title"`
 	Unit  string `json:"unit"`
 	// Lower: less is better.
-	Lower bool `json:"lower_is_better"`
-	// Goal is a ratio to the peer To, at least or, with Lower, at most. Bulk
-	// has one: what a stack can reach that has a system call for each frame,
-	// by the limits of a TAP measured without a stack. The others have none:
-	// they contain the cost of a server in Go on both sides.
-	Goal float64 `json:"goal,omitempty"`
-	To   string  `json:"goal_to,omitempty"`
+	Lower bool   `json:"lower_is_better"`
+	Goals []goal `json:"goals,omitempty"`
+}
+
+// A goal is a bound for a metric of the peer Of, at least or, where less is
+// better, at most: as a ratio to the peer To or, without one, in the unit of
+// the metric. Stretch is what is really wanted; 0 for none.
+type goal struct {
+	Of      string  `json:"of"`
+	To      string  `json:"to,omitempty"`
+	Bound   float64 `json:"bound"`
+	Stretch float64 `json:"stretch,omitempty"`
+	Met     string  `json:"met,omitempty"` // "yes" or "no", by the median
 }
 
 // A test measures one server.
 type test struct {
 	name    string
 	metrics []metric
-	run     func(a netip.Addr, l lengths, cc string) ([]float64, error)
+	run     func(p peer, l lengths, cc string) ([]float64, error)
+	// on says which peers to measure; nil means those that attach in a way
+	// of their own, without gVisor's software segmentation.
+	on func(name string) bool
+	// rounds bounds the rounds in which it runs; 0 for all.
+	rounds int
 }
 
 // lengths are how long a test may measure.
 type lengths struct {
 	bulk, short time.Duration
+	// lossy and far are for a path that loses, without and with delay.
+	lossy, far time.Duration
 	// requests bounds the connections of a round: each takes a port of the
 	// client for a minute.
 	requests int
 	pings    int
+	// idle is how many connections are weighed.
+	idle int
 }
 
 var (
-	fullLengths  = lengths{bulk: time.Second, short: 700 * time.Millisecond, requests: 3000, pings: 300}
-	quickLengths = lengths{bulk: 300 * time.Millisecond, short: 250 * time.Millisecond, requests: 1000, pings: 100}
+	fullLengths = lengths{
+		bulk: 800 * time.Millisecond, short: 500 * time.Millisecond,
+		lossy: 1200 * time.Millisecond, far: 2500 * time.Millisecond, requests: 3000, pings: 100, idle: 10000,
+	}
+	quickLengths = lengths{
+		bulk: 200 * time.Millisecond, short: 150 * time.Millisecond,
+		lossy: 400 * time.Millisecond, far: 800 * time.Millisecond, requests: 500, pings: 40, idle: 2000,
+	}
 )
 
+// The names of peers that goals speak of.
+const (
+	ours      = "tapstack"
+	oursPlain = "tapstack-plain"
+	veth      = "veth"
+	vethOff   = "veth-off"
+)
+
+func everyone(string) bool { return true }
+
+// one of each stack, where the way it is attached makes no difference.
+func oneOfEach(name string) bool { return name == ours || name == gvisorTAP || name == vethOff }
+
+// userspace stacks, whose memory is that of their process.
+func userspace(name string) bool { return name == ours || name == gvisorTAP }
+
 var tests = []test{
-	{"tcp-in", []metric{{"tcp_in", "TCP bulk to the server (discard)", "MB/s", false, 0.75, "veth-off"}}, bulkIn},
-	{"tcp-out", []metric{{"tcp_out", "TCP bulk from the server (chargen)", "MB/s", false, 0.40, "veth-off"}}, bulkOut},
-	{"tcp-echo", []metric{
-		{"tcp_echo_p50", "TCP echo of 1 byte, median", "µs", true, 0, ""},
-		{"tcp_echo_p99", "TCP echo of 1 byte, 99th percentile", "µs", true, 0, ""},
-	}, echo},
-	{"tcp-connect", []metric{{"tcp_connect", "TCP connect, request, close", "1/s", false, 0, ""}}, connects},
-	{"udp-echo", []metric{{"udp_echo", "UDP echo of 64 bytes, 64 in flight", "packets/s", false, 0, ""}}, udpEcho},
-	{"ping", []metric{
-		{"ping_p50", "ping, median", "µs", true, 0, ""},
-		{"ping_p99", "ping, 99th percentile", "µs", true, 0, ""},
-	}, ping},
+	{name: "tcp-in", on: everyone, run: bulkIn, metrics: []metric{
+		{"tcp_in", "TCP bulk to the server", "MB/s", false, []goal{
+			{Of: ours, To: gvisorPacket, Bound: 1.6, Stretch: 2}, {Of: ours, To: gvisorTAP, Bound: 12},
+			{Of: ours, To: veth, Bound: 0.7, Stretch: 0.9}, {Of: oursPlain, To: gvisorTAP, Bound: 4},
+		}},
+		{"tcp_in_cpu", "its cost, client and server together", "CPU s/GB", true, nil},
+	}},
+	{name: "tcp-out", on: everyone, run: bulkOut, metrics: []metric{
+		{"tcp_out", "TCP bulk from the server", "MB/s", false, []goal{
+			{Of: ours, To: gvisorPacket, Bound: 2, Stretch: 2.6}, {Of: ours, To: veth, Bound: 0.65, Stretch: 0.9},
+			{Of: oursPlain, To: gvisorSW, Bound: 2},
+		}},
+		{"tcp_out_cpu", "its cost, client and server together", "CPU s/GB", true, nil},
+	}},
+	{name: "tcp-in-8", run: bulkIn8, metrics: []metric{
+		{"tcp_in_8", "TCP bulk to the server, 8 streams", "MB/s", false, []goal{{Of: ours, To: gvisorPacket, Bound: 1.5}}},
+	}},
+	{name: "tcp-out-8", run: bulkOut8, metrics: []metric{
+		{"tcp_out_8", "TCP bulk from the server, 8 streams", "MB/s", false, []goal{{Of: ours, To: gvisorPacket, Bound: 2.5}}},
+	}},
+	{name: "tcp-echo", run: echo(1), metrics: []metric{
+		{"tcp_echo_p50", "TCP echo of 1 byte, median", "µs", true, []goal{
+			{Of: ours, To: gvisorTAP, Bound: 0.4}, {Of: ours, To: veth, Bound: 1.25, Stretch: 1},
+		}},
+		{"tcp_echo_p99", "TCP echo of 1 byte, 99th percentile", "µs", true, []goal{{Of: ours, To: gvisorTAP, Bound: 0.45}}},
+	}},
+	{name: "tcp-echo-1k", run: echo(1 << 10), metrics: []metric{
+		{"tcp_echo_1k_p50", "TCP echo of 1 KiB, median", "µs", true, nil},
+		{"tcp_echo_1k_p99", "TCP echo of 1 KiB, 99th percentile", "µs", true, nil},
+	}},
+	{name: "tcp-echo-busy", run: echoBusy, metrics: []metric{
+		{"tcp_echo_busy_p99", "TCP echo of 1 byte beside a bulk stream, 99th percentile", "µs", true, []goal{{Of: ours, Bound: 2000}}},
+	}},
+	{name: "tcp-connect", run: connects, metrics: []metric{
+		{"tcp_connect", "TCP connect, request, close", "1/s", false, []goal{
+			{Of: ours, To: gvisorTAP, Bound: 3}, {Of: ours, To: veth, Bound: 0.65},
+		}},
+	}},
+	{name: "udp-echo", run: udpEcho, metrics: []metric{
+		{"udp_echo", "UDP echo of 64 bytes, 64 in flight", "packets/s", false, []goal{
+			{Of: ours, To: gvisorTAP, Bound: 4}, {Of: ours, To: veth, Bound: 1},
+		}},
+	}},
+	{name: "ping", run: ping, metrics: []metric{
+		{"ping_p50", "ping, median", "µs", true, nil},
+		{"ping_p99", "ping, 99th percentile", "µs", true, nil},
+	}},
+	{name: "loss-out", on: oneOfEach, run: lossOut, metrics: []metric{
+		{"loss_out", "goodput from the server at 1 % loss", "MB/s", false, []goal{{Of: ours, To: gvisorTAP, Bound: 10}}},
+		{"loss_out_stall", "the longest standstill in it", "ms", true, []goal{{Of: ours, Bound: 1000}}},
+	}},
+	{name: "loss-in", on: oneOfEach, run: lossIn, metrics: []metric{
+		{"loss_in", "goodput to the server at 1 % loss", "MB/s", false, nil},
+	}},
+	{name: "loss-far", on: oneOfEach, run: lossFar, metrics: []metric{
+		{"loss_far", "goodput from the server at 1 % loss and 40 ms round trip", "MB/s", false, []goal{{Of: ours, To: gvisorTAP, Bound: 1}}},
+	}},
+	{name: "memory", on: userspace, rounds: 3, run: memory, metrics: []metric{
+		{"open", "connections opened, one after the other, and kept", "1/s", false, []goal{{Of: ours, To: gvisorTAP, Bound: 2}}},
+		{"idle_bytes", "memory for each of them", "bytes", true, []goal{
+			{Of: ours, To: gvisorTAP, Bound: 0.5}, {Of: ours, Bound: 1000},
+		}},
+		{"timewait_bytes", "memory for each in TIME-WAIT", "bytes", true, []goal{{Of: ours, Bound: 200}}},
+	}},
 }
 
 func testNames() string {
@@ -81,65 +172,124 @@ const block = 256 << 10
 // mega is the M of MB/s.
 const mega = 1e6
 
-// bulkIn writes for a time and counts what the server has read: its FIN comes
-// after the last byte.
-func bulkIn(a netip.Addr, l lengths, cc string) ([]float64, error) {
-	s, err := dial(netip.AddrPortFrom(a, discardPort), cc)
+// bulkIn measures one stream, and what both ends of it cost.
+func bulkIn(p peer, l lengths, cc string) ([]float64, error) { return costed(p, l, cc, streamIn) }
+
+func bulkOut(p peer, l lengths, cc string) ([]float64, error) { return costed(p, l, cc, streamOut) }
+
+// stream moves bytes to or from a for a time and returns how many it were and
+// how long it took.
+type stream func(a netip.Addr, l lengths, cc string) (n int, took time.Duration, err error)
+
+func costed(p peer, l lengths, cc string, s stream) ([]float64, error) {
+	used := func() time.Duration { return cpuTime(p.pid()) + cpuTime(os.Getpid()) }
+	before := used()
+	n, took, err := s(p.addr(), l, cc)
 	if err != nil {
 		return nil, err
 	}
+	const giga = 1e9
+	return []float64{float64(n) / mega / took.Seconds(), (used() - before).Seconds() / (float64(n) / giga)}, nil
+}
+
+const streams = 8
+
+func bulkIn8(p peer, l lengths, cc string) ([]float64, error) { return several(p, l, cc, streamIn) }
+
+func bulkOut8(p peer, l lengths, cc string) ([]float64, error) { return several(p, l, cc, streamOut) }
+
+// several runs streams side by side. Their sum is that of their rates, as they
+// need not end at the same moment.
+func several(p peer, l lengths, cc string, s stream) ([]float64, error) {
+	defer threads(streams)()
+	rates, errs := make([]float64, streams), make([]error, streams)
+	var all sync.WaitGroup
+	for i := range streams {
+		all.Go(func() {
+			n, took, err := s(p.addr(), l, cc)
+			rates[i], errs[i] = float64(n)/mega/took.Seconds(), err
+		})
+	}
+	all.Wait()
+	sum := 0.0
+	for _, r := range rates {
+		sum += r
+	}
+	return []float64{sum}, errors.Join(errs...)
+}
+
+// threads lets n goroutines block in system calls of which the scheduler knows
+// nothing, beside this one, until the returned function is called.
+func threads(n int) (done func()) {
+	old := runtime.GOMAXPROCS(runtime.NumCPU() + n)
+	return func() { runtime.GOMAXPROCS(old) }
+}
+
+// streamIn writes for a time and counts what the server has read: its FIN comes
+// after the last byte.
+func streamIn(a netip.Addr, l lengths, cc string) (sent int, took time.Duration, err error) {
+	s, err := dial(netip.AddrPortFrom(a, discardPort), cc)
+	if err != nil {
+		return 0, 0, err
+	}
 	defer s.close()
-	buf, sent := make([]byte, block), 0
+	buf := make([]byte, block)
 	begin := time.Now()
 	for time.Since(begin) < l.bulk {
 		n, err := s.write(buf)
 		if err != nil {
-			return nil, err
+			return 0, 0, err
 		}
 		sent += n
 	}
 	if err := unix.Shutdown(int(s), unix.SHUT_WR); err != nil {
-		return nil, os.NewSyscallError("shutdown", err)
+		return 0, 0, os.NewSyscallError("shutdown", err)
 	}
 	if n, err := s.read(buf); err != nil {
-		return nil, err
+		return 0, 0, err
 	} else if n != 0 {
-		return nil, errShort
+		return 0, 0, errShort
 	}
-	return []float64{float64(sent) / mega / time.Since(begin).Seconds()}, nil
+	return sent, time.Since(begin), nil
 }
 
-func bulkOut(a netip.Addr, l lengths, cc string) ([]float64, error) {
+func streamOut(a netip.Addr, l lengths, cc string) (got int, took time.Duration, err error) {
 	s, err := dial(netip.AddrPortFrom(a, chargenPort), cc)
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
 	defer s.close()
-	buf, got := make([]byte, block), 0
+	buf := make([]byte, block)
 	begin := time.Now()
 	for time.Since(begin) < l.bulk {
 		n, err := s.read(buf)
 		if err != nil {
-			return nil, err
+			return 0, 0, err
 		}
 		if n == 0 {
-			return nil, errShort
+			return 0, 0, errShort
 		}
 		got += n
 	}
-	return []float64{float64(got) / mega / time.Since(begin).Seconds()}, nil
+	return got, time.Since(begin), nil
 }
 
-func echo(a netip.Addr, l lengths, cc string) ([]float64, error) {
-	s, err := dial(netip.AddrPortFrom(a, echoPort), cc)
+// echo returns a test that has messages of a size echoed, one after the other.
+func echo(size int) func(peer, lengths, string) ([]float64, error) {
+	return func(p peer, l lengths, cc string) ([]float64, error) { return echoes(p, l.short, size, cc) }
+}
+
+func echoes(p peer, length time.Duration, size int, cc string) ([]float64, error) {
+	s, err := dial(netip.AddrPortFrom(p.addr(), echoPort), cc)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
 	var took []time.Duration
+	message := make([]byte, size)
 	now := time.Now()
-	for end := now.Add(l.short); now.Before(end); {
-		if err := s.exchange(byte(len(took))); err != nil {
+	for end := now.Add(length); now.Before(end); {
+		if err := s.exchange(message); err != nil {
 			return nil, err
 		}
 		then := now
@@ -147,6 +297,23 @@ func echo(a netip.Addr, l lengths, cc string) ([]float64, error) {
 		took = append(took, now.Sub(then))
 	}
 	return quantiles(took), nil
+}
+
+// echoBusy has bytes echoed while a stream goes to the same server.
+func echoBusy(p peer, l lengths, cc string) ([]float64, error) {
+	defer threads(1)()
+	l.bulk = l.short
+	var busy sync.WaitGroup
+	var failed error
+	busy.Go(func() { _, _, failed = streamIn(p.addr(), l, cc) })
+	// The stream's first and last milliseconds are left out.
+	time.Sleep(l.short / 10)
+	q, err := echoes(p, l.short*8/10, 1, cc)
+	busy.Wait()
+	if err = errors.Join(err, failed); err != nil {
+		return nil, err
+	}
+	return q[1:], nil
 }
 
 // quantiles returns the median and the 99th percentile in microseconds.
@@ -158,10 +325,10 @@ func quantiles(took []time.Duration) []float64 {
 	return []float64{at(50), at(99)}
 }
 
-func connects(a netip.Addr, l lengths, cc string) ([]float64, error) {
+func connects(p peer, l lengths, cc string) ([]float64, error) {
 	n, begin := 0, time.Now()
 	for ; n < l.requests && time.Since(begin) < l.bulk; n++ {
-		if _, err := request(netip.AddrPortFrom(a, echoPort), cc); err != nil {
+		if _, err := request(netip.AddrPortFrom(p.addr(), echoPort), cc); err != nil {
 			return nil, err
 		}
 	}
@@ -177,28 +344,28 @@ const (
 
 var errLost = errors.New("datagrams get lost again and again")
 
-func udpEcho(a netip.Addr, l lengths, _ string) ([]float64, error) {
+func udpEcho(p peer, l lengths, _ string) ([]float64, error) {
 	s, err := open(unix.SOCK_DGRAM, 0, udpPatience)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	if err := s.connect(netip.AddrPortFrom(a, echoPort)); err != nil {
+	if err := s.connect(netip.AddrPortFrom(p.addr(), echoPort)); err != nil {
 		return nil, err
 	}
-	var p [udpSize]byte
+	var datagram [udpSize]byte
 	var sent, got uint64
 	missing, losses := inFlight, 0
 	begin := time.Now()
 	for time.Since(begin) < l.short {
 		for ; missing > 0; missing-- {
 			sent++
-			binary.BigEndian.PutUint64(p[:], sent)
-			if _, err := s.write(p[:]); err != nil {
+			binary.BigEndian.PutUint64(datagram[:], sent)
+			if _, err := s.write(datagram[:]); err != nil {
 				return nil, err
 			}
 		}
-		n, err := s.read(p[:])
+		n, err := s.read(datagram[:])
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if losses++; losses > udpLosses {
@@ -208,7 +375,7 @@ func udpEcho(a netip.Addr, l lengths, _ string) ([]float64, error) {
 			continue
 		case err != nil:
 			return nil, err
-		case n != udpSize || binary.BigEndian.Uint64(p[:]) > sent:
+		case n != udpSize || binary.BigEndian.Uint64(datagram[:]) > sent:
 			return nil, errShort
 		}
 		got++
@@ -226,13 +393,13 @@ const (
 
 // ping sends echo requests (RFC 792) by a raw socket, one each millisecond, so
 // that the other side is asleep when they come.
-func ping(a netip.Addr, l lengths, _ string) ([]float64, error) {
+func ping(p peer, l lengths, _ string) ([]float64, error) {
 	s, err := open(unix.SOCK_RAW, unix.IPPROTO_ICMP, stall)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	if err := s.connect(netip.AddrPortFrom(a, 0)); err != nil {
+	if err := s.connect(netip.AddrPortFrom(p.addr(), 0)); err != nil {
 		return nil, err
 	}
 	var took []time.Duration

@@ -106,7 +106,8 @@ type unresolved struct {
 	frames []*pkt.Buf
 }
 
-// AddInterface attaches a device and starts receiving from it. Unless IPv6 is
+// AddInterface attaches a device and starts receiving from it; when it fails
+// before that, the device is still the caller's to close. Unless IPv6 is
 // disabled the interface gives itself a link-local address (RFC 4862 §5.3).
 func (s *Stack) AddInterface(c InterfaceConfig) (*Interface, error) {
 	if s.closed.Load() {
@@ -120,12 +121,15 @@ func (s *Stack) AddInterface(c InterfaceConfig) (*Interface, error) {
 		if c.named(i.name) != nil {
 			return fmt.Errorf("interface %s: %w", i.name, syscall.EEXIST)
 		}
+		if s.closed.Load() {
+			return net.ErrClosed
+		}
 		c.ifaces = append(c.ifaces, i)
+		i.startReaders() // under Stack.mu, so that Close waits for all of them
 		return nil
 	}); err != nil {
 		return nil, err
 	}
-	i.startReaders()
 	if !i.noIPv6 {
 		if err := i.AddAddr(netip.PrefixFrom(ipv6.LinkLocal(i.mac), 64)); err != nil {
 			return nil, err

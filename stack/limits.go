@@ -47,8 +47,8 @@ type Limits struct {
 	// LoopbackFrames is the most frames waiting on the loopback interface.
 	// Default 4096. (loop.drop.queue-full)
 	LoopbackFrames int
-	// ICMPErrorsPerSecond and ICMPErrorBurst are the token bucket of errors
-	// and echo replies to errors sent, as Linux's icmp_msgs_per_sec and
+	// ICMPErrorsPerSecond and ICMPErrorBurst are the token bucket of ICMP
+	// errors sent, as Linux's icmp_msgs_per_sec and
 	// icmp_msgs_burst. Defaults 1000 and 50.
 	ICMPErrorsPerSecond, ICMPErrorBurst int
 }

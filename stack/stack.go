@@ -154,7 +154,8 @@ func (s *Stack) Drain(ctx context.Context) {
 }
 
 // Close resets what connections are left, closes every device and waits for
-// the stack's goroutines. It is safe to call more than once.
+// the stack's goroutines. It is safe to call more than once, but not from a
+// Waiter's function.
 func (s *Stack) Close() error {
 	if !s.closed.CompareAndSwap(false, true) {
 		return nil
@@ -164,6 +165,7 @@ func (s *Stack) Close() error {
 	s.ping.closeAll()
 	s.timers.Close()
 	s.cancel()
+	s.update(func(*config) error { return nil }) // an AddInterface under way has ended
 	var errs []error
 	for _, i := range s.cfg.Load().ifaces {
 		errs = append(errs, i.close())

@@ -31,7 +31,7 @@ func TestWakeReplacesAndCancels(t *testing.T) {
 		c.Wake(0, nil)
 		time.Sleep(3 * time.Second)
 		at(4, -time.Second) // past: at once
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if len(calls) != 2 || calls[0] != 2 || calls[1] != 4 {
 			t.Errorf("called: %v", calls)
 		}
