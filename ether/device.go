@@ -13,6 +13,9 @@ type Caps struct {
 	GSOMax int // largest super-frame payload; 0: the device does not segment
 	// TxCsum: the device completes CsumPartial frames.
 	TxCsum bool
+	// Gather: Send takes frames that borrow bytes (pkt.Buf.Borrow); to any
+	// other device only whole ones are given.
+	Gather bool
 	// RxCsum: the device may deliver CsumPartial and CsumValid frames.
 	RxCsum bool
 }

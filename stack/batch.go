@@ -82,7 +82,7 @@ func (t *txBatch) send() error {
 	st.Output.Add(uint64(len(t.frames)))
 	n := 0
 	for _, p := range t.frames {
-		n += p.Len()
+		n += p.Size()
 	}
 	st.OutputBytes.Add(uint64(n))
 	sent, err := i.dev.Send(0, t.frames)

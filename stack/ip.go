@@ -291,7 +291,7 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 			hops = 1 // RFC 1112 §6.1, RFC 3493 §5.2: stays on the link unless asked
 		}
 	}
-	n := p.Len()
+	n := p.Size()
 	v4, hl := r.dst.Is4(), r.headerLen()
 	// A super-frame leaves as several packets that do.
 	fits := n+hl <= r.mtu || p.GSO.Type != pkt.GSONone
@@ -314,7 +314,7 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 			return r.iface.transmit(now, tx, r, p)
 		}
 		var err error
-		ipv4.Fragment(p, r.mtu, func(f *pkt.Buf) {
+		ipv4.Fragment(p.Whole(), r.mtu, func(f *pkt.Buf) {
 			st.FragmentsOut.inc()
 			if e := r.iface.transmit(now, tx, r, f); err == nil {
 				err = e
@@ -331,7 +331,7 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 		return r.iface.transmit(now, tx, r, p)
 	}
 	var err error
-	ipv6.Fragment(p, s.ids.next(s, r.src, r.dst, proto), r.mtu, func(f *pkt.Buf) {
+	ipv6.Fragment(p.Whole(), s.ids.next(s, r.src, r.dst, proto), r.mtu, func(f *pkt.Buf) {
 		st.FragmentsOut.inc()
 		if e := r.iface.transmit(now, tx, r, f); err == nil {
 			err = e
@@ -363,7 +363,17 @@ func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) e
 			p.Put()
 			return syscall.ENETDOWN
 		}
-		m, result := i.neigh[family(r.nextHop)].Output(now, r.nextHop, p)
+		m, result, cache := [6]byte{}, neigh.Send, i.neigh[family(r.nextHop)]
+		known := false
+		if p.Size() > p.Len() {
+			// Borrowed bytes cannot wait in a queue.
+			if m, known = cache.Lookup(now, r.nextHop); !known {
+				p = p.Whole()
+			}
+		}
+		if !known {
+			m, result = cache.Output(now, r.nextHop, p)
+		}
 		i.leaveBusy()
 		switch result {
 		case neigh.Send:

@@ -208,16 +208,29 @@ func (t *tcpTable) emitAlone(now mono.Time, r *route, seg *tcp.Segment) {
 	tx.done()
 }
 
+// gatherFrom is the segment size from which two more entries in a system
+// call's vector cost less than copying.
+const gatherFrom = 4096
+
 // emit builds the packet for a segment and sends it.
 func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) error {
 	t.stack.stats.TCP.Output.inc()
 	hl := seg.HeaderLen()
 	n := hl + seg.PayloadLen()
-	p := pkt.Get(n)
-	b := p.Append(n)
+	var p *pkt.Buf
+	var b []byte
+	if r.iface.caps.Gather && r.iface.caps.TxCsum && n >= gatherFrom {
+		// The payload goes from the send ring to the device without a copy.
+		p = pkt.Get(hl)
+		b = p.Append(hl)
+		p.Borrow(seg.Payload[0], seg.Payload[1])
+	} else {
+		p = pkt.Get(n)
+		b = p.Append(n)
+		copy(b[hl:], seg.Payload[0])
+		copy(b[hl+len(seg.Payload[0]):], seg.Payload[1])
+	}
 	seg.PutHeader(b)
-	copy(b[hl:], seg.Payload[0])
-	copy(b[hl+len(seg.Payload[0]):], seg.Payload[1])
 	p.MarkTransport()
 	pseudo := csum.Pseudo(r.src, r.dst, ipv4.ProtoTCP, n)
 	var sum uint16

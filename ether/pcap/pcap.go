@@ -113,7 +113,11 @@ func (t *Tee) flushLocked() {
 func (t *Tee) Device() ether.Device { return t.dev }
 
 // Caps implements ether.Device.
-func (t *Tee) Caps() ether.Caps { return t.dev.Caps() }
+func (t *Tee) Caps() ether.Caps {
+	c := t.dev.Caps()
+	c.Gather = false // a frame has to be whole to be recorded
+	return c
+}
 
 // Addr implements ether.Device.
 func (t *Tee) Addr() ether.Addr { return t.dev.Addr() }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"unsafe"
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/internal/vnet"
@@ -147,8 +148,30 @@ func putVnet(fd int, b *pkt.Buf) error {
 	var h [vnet.Len]byte
 	vnet.Put(h[:], b)
 	copy(b.Push(vnet.Len), h[:])
-	_, err := unix.Write(fd, b.Bytes())
-	return err
+	x, y := b.Borrowed()
+	if len(x) == 0 {
+		_, err := unix.Write(fd, b.Bytes())
+		return err
+	}
+	return writev(fd, b.Bytes(), x, y)
+}
+
+// writev writes one frame that lies in up to three pieces, of which the first
+// two are not empty. It is unix.Writev without its allocation.
+func writev(fd int, pieces ...[]byte) error {
+	var iov [3]unix.Iovec
+	n := 0
+	for _, p := range pieces {
+		if len(p) > 0 {
+			iov[n].Base = &p[0]
+			iov[n].SetLen(len(p))
+			n++
+		}
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&iov[0])), uintptr(n)); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // writeCut segments a super-frame in software.
@@ -168,5 +191,5 @@ func (d *Device) writeCut(fd int, b *pkt.Buf) (err error) {
 
 // vnetCaps are the capabilities with headers.
 func vnetCaps(mtu, queues int) ether.Caps {
-	return ether.Caps{MTU: mtu, Queues: queues, GSOMax: 1<<16 - 1, TxCsum: true, RxCsum: true}
+	return ether.Caps{MTU: mtu, Queues: queues, GSOMax: 1<<16 - 1, TxCsum: true, Gather: true, RxCsum: true}
 }

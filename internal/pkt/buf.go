@@ -78,6 +78,10 @@ type Buf struct {
 	// At is when the frame was read from the device.
 	At mono.Time
 
+	// more is payload that follows the slab's bytes and belongs to somebody
+	// else: see Borrow.
+	more [2][]byte
+
 	large bool
 	freed bool
 }
@@ -132,7 +136,7 @@ func (b *Buf) Put() {
 
 // Clone returns an independent copy with the same bytes, offsets and metadata.
 func (b *Buf) Clone() *Buf {
-	c := Get(b.tail - Headroom)
+	c := Get(b.tail - Headroom + b.Size() - b.Len())
 	slab := c.slab
 	large := c.large
 	*c = *b
@@ -144,7 +148,7 @@ func (b *Buf) Clone() *Buf {
 		}
 	}
 	copy(c.slab[from:b.tail], b.slab[from:b.tail])
-	return c
+	return c.Whole()
 }
 
 // Bytes returns the valid bytes; the slice is good until the buffer is freed.
@@ -185,6 +189,43 @@ func (b *Buf) Trim(n int) {
 	if n < b.Len() {
 		b.tail = b.head + n
 	}
+}
+
+// Borrow lets the frame go on behind its own bytes with those of a and b, which
+// are not copied: parts of a connection's send ring. They stay what they are
+// only until the call that the frame is passed to returns, so whoever keeps the
+// frame longer makes it Whole first. Len, Bytes, Network and Transport do not
+// see them; Size does.
+func (b *Buf) Borrow(x, y []byte) { b.more = [2][]byte{x, y} }
+
+// Borrowed returns what Borrow was given.
+func (b *Buf) Borrowed() (x, y []byte) { return b.more[0], b.more[1] }
+
+// Size is the length of the frame, borrowed bytes included.
+func (b *Buf) Size() int { return b.Len() + len(b.more[0]) + len(b.more[1]) }
+
+// Whole takes b and returns a frame of the same bytes that borrows nothing:
+// mostly b itself.
+func (b *Buf) Whole() *Buf {
+	n := len(b.more[0]) + len(b.more[1])
+	if n == 0 {
+		return b
+	}
+	c := b
+	if b.tail+n > len(b.slab) {
+		c = Get(b.tail - Headroom + n)
+		slab, large := c.slab, c.large
+		*c = *b
+		c.slab, c.large = slab, large
+		copy(c.slab[:b.tail], b.slab[:b.tail])
+		b.more = [2][]byte{}
+		defer b.Put()
+	}
+	x, y := c.more[0], c.more[1]
+	c.more = [2][]byte{}
+	copy(c.Append(len(x)), x)
+	copy(c.Append(len(y)), y)
+	return c
 }
 
 // MarkNetwork remembers the current front as the network header.

@@ -45,6 +45,35 @@ func TestCloneIsIndependent(t *testing.T) {
 	c.Put()
 }
 
+func TestBorrowedBytes(t *testing.T) {
+	live := Live()
+	for _, n := range []int{0, 100, 3000, 40000} {
+		x, y := bytes.Repeat([]byte{1}, n), bytes.Repeat([]byte{2}, n/2)
+		b := From([]byte("tcp "))
+		b.MarkTransport()
+		copy(b.Push(3), "ip ")
+		b.MarkNetwork()
+		b.GSO.SegSize = 7
+		b.Borrow(x, y)
+		if b.Len() != 7 || b.Size() != 7+len(x)+len(y) {
+			t.Fatalf("%d: len %d size %d", n, b.Len(), b.Size())
+		}
+		want := append(append([]byte("ip tcp "), x...), y...)
+		c := b.Clone()
+		w := b.Whole()
+		for _, f := range []*Buf{c, w} {
+			if !bytes.Equal(f.Bytes(), want) || !bytes.Equal(f.Network(), want) || !bytes.Equal(f.Transport(), want[3:]) ||
+				f.GSO.SegSize != 7 || f.Size() != f.Len() {
+				t.Errorf("%d: %d bytes, not the same", n, f.Len())
+			}
+			f.Put()
+		}
+	}
+	if n := Live() - live; n != 0 {
+		t.Errorf("%d buffers leaked", n)
+	}
+}
+
 func TestLiveCountsAndDoublePutPanics(t *testing.T) {
 	before := Live()
 	b := Get(MaxFrame)
