@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -163,6 +164,35 @@ func TestQueues(t *testing.T) {
 		}
 		if _, err := open(t, l, Options{Name: "tap7", Existing: true, Queues: 2}); err == nil {
 			t.Error("two queues without offload")
+		}
+	})
+}
+
+// TestBusyPoll: a receiver that looks for frames instead of sleeping gets them,
+// tells when there are none, and ends with its context.
+func TestBusyPoll(t *testing.T) {
+	lab.InNamespace(t, func(l *lab.Lab) {
+		for _, o := range []Offload{OffloadOff, OffloadAuto} {
+			d := mustOpen(t, l, Options{Name: "tap7", Existing: true, Offload: o, BusyPoll: time.Second})
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			answered, idle := false, 0
+			if _, err := d.Send(0, []*pkt.Buf{arp(ours, ourIP, kernelIP)}); err != nil {
+				t.Fatal(err)
+			}
+			err := d.Receive(ctx, 0, func(b *pkt.Buf) {
+				answered = answered || isARP(b.Bytes(), 2)
+				b.Put()
+			}, func() {
+				idle++
+				if answered {
+					cancel() // while it is busy looking for more
+				}
+			})
+			cancel()
+			if !answered || idle == 0 || !errors.Is(err, context.Canceled) {
+				t.Errorf("offload %v: answered %v, idle %d times, %v", o, answered, idle, err)
+			}
+			d.Close()
 		}
 	})
 }

@@ -40,6 +40,9 @@ type Options struct {
 	// Queues: receive on so many queues (IFF_MULTI_QUEUE); 0 and 1 mean one.
 	// More than one takes Offload, and an interface made for it.
 	Queues int
+	// BusyPoll is how long to look for the next frame before sleeping, which
+	// shortens round trips and keeps a core busy; 0 sleeps at once.
+	BusyPoll time.Duration
 	// Notice, unless nil, is told once when the kernel turns out not to take
 	// super-frames although it said so.
 	Notice func(error)
@@ -152,6 +155,7 @@ func start(o Options, name string, existed bool, files []*os.File, headers bool)
 		d.caps = vnetCaps(d.caps.MTU, len(files))
 		ops = fdloop.Ops{Size: maxSuper, Read: readVnet, Write: d.writeVnet}
 	}
+	ops.BusyPoll = o.BusyPoll
 	for _, file := range files {
 		loop, err := fdloop.New(file, ops)
 		if err != nil {

@@ -98,7 +98,7 @@ func (p *plan) open() (dev ether.Device, err error) {
 	if p.kind == "packet" {
 		return packet.Open(p.name)
 	}
-	return tap.Open(tap.Options{Name: p.name, Existing: true, Offload: p.offload, Queues: p.queues,
+	return tap.Open(tap.Options{Name: p.name, Existing: true, Offload: p.offload, Queues: p.queues, BusyPoll: p.busyPoll,
 		Notice: func(err error) { fmt.Fprintln(os.Stderr, err) }})
 }
 
