@@ -153,7 +153,7 @@ func TestDAD(t *testing.T) {
 	if out := h.send(solicit(peerIP6, ll, ether.Multicast(snm), true), withMAC(hostMAC, echoTo(ll)), withMAC(hostMAC, synTo(ll, 80)), withMAC(hostMAC, udpTo(ll, 99))); len(out) != 0 {
 		t.Errorf("tentative address answered: %s", describe(out[0]))
 	}
-	wantDrops(t, h.s, "ipv6.drop.foreign-ip=3")
+	wantDrops(t, h.s, "ipv6.drop.foreign-ip=4")
 	list = h.watch(from, 20*time.Millisecond)
 	if err := h.i.Ready(atOnce); err != nil {
 		t.Errorf("not ready after a second: %v", err)

@@ -1,15 +1,12 @@
 package stack
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"sync"
 	"syscall"
 
-	"github.com/tapstack/tapstack/icmp"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/ipv4"
-	"github.com/tapstack/tapstack/ipv6"
 	"github.com/tapstack/tapstack/udp"
 )
 
@@ -268,32 +265,6 @@ func (d *Datagram) SendTo(b []byte, to netip.AddrPort) error {
 	return err
 }
 
-// sendPingLocked sends an echo request under our identifier.
-func (d *Datagram) sendPingLocked(r *route, b []byte) error {
-	want, proto := uint8(icmp.TypeEcho4), uint8(ipv4.ProtoICMP)
-	if r.dst.Is6() {
-		want, proto = icmp.TypeEcho6, ipv6.ProtoICMPv6
-	}
-	if len(b) < icmp.HeaderLen || b[0] != want || b[1] != 0 {
-		return syscall.EINVAL
-	}
-	p := pkt.From(b)
-	q := p.Bytes()
-	binary.BigEndian.PutUint16(q[4:], d.local.Port())
-	if r.dst.Is4() {
-		icmp.SetChecksum4(q)
-	} else {
-		icmp.SetChecksum6(q, r.src, r.dst)
-	}
-	d.stack.stats.Ping.Output.inc()
-	tx := newTx(r.iface)
-	err := d.stack.send(d.stack.clock.Now(), tx, r, proto, 0, 0, false, p)
-	if e := tx.done(); err == nil {
-		err = e
-	}
-	return err
-}
-
 // RecvFrom takes the oldest datagram: n bytes of it fit into b, of size in
 // all. A pending error comes before it, as on Linux. EAGAIN when there is none.
 func (d *Datagram) RecvFrom(b []byte) (n, size int, from netip.AddrPort, err error) {
@@ -459,97 +430,4 @@ func (d *Datagram) fits(local, remote netip.AddrPort, in *Interface) int {
 		return 0
 	}
 	return n + 4
-}
-
-// lookupUDP returns the socket that a datagram from remote to local is for.
-func (s *Stack) lookupUDP(local, remote netip.AddrPort, in *Interface) (best *Datagram) {
-	score := 0
-	for _, d := range s.udp.on(local.Port()) {
-		if n := d.fits(local, remote, in); n > score {
-			best, score = d, n
-		}
-	}
-	return best
-}
-
-// lookupPing returns the socket with the echo identifier local.Port().
-func (s *Stack) lookupPing(local netip.AddrPort) *Datagram {
-	for _, d := range s.ping.on(local.Port()) {
-		if a, both := d.bindAddr(); accepts(a, both, local.Addr()) > 0 {
-			return d
-		}
-	}
-	return nil
-}
-
-// inputUDP is the step from IP to UDP (RFC 768, RFC 1122 §4.1). It borrows p.
-func (s *Stack) inputUDP(b *batch, p packet) {
-	st := &s.stats.UDP
-	st.Input.inc()
-	if p.dst.Is6() && s.tentative(p) {
-		return
-	}
-	h, payload, drop := udp.Parse(p.Bytes())
-	if drop != udp.DropNone {
-		st.Parse[drop].inc()
-		return
-	}
-	if p.Csum == pkt.CsumNone && !udp.ChecksumOK(p.Bytes()[:udp.HeaderLen+len(payload)], p.src, p.dst) {
-		st.Drop[DropBadChecksum].inc()
-		return
-	}
-	local := netip.AddrPortFrom(p.dst, h.DstPort())
-	remote := netip.AddrPortFrom(p.src, h.SrcPort())
-	from := remote
-	if p.src.IsLinkLocalUnicast() && p.src.Is6() {
-		from = netip.AddrPortFrom(p.src.WithZone(p.iface.name), h.SrcPort())
-	}
-	if p.group {
-		s.inputUDPGroup(p, payload, local, remote, from)
-		return
-	}
-	d := s.lookupUDP(local, remote, p.iface)
-	if d == nil {
-		st.Drop[DropNoSocket].inc()
-		if !p.Group {
-			s.unreachable(b.now, p, unreachPort)
-		}
-		return
-	}
-	d.input(p, payload, from)
-}
-
-// inputUDPGroup gives a multicast or broadcast datagram to every socket that
-// is bound to its port (RFC 1122 §4.1.3.5); nobody answers for nobody.
-func (s *Stack) inputUDPGroup(p packet, payload []byte, local, remote, from netip.AddrPort) {
-	n := 0
-	for _, d := range s.udp.on(local.Port()) {
-		// Sockets on the address itself or on the wildcard.
-		if d.fits(local, remote, p.iface) > 0 {
-			d.input(p, payload, from)
-			n++
-		}
-	}
-	if n == 0 {
-		s.stats.UDP.Drop[DropNoSocket].inc()
-	}
-}
-
-// inputPing gives an echo reply to the ping socket with its identifier.
-func (s *Stack) inputPing(p packet, id uint16) {
-	s.stats.Ping.Input.inc()
-	d := s.lookupPing(netip.AddrPortFrom(p.dst, id))
-	if d == nil {
-		s.stats.Ping.Drop[DropNoSocket].inc()
-		return
-	}
-	from := netip.AddrPortFrom(p.src, 0)
-	if p.src.IsLinkLocalUnicast() && p.src.Is6() {
-		from = netip.AddrPortFrom(p.src.WithZone(p.iface.name), 0)
-	}
-	if d.fits(netip.AddrPortFrom(p.dst, id), from, p.iface) == 0 {
-		s.stats.Ping.Drop[DropNoSocket].inc()
-		return
-	}
-	d.input(p, p.Bytes(), from)
 }

@@ -75,6 +75,18 @@ func TestFragmentIdentifiers(t *testing.T) {
 			t.Fatalf("%d fragments told apart after %d datagrams", len(seen), k+1)
 		}
 	}
+	// There are 65536 of them for IPv4, and then they begin again.
+	h.d.mute = true
+	for range 1 << 16 {
+		if err := u.SendTo(pattern(1600), netip.AddrPortFrom(peerIP4, 9)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.d.mute = false
+	u.SendTo(pattern(1600), netip.AddrPortFrom(peerIP4, 9))
+	if n := len(h.d.take()); n != 2 {
+		t.Errorf("%d fragments after all identifiers were used", n)
+	}
 	u.SendTo([]byte("x"), netip.AddrPortFrom(peerIP4, 9))
 	if ip, _ := layerOf[*layers.IPv4](t, h.d.take()); ip == nil || ip.Id != 0 || ip.Flags != layers.IPv4DontFragment {
 		t.Errorf("whole packet: %+v", ip)

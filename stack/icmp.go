@@ -241,9 +241,12 @@ func (s *Stack) inputError(now mono.Time, p packet, m icmp.Message, v6 bool) {
 		e.mtu = int(min(binary.BigEndian.Uint32(m.Rest[:]), 1<<16))
 		e.tooBig = true
 	case !ok:
+		s.stats.ICMP.Drop[DropNotForHost].inc() // a type or code nobody here knows
 		return
 	}
-	s.deliverError(q, e)
+	if !s.deliverError(q, e) {
+		s.stats.ICMP.Drop[DropNoSocket].inc()
+	}
 }
 
 // icmpError is an error on its way to a socket.
@@ -267,23 +270,25 @@ func (s *Stack) localError(p *pkt.Buf, errno syscall.Errno) {
 	}
 }
 
-// deliverError finds the socket that sent the quoted packet.
-func (s *Stack) deliverError(q icmp.Quoted, e icmpError) {
+// deliverError finds the socket that sent the quoted packet, and reports
+// whether there is one.
+func (s *Stack) deliverError(q icmp.Quoted, e icmpError) bool {
 	if len(q.Transport) < 8 {
-		return
+		return false
 	}
 	sport, dport := binary.BigEndian.Uint16(q.Transport), binary.BigEndian.Uint16(q.Transport[2:])
 	local, remote := netip.AddrPortFrom(q.Src, sport), netip.AddrPortFrom(q.Dst, dport)
 	switch {
 	case q.Protocol == ipv4.ProtoTCP:
-		s.tcp.inputError(local, remote, q.Transport, e)
+		return s.tcp.inputError(local, remote, q.Transport, e)
 	case q.Protocol == ipv4.ProtoUDP && udp.HeaderLen <= len(q.Transport):
 		if d := s.lookupUDP(local, remote, e.iface); d != nil {
 			if e.tooBig {
 				s.pathMTUChanged(q, e)
-				return
+			} else {
+				d.inputError(remote, e)
 			}
-			d.inputError(remote, e)
+			return true
 		}
 	case q.Protocol == ipv4.ProtoICMP || q.Protocol == ipv6.ProtoICMPv6:
 		// An echo request of ours: its identifier is where the ports are.
@@ -291,11 +296,13 @@ func (s *Stack) deliverError(q icmp.Quoted, e icmpError) {
 		if d := s.lookupPing(netip.AddrPortFrom(q.Src, id)); d != nil {
 			if e.tooBig {
 				s.pathMTUChanged(q, e)
-				return
+			} else {
+				d.inputError(netip.AddrPortFrom(q.Dst, 0), e)
 			}
-			d.inputError(netip.AddrPortFrom(q.Dst, 0), e)
+			return true
 		}
 	}
+	return false
 }
 
 // pathMTUChanged believes a router's "packet too big" about a datagram that a

@@ -284,6 +284,32 @@ func TestErrorsToSockets(t *testing.T) {
 	})
 }
 
+// TestErrorsOfNobody: an error that concerns no socket, or says nothing known,
+// is counted.
+func TestErrorsOfNobody(t *testing.T) {
+	eachFamily(t, func(t *testing.T, c familyCase) {
+		h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+		peer, unreachable, port := peerIP4, uint8(3), uint8(3)
+		if c.v6 {
+			peer, unreachable, port = peerIP6, 1, 4
+		}
+		u, _ := h.s.NewUDP(true)
+		u.SendTo([]byte("x"), netip.AddrPortFrom(peer, 9))
+		ofUDP := h.d.take()[0]
+		u.Close()
+		conn, _ := h.s.DialTCP(netip.AddrPort{}, netip.AddrPortFrom(peer, 80))
+		ofTCP := h.d.take()[0]
+		conn.Abort()
+		h.d.take()
+		h.send(icmpError(unreachable, port, 0, ofUDP), icmpError(unreachable, port, 0, ofTCP))
+		wantDrops(t, h.s, "icmp.drop.no-socket=2")
+		if !c.v6 { // ICMPv6 has a meaning for every code
+			h.send(icmpError(unreachable, 99, 0, ofTCP))
+			wantDrops(t, h.s, "icmp.drop.no-socket=2", "icmp.drop.not-for-host=1")
+		}
+	})
+}
+
 // tooBig is an error about a packet that does not fit.
 func tooBig(v6 bool, mtu uint32, quoted []byte) []byte {
 	if v6 {

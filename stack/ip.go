@@ -359,7 +359,7 @@ func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) e
 		i.enter(now)
 		if i.down {
 			i.mu.Unlock()
-			i.dropOut(r.dst, DropLinkDown)
+			i.stack.dropOut(r.dst, DropLinkDown)
 			p.Put()
 			return syscall.ENETDOWN
 		}
@@ -379,7 +379,7 @@ func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) e
 		case neigh.Send:
 			mac = m
 		case neigh.Refused:
-			i.dropOut(r.dst, DropNoNeighbour)
+			i.stack.dropOut(r.dst, DropNoNeighbour)
 			p.Put()
 			return syscall.EHOSTUNREACH
 		default:
@@ -395,11 +395,12 @@ func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) e
 	return nil
 }
 
-func (i *Interface) dropOut(dst netip.Addr, d Drop) {
+// dropOut counts a packet of our own that does not leave.
+func (s *Stack) dropOut(dst netip.Addr, d Drop) {
 	if dst.Is4() {
-		i.stack.stats.IPv4.Drop[d].inc()
+		s.stats.IPv4.Drop[d].inc()
 	} else {
-		i.stack.stats.IPv6.Drop[d].inc()
+		s.stats.IPv6.Drop[d].inc()
 	}
 }
 

@@ -98,7 +98,9 @@ func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolici
 			i.enter(now)
 			i.conflictLocked(m.Target)
 			i.leave()
+			return
 		}
+		i.stack.stats.IPv6.Drop[DropForeignIP].inc() // not ours yet (RFC 4862 §5.4.3)
 		return
 	}
 	i.enter(now)
@@ -121,6 +123,7 @@ func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolici
 		icmp.SetChecksum6(q.Bytes(), m.Target, p.src)
 		r, err := i.stack.findRoute(p.src, m.Target, i)
 		if err != nil {
+			i.stack.dropOut(p.src, DropNoRoute)
 			q.Put()
 			return
 		}

@@ -71,7 +71,7 @@ func (h *neighHost) Unreachable(netip.Addr) {}
 // answer, as the ICMP error would that Linux sends to itself.
 func (i *Interface) reportUnresolved(u unresolved) {
 	for _, p := range u.frames {
-		i.dropOut(u.target, DropNoNeighbour)
+		i.stack.dropOut(u.target, DropNoNeighbour)
 		i.stack.localError(p, syscall.EHOSTUNREACH)
 		p.Put()
 	}

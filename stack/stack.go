@@ -10,11 +10,14 @@
 //	TCPListener.mu  accept queue; timeWaitQueue.mu
 //	tcpShard.mu     one shard of the connection table; bindings.mu, ports
 //	Interface.mu    neighbours, reassembly, address claims, SLAAC, MLD
+//	pathMTUs.mu     learnt path MTUs; loopQueue.mu, frames to ourselves
 //	wheel.Queue.mu  the timer queue
 //	ether.Device    whatever a device locks in Send
 //
 // What is read for every packet (addresses, routes) is an immutable snapshot
-// behind an atomic pointer and needs no lock. Waiters are woken and errors
+// behind an atomic pointer and needs no lock. Locks that are not listed (random
+// numbers, the ICMP limiter, wait queues) are held for a few lines that take no
+// other. Waiters are woken and errors
 // delivered with no lock held.
 package stack
 

@@ -58,7 +58,7 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
 // sent; readiness to write or an error says how it went. local may lack
 // address and port. Errors: those of the route lookup, EADDRINUSE when the
 // four-tuple is taken, EADDRNOTAVAIL when no port is free, ENOBUFS at
-// Limits.Connections, EINVAL for port 0 or a multicast address.
+// Limits.Connections, ENETUNREACH for a broadcast or multicast address.
 func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 	if s.closed.Load() {
 		return nil, syscall.ENETDOWN

@@ -83,7 +83,7 @@ func (l *TCPListener) Dial(remote netip.AddrPort) (*TCPConn, error) {
 
 // lookupListener returns the listener for a connection to local, the most
 // specific one.
-func (t *tcpTable) lookupListener(local netip.AddrPort, in *Interface) (best *TCPListener) {
+func (t *tcpTable) lookupListener(local netip.AddrPort) (best *TCPListener) {
 	score := 0
 	for _, l := range t.listen.on(local.Port()) {
 		if n := accepts(l.addr, l.both, local.Addr()); n > score && l.listening() {
@@ -104,6 +104,7 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 	st := &l.stack.stats.TCP
 	r, err := l.stack.findRoute(p.src, p.dst, l.stack.replyInterface(p))
 	if err != nil {
+		l.stack.dropOut(p.src, DropNoRoute)
 		return
 	}
 	cfg := l.stack.tcpConfig(&r, id, b.now)
@@ -114,6 +115,8 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 	switch {
 	case l.closed:
 		l.mu.Unlock()
+		st.Drop[tcp.DropNoConnection].inc()
+		l.stack.tcp.reset(b, p)
 		return
 	case len(l.queue) >= l.backlog:
 		// Linux drops the SYN: the client tries again, and there may be room.
@@ -294,6 +297,7 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 	s := e.listener.stack
 	r, err := s.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
 	if err != nil {
+		s.dropOut(e.id.remote.Addr(), DropNoRoute)
 		return nil
 	}
 	c := &TCPConn{stack: s, id: e.id, iface: e.iface, route: r, listener: e.listener}
@@ -314,6 +318,7 @@ func (e *synEntry) outputLocked(now mono.Time) {
 	for e.rec.Output(now, &seg) {
 		r, err := t.stack.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
 		if err != nil {
+			t.stack.dropOut(e.id.remote.Addr(), DropNoRoute)
 			break
 		}
 		t.emitAlone(now, &r, &seg)

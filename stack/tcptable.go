@@ -170,7 +170,7 @@ func (t *tcpTable) dispatch(b *batch, p packet) {
 	}
 	// Only a SYN can open a connection (RFC 9293 §3.10.7.2).
 	if b.seg.Flags&(tcp.FlagSYN|tcp.FlagACK|tcp.FlagRST) == tcp.FlagSYN {
-		if l := t.lookupListener(id.local, p.iface); l != nil {
+		if l := t.lookupListener(id.local); l != nil {
 			l.inputSYN(b, p, id)
 			return
 		}
@@ -187,6 +187,7 @@ func (t *tcpTable) reset(b *batch, p packet) {
 	}
 	r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p))
 	if err != nil {
+		t.stack.dropOut(p.src, DropNoRoute)
 		return
 	}
 	t.stack.stats.TCP.ResetOut.inc()
@@ -259,14 +260,19 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 	return t.stack.send(now, tx, r, ipv4.ProtoTCP, 0, 0, df, p)
 }
 
-// inputError delivers an ICMP error or local failure to a connection.
-func (t *tcpTable) inputError(local, remote netip.AddrPort, header []byte, e icmpError) {
+// inputError delivers an ICMP error or local failure to a connection, and
+// reports whether there is one.
+func (t *tcpTable) inputError(local, remote netip.AddrPort, header []byte, e icmpError) bool {
 	switch x := t.lookup(fourTuple{local, remote}).(type) {
+	case nil:
+		return false
 	case *TCPConn:
 		x.inputError(header, e)
-	case *synEntry:
-		// RFC 1122 §4.2.3.9: soft; the SYN-ACK is retransmitted anyway.
+	default:
+		// A record has nobody to tell. RFC 1122 §4.2.3.9: a half-open one
+		// sends its SYN-ACK again anyway.
 	}
+	return true
 }
 
 // addressGone ends the connections from an address that is no longer ours.
@@ -438,15 +444,18 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 	}
 	switch {
 	case reply:
-		if r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p)); err == nil {
-			t.emitAlone(b.now, &r, &b.reply)
+		r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p))
+		if err != nil {
+			t.stack.dropOut(p.src, DropNoRoute)
+			return
 		}
+		t.emitAlone(b.now, &r, &b.reply)
 	case verdict == tcp.VerdictReset:
 		t.reset(b, p)
 	case verdict == tcp.VerdictRemove:
 		q.remove(e)
 	case verdict == tcp.VerdictReuse:
-		if t.lookupListener(e.id.local, p.iface) != nil {
+		if t.lookupListener(e.id.local) != nil {
 			q.remove(e)
 			b.old = e.rec
 			t.dispatch(b, p)

@@ -55,26 +55,39 @@ func (n *Net) schedule(t mono.Time, f func()) *event {
 	return e
 }
 
+// next returns the instant of the next event, and whether there is one. It
+// forgets those that were cancelled.
+func (n *Net) next() (mono.Time, bool) {
+	for n.events.Len() > 0 {
+		if n.events[0].f != nil {
+			return n.events[0].when, true
+		}
+		heap.Pop(&n.events)
+	}
+	return 0, false
+}
+
 // Step runs the next event and reports whether there was one.
 func (n *Net) Step() bool {
-	for n.events.Len() > 0 {
-		e := heap.Pop(&n.events).(*event)
-		if e.f == nil {
-			continue // cancelled
-		}
-		n.now = max(n.now, e.when)
-		f := e.f
-		e.f = nil
-		f()
-		return true
+	when, ok := n.next()
+	if !ok {
+		return false
 	}
-	return false
+	e := heap.Pop(&n.events).(*event)
+	n.now = max(n.now, when)
+	f := e.f
+	e.f = nil
+	f()
+	return true
 }
 
 // RunFor lets d go by.
 func (n *Net) RunFor(d time.Duration) {
 	end := n.now.Add(d)
-	for n.events.Len() > 0 && n.events[0].when <= end {
+	for {
+		if when, ok := n.next(); !ok || when > end {
+			break
+		}
 		n.Step()
 	}
 	n.now = end
@@ -84,7 +97,7 @@ func (n *Net) RunFor(d time.Duration) {
 func (n *Net) Until(d time.Duration, done func() bool) bool {
 	end := n.now.Add(d)
 	for !done() {
-		if n.events.Len() == 0 || n.events[0].when > end {
+		if when, ok := n.next(); !ok || when > end {
 			return false
 		}
 		n.Step()

@@ -58,6 +58,26 @@ func TestUntil(t *testing.T) {
 	}
 }
 
+// TestCancelledIsNoEvent: what was cancelled does not let later things happen
+// before their time.
+func TestCancelledIsNoEvent(t *testing.T) {
+	n := simnet.New(1)
+	start, c, ran := n.Now(), n.Clock(), false
+	n.After(time.Hour, func() { ran = true })
+	cancel := func() {
+		c.Wake(n.Now().Add(time.Second), func() { t.Error("cancelled, and called") })
+		c.Wake(0, nil)
+	}
+	cancel()
+	if n.RunFor(2 * time.Second); ran || n.Now().Sub(start) != 2*time.Second {
+		t.Errorf("RunFor went on to %v", n.Now().Sub(start))
+	}
+	cancel()
+	if n.Until(2*time.Second, func() bool { return ran }) || n.Now().Sub(start) != 2*time.Second {
+		t.Errorf("Until went on to %v", n.Now().Sub(start))
+	}
+}
+
 // TestWake: each handle has one pending call, which a new one replaces and
 // zero cancels; handles do not disturb each other.
 func TestWake(t *testing.T) {

@@ -1,0 +1,75 @@
+package stack
+
+// This file owns how a UDP datagram finds its sockets (RFC 768, RFC 1122
+// §4.1); the sockets are in datagram.go.
+
+import (
+	"net/netip"
+
+	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/udp"
+)
+
+// lookupUDP returns the socket that a datagram from remote to local is for.
+func (s *Stack) lookupUDP(local, remote netip.AddrPort, in *Interface) (best *Datagram) {
+	score := 0
+	for _, d := range s.udp.on(local.Port()) {
+		if n := d.fits(local, remote, in); n > score {
+			best, score = d, n
+		}
+	}
+	return best
+}
+
+// inputUDP is the step from IP to UDP (RFC 768, RFC 1122 §4.1). It borrows p.
+func (s *Stack) inputUDP(b *batch, p packet) {
+	st := &s.stats.UDP
+	st.Input.inc()
+	if p.dst.Is6() && s.tentative(p) {
+		return
+	}
+	h, payload, drop := udp.Parse(p.Bytes())
+	if drop != udp.DropNone {
+		st.Parse[drop].inc()
+		return
+	}
+	if p.Csum == pkt.CsumNone && !udp.ChecksumOK(p.Bytes()[:udp.HeaderLen+len(payload)], p.src, p.dst) {
+		st.Drop[DropBadChecksum].inc()
+		return
+	}
+	local := netip.AddrPortFrom(p.dst, h.DstPort())
+	remote := netip.AddrPortFrom(p.src, h.SrcPort())
+	from := remote
+	if p.src.IsLinkLocalUnicast() && p.src.Is6() {
+		from = netip.AddrPortFrom(p.src.WithZone(p.iface.name), h.SrcPort())
+	}
+	if p.group {
+		s.inputUDPGroup(p, payload, local, remote, from)
+		return
+	}
+	d := s.lookupUDP(local, remote, p.iface)
+	if d == nil {
+		st.Drop[DropNoSocket].inc()
+		if !p.Group {
+			s.unreachable(b.now, p, unreachPort)
+		}
+		return
+	}
+	d.input(p, payload, from)
+}
+
+// inputUDPGroup gives a multicast or broadcast datagram to every socket that
+// is bound to its port (RFC 1122 §4.1.3.5); nobody answers for nobody.
+func (s *Stack) inputUDPGroup(p packet, payload []byte, local, remote, from netip.AddrPort) {
+	n := 0
+	for _, d := range s.udp.on(local.Port()) {
+		// Sockets on the address itself or on the wildcard.
+		if d.fits(local, remote, p.iface) > 0 {
+			d.input(p, payload, from)
+			n++
+		}
+	}
+	if n == 0 {
+		s.stats.UDP.Drop[DropNoSocket].inc()
+	}
+}
