@@ -91,7 +91,9 @@ const (
 
 // The timers of a connection; Deadline is the earliest.
 const (
-	timerRexmit  = iota // RFC 6298: oldest unacknowledged segment
+	timerReorder = iota // RFC 8985: a segment may still be only late
+	timerProbe          // RFC 8985: the last segments may be lost; before timerRexmit, which it puts off
+	timerRexmit         // RFC 6298: oldest unacknowledged segment
 	timerPersist        // RFC 9293 §3.8.6.1: the peer's window is closed
 	timerDelAck         // RFC 9293 §3.8.6.3: an ACK is being held back
 	timerOrphan         // FIN-WAIT-2 without an application
@@ -116,6 +118,9 @@ type Conn struct {
 	//	     | in flight     | lost,   | in flight   | may be sent     |
 	//	     |               | to send |             |                 |
 	//	     |<------------------ snd, the ring ----------------->|
+	//
+	// With SACK the scoreboard of recover.go says what is lost, in any number
+	// of pieces, and rexmit is not used.
 	iss, sndUna, sndNxt seq.Num
 	sndWnd, maxSndWnd   int     // the peer's window, scaled; the largest ever seen
 	sndWl1, sndWl2      seq.Num // segment that last updated sndWnd
@@ -146,6 +151,7 @@ type Conn struct {
 	wsOK, tsOK, sackOK bool
 	tsRecent           uint32 // RFC 7323 §4.3
 	tsRecentAt         mono.Time
+	dsack              SACKBlock // arrived twice, to be reported; empty: nothing
 
 	// Retransmission and its timer (RFC 6298); the loss state is recover.go's.
 	rtt        rtt
@@ -340,8 +346,10 @@ func (c *Conn) release() {
 	c.events |= EvClosed | EvReadable | EvWritable
 	c.timers = [numTimers]mono.Time{}
 	c.synDue, c.probeDue, c.kick, c.owedAcks = false, false, false, 0
+	c.rexmitNow, c.probe = false, tailProbe{}
 	c.rexmit, c.rexmitEnd = c.sndNxt, c.sndNxt
 	c.snd.Release()
+	c.board = scoreboard{}
 	c.ooo = reassembly{}
 	c.oooFin = false
 	c.tw = nil

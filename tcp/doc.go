@@ -15,12 +15,14 @@
 //	bytes -> Parse -> Conn.Input                         input.go
 //	                    sequence number, RST, SYN        RFC 9293 §3.10.7.4, one to four
 //	                    ACK -> inputAck                  send.go: frees, measures, opens windows
-//	                             -> dupAck, newAck       recover.go: what is lost
+//	                             -> inputSack            sack.go, scoreboard.go: what arrived
+//	                             -> detectLoss           rack.go: what is lost
+//	                             -> repair, newAck       recover.go, prr.go, tlp.go: what follows
 //	                             -> cc.Controller        how fast to go on
 //	                    text -> inOrder, outOfOrder      receive.go, reassembly.go
 //	                    FIN -> inputFin
 //
-//	Conn.Output -> RST?  SYN?  lost text?  new text, FIN?  probe?  ACK?
+//	Conn.Output -> RST?  SYN?  lost text?  tail?  new text, FIN?  probe?  ACK?
 //	            -> Segment -> PutHeader -> bytes         output.go, segment.go
 //
 // # States
@@ -75,5 +77,6 @@
 // departs from an RFC a comment begins with "Departs from" and gives the
 // reason. In short: a window probe is an old number rather than a new octet;
 // an empty segment at the right edge of the window is accepted; orphans in
-// FIN-WAIT-2 end after a minute; urgent data stays in the stream.
+// FIN-WAIT-2 end after a minute; urgent data stays in the stream; fast recovery
+// probes its tail, too.
 package tcp

@@ -20,6 +20,8 @@ func FuzzConn(f *testing.F) {
 	f.Add([]byte{0, 0x12, 0, 0, 1, 0, 0, 1, 255, 255, 3, 0, 0x10, 1, 0, 1, 0, 200, 1, 255, 255, 0, 1, 100, 4, 2, 50}, false)
 	f.Add([]byte{0, 0x10, 1, 0, 1, 0, 0, 0, 255, 255, 0, 1, 200, 1, 200, 3, 100, 5, 6}, true)
 	f.Add([]byte{0, 0x11, 1, 0, 1, 0, 50, 0, 0, 0, 0, 1, 255, 5, 2, 255, 2, 255, 2, 255, 0, 0x10, 1, 0, 1, 0, 0, 0, 16, 0, 0}, true)
+	// A flight, and blocks in an ACK of nothing.
+	f.Add([]byte{1, 200, 0, 0x10, 1, 0, 1, 0, 0, 0, 255, 255, 0xe0, 10, 20, 40, 20, 70, 20, 5, 5}, true)
 	f.Fuzz(func(t *testing.T, prog []byte, passive bool) {
 		now := mono.Time(time.Second)
 		cfg := &Config{LocalPort: 1, RemotePort: 2, ISS: 0xffffff00, MSS: 1000, RcvBuf: 20_000, SndBuf: 20_000}
@@ -83,6 +85,14 @@ func FuzzConn(f *testing.F) {
 				s.Payload[0] = payload[:int(b[5])<<(b[6]&7)]
 				s.Segs = int(b[6] >> 4)
 				s.Options.parse(next(int(b[9]&31)), s.Flags&FlagSYN != 0)
+				if b[9]&32 != 0 && s.Flags&FlagSYN == 0 { // blocks that may well be in flight
+					s.Options.NumSACK = int(b[9] >> 6)
+					for k := range s.Options.NumSACK {
+						v := next(2)
+						left := c.sndUna.Add(int(int8(v[0])) * 100)
+						s.Options.SACK[k] = SACKBlock{left, left.Add(int(int8(v[1])) * 50)}
+					}
+				}
 				ev, d := c.Input(now, s)
 				if d >= NumDrops {
 					t.Fatalf("drop %d", d)

@@ -20,6 +20,7 @@ type Info struct {
 	SndWScale        int           // shift of the peer's window field
 	RcvWScale        int           // shift of ours
 	Unsent, Unacked  int           // bytes in the send buffer not yet sent; sent, not yet acknowledged
+	SACKed, Lost     int           // parts of Unacked that arrived by the peer's SACK; that are lost and not yet sent again
 	Unread           int           // bytes waiting for Read
 
 	Timestamps, SACK, WScale bool // options in use
@@ -27,7 +28,11 @@ type Info struct {
 	BytesIn, BytesOut, BytesAcked uint64 // in order; sent, repeats included; acknowledged
 	SegmentsIn, SegmentsOut       uint64 // counted on the wire
 	Retransmits                   uint64 // segments sent again
-	FastRetransmits, Timeouts     uint64 // losses noticed by duplicate ACKs, by time
+	FastRetransmits, Timeouts     uint64 // repairs begun by ACKs; by the retransmission timer
+	RACKLost                      uint64 // segments taken for lost by RFC 8985
+	TLPProbes                     uint64 // tail loss probes sent
+	DSACKIn, DSACKOut             uint64 // reports of something that arrived twice (RFC 2883)
+	SACKIgnored, Reneged          uint64 // blocks that make no sense; time-outs that found SACKed text gone
 	DupAcksIn, OutOfOrderIn       uint64
 	Probes                        uint64 // window probes sent
 	Challenges, AcksWithheld      uint64 // answers to unwanted segments; held back by the rate limit
@@ -42,6 +47,9 @@ type counters struct {
 	fastRetransmits, timeouts uint64
 	dupAcksIn, oooIn, probes  uint64
 	challenges, acksWithheld  uint64
+	rackLost, tlpProbes       uint64
+	dsackIn, dsackOut         uint64
+	sackIgnored, reneged      uint64
 }
 
 // count takes a segment that goes out.
@@ -71,15 +79,18 @@ func (c *Conn) Info() Info {
 		Retransmits: n.retransmits, FastRetransmits: n.fastRetransmits, Timeouts: n.timeouts,
 		DupAcksIn: n.dupAcksIn, OutOfOrderIn: n.oooIn, Probes: n.probes,
 		Challenges: n.challenges, AcksWithheld: n.acksWithheld,
+		RACKLost: n.rackLost, TLPProbes: n.tlpProbes, DSACKIn: n.dsackIn, DSACKOut: n.dsackOut,
+		SACKIgnored: n.sackIgnored, Reneged: n.reneged,
 	}
 	if c.cc != nil {
-		i.Cwnd, _ = c.cc.Window()
+		i.Cwnd = c.cwnd()
 		i.Ssthresh = c.cc.Ssthresh()
 	}
 	if c.state.Synchronized() && c.state != TimeWait {
 		i.InFlight = c.pipe()
 		i.Unsent = c.unsent()
 		i.Unacked = c.sndNxt.Sub(c.sndUna)
+		i.SACKed, i.Lost = c.board.sacked, c.board.lost
 	}
 	return i
 }

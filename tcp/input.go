@@ -231,6 +231,7 @@ func (c *Conn) synAcked(now mono.Time) {
 	c.sndUna = c.iss + 1
 	c.sndNxt = c.sndUna
 	c.rexmit, c.rexmitEnd = c.sndUna, c.sndUna
+	c.rack.fack = c.sndUna
 	c.timers[timerRexmit] = 0
 	c.synDue = false
 	if c.rttTiming {
@@ -285,6 +286,7 @@ func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
 	if s.Len() > 0 && s.Flags&FlagSYN == 0 {
 		c.quick = max(c.quick, 2) // the peer is in trouble: Linux's quick mode
 		c.ackNow()
+		c.arrivedTwice(s.Seq, seq.Min(s.Seq.Add(s.PayloadLen()), c.rcvNxt))
 		return
 	}
 	c.challenge(now)

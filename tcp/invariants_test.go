@@ -55,6 +55,9 @@ func (c *Conn) invariants() error {
 	if c.ooo.bytes() > c.rcv.Limit() || len(c.ooo.ranges) > maxRanges {
 		return bad("%d bytes out of order in %d ranges", c.ooo.bytes(), len(c.ooo.ranges))
 	}
+	if err := c.board.check(c); err != nil {
+		return bad("%v", err)
+	}
 	if c.mss < minMSS-tsOptionLen {
 		return bad("mss %d", c.mss)
 	}
@@ -87,6 +90,47 @@ func (c *Conn) settled() error {
 	}
 	if c.orphan && c.state == FinWait2 && c.timers[timerOrphan] == 0 {
 		return bad("orphan without a timer")
+	}
+	return nil
+}
+
+// check compares the sums with the ranges, which cover what is in flight.
+func (b *scoreboard) check(c *Conn) error {
+	if !c.sackOK {
+		if len(b.buf) != 0 {
+			return fmt.Errorf("scoreboard without SACK")
+		}
+		return nil
+	}
+	at, sacked, lost, holes := c.sndUna, 0, 0, 0
+	for i := b.head; i < len(b.buf); i++ {
+		r := &b.buf[i]
+		if r.start != at || !r.start.Less(r.end) {
+			return fmt.Errorf("range %d is %d:%d, want start %d", i, r.start, r.end, at)
+		}
+		at = r.end
+		switch {
+		case r.has(sentSacked):
+			sacked += r.len()
+			holes++
+		case r.has(sentLost):
+			lost += r.len()
+			if r.start.Less(b.lostFrom) {
+				return fmt.Errorf("lost at %d before %d", r.start, b.lostFrom)
+			}
+		}
+		if i > b.head && r.flags&b.buf[i-1].flags&sentSacked != 0 {
+			return fmt.Errorf("SACKed ranges %d:%d and before are not merged", r.start, r.end)
+		}
+	}
+	if at != c.sndNxt {
+		return fmt.Errorf("ranges end at %d of %d", at, c.sndNxt)
+	}
+	if sacked != b.sacked || lost != b.lost || holes != b.holes {
+		return fmt.Errorf("sums %d %d %d, want %d %d %d", b.sacked, b.lost, b.holes, sacked, lost, holes)
+	}
+	if n := b.count(); n > maxSplitRanges || cap(b.buf) > 8*maxSplitRanges {
+		return fmt.Errorf("%d ranges, room for %d", n, cap(b.buf))
 	}
 	return nil
 }

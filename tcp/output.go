@@ -54,7 +54,8 @@ func (c *Conn) outputDue() bool {
 		return true
 	}
 	return c.state >= Established &&
-		(c.rexmitNow || c.kick && (c.rexmit != c.rexmitEnd || c.unsent() > 0 || c.wrClosed && !c.finSent))
+		(c.probe.due || c.rexmitNow && c.againDue() ||
+			c.kick && (c.againDue() || c.unsent() > 0 || c.wrClosed && !c.finSent))
 }
 
 // outputReset sends the pending RST.
@@ -112,47 +113,59 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	return true
 }
 
-// outputText sends text: again what recovery marked, then what is new.
+// outputText sends text: again what is lost, the probe of the tail, what is new.
 func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
 	mss := c.segmentSize()
 	limit = max(limit, mss)
 	if limit <= c.mss {
 		limit = mss // a plain device: no room for what is to be cut
 	}
-	if c.rexmit != c.rexmitEnd && c.outputAgain(now, s, mss, limit) {
+	if c.againDue() && c.outputAgain(now, s, mss, limit) {
+		return true
+	}
+	if c.probe.due {
+		c.outputTailProbe(now, s, mss)
 		return true
 	}
 	return c.outputNew(now, s, mss, limit)
 }
 
-// outputAgain sends the beginning of [rexmit, rexmitEnd).
+// outputAgain sends the beginning of what is lost, as much as the two windows
+// and limit allow.
 func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
-	left := c.dataEnd().Sub(c.rexmit)
-	n := min(c.rexmitEnd.Sub(c.rexmit), left) // without the FIN
-	if c.rexmitNow {
-		n = min(n, mss)
-	} else {
-		cwnd, _ := c.cc.Window()
-		room := min(cwnd-c.pipe(), c.sndUna.Add(c.sndWnd).Sub(c.rexmit), limit)
-		if room < min(n, mss) || room <= 0 {
+	at, end := c.nextAgain()
+	room := mss
+	if !c.rexmitNow {
+		pipe := c.pipe()
+		room = c.cwnd() - pipe
+		if pipe == 0 {
+			room = max(room, mss) // never stuck with nothing in flight
+		}
+		room = min(room, c.sndUna.Add(c.sndWnd).Sub(at), limit)
+		if room < min(end.Sub(at), mss) || room <= 0 {
 			return false
 		}
-		if n > room {
-			n = max(room/mss, 1) * mss
-		}
 	}
+	c.sendAgain(now, s, at, seq.Min(end, at.Add(max(room/mss, 1)*mss)), mss)
+	c.rexmitNow = false
+	return true
+}
+
+// sendAgain sends [at, end) again, the FIN included.
+func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int) {
+	left := c.dataEnd().Sub(at)
+	n := min(end.Sub(at), left) // without the FIN
 	flags := FlagACK
 	if n == left {
-		if c.finSent && c.dataEnd().Less(c.rexmitEnd) {
+		if c.finSent && c.dataEnd().Less(end) {
 			flags |= FlagFIN
 		}
 		if n > 0 {
 			flags |= FlagPSH
 		}
 	}
-	c.payload(now, s, c.rexmit, n, mss, flags)
-	c.rexmitNow = false
-	c.rexmit = c.rexmit.Add(s.Len())
+	c.payload(now, s, at, n, mss, flags)
+	c.sentAgainAt(now, at, s.Len())
 	c.stat.retransmits += uint64(segments(n, mss))
 	// Karn's rule: what is sent twice is not timed.
 	c.rttTiming = false
@@ -160,7 +173,7 @@ func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
 	if c.timers[timerRexmit] == 0 {
 		c.timers[timerRexmit] = now.Add(c.rto())
 	}
-	return true
+	c.armProbe(now)
 }
 
 // outputNew sends text that was never sent, as much as the peer's window, the
@@ -174,14 +187,13 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 			c.cc.OnIdle(now, idle) // RFC 5681 §4.1
 		}
 	}
-	cwnd, _ := c.cc.Window()
-	room := cwnd - pipe
+	room := c.cwnd() - pipe
 	c.cwndFull = room < mss
 	if unsent == 0 && !fin {
 		return false
 	}
 	window := c.sndUna.Add(c.sndWnd).Sub(c.sndNxt)
-	if pipe == 0 {
+	if pipe == 0 || c.probe.due {
 		room = max(room, mss) // never stuck with nothing in flight
 	}
 	n := min(unsent, window, room, limit)
@@ -244,6 +256,10 @@ func (c *Conn) advance(now mono.Time, n int) {
 	if c.rexmit == c.rexmitEnd {
 		c.rexmit, c.rexmitEnd = c.sndNxt.Add(n), c.sndNxt.Add(n)
 	}
+	if c.sackOK {
+		c.board.add(now, c.sndNxt, c.sndNxt.Add(n))
+		c.prr.out += n
+	}
 	c.sndNxt = c.sndNxt.Add(n)
 	c.sentAt = now
 	c.timers[timerPersist] = 0
@@ -253,6 +269,7 @@ func (c *Conn) advance(now mono.Time, n int) {
 	if c.timers[timerRexmit] == 0 {
 		c.timers[timerRexmit] = now.Add(c.rto())
 	}
+	c.armProbe(now)
 	if !c.rttTiming && !c.karn {
 		c.rttTiming, c.rttSeq, c.rttAt = true, c.sndNxt, now
 	}
@@ -333,37 +350,13 @@ func (c *Conn) header(now mono.Time, s *Segment, at seq.Num, flags Flags) {
 	if c.tsOK {
 		o.HasTS, o.TSVal, o.TSEcr = true, tsNow(now, c.cfg.TSOffset), c.tsRecent
 	}
-	if c.sackOK && !c.ooo.empty() {
-		// RFC 2018 §3: three blocks beside timestamps, else four.
-		room := 4
-		if c.tsOK {
-			room = 3
-		}
-		o.NumSACK = c.ooo.blocks(o.SACK[:room])
-	}
+	c.putSack(o)
 	c.lastAckSent = c.rcvNxt
 	c.owedAcks = 0
 	c.timers[timerDelAck] = 0
 	if c.quick > 0 {
 		c.quick--
 	}
-}
-
-// segmentSize is how much text fits a segment now.
-func (c *Conn) segmentSize() int {
-	if c.sackOK && !c.ooo.empty() {
-		return c.mss - c.sackSpace() // the blocks travel in the same header
-	}
-	return c.mss
-}
-
-// sackSpace is what the SACK option takes of a segment, padding included.
-func (c *Conn) sackSpace() int {
-	n := len(c.ooo.ranges)
-	if c.tsOK {
-		return 4 + 8*min(n, 3)
-	}
-	return 4 + 8*min(n, 4)
 }
 
 // segments is how many segments of at most mss bytes n bytes make.

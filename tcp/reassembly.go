@@ -114,6 +114,15 @@ func (q *reassembly) add(into *ring.Ring, start seq.Num, data []byte, rcvNxt seq
 	return dsack, dup, true
 }
 
+// before returns the first part of what is held that lies before n, or nothing:
+// bytes that have just arrived in order as well.
+func (q *reassembly) before(n seq.Num) (twice SACKBlock) {
+	if len(q.ranges) > 0 && q.ranges[0].start.Less(n) {
+		twice = SACKBlock{q.ranges[0].start, seq.Min(q.ranges[0].end, n)}
+	}
+	return twice
+}
+
 // pop returns how many bytes follow rcvNxt without a gap: the caller commits
 // them in the ring and advances rcvNxt by as many. What lies before is
 // forgotten.

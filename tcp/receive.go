@@ -33,6 +33,7 @@ func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs 
 		if d > len(text) {
 			return DropOutOfWindow
 		}
+		c.arrivedTwice(at, c.rcvNxt)
 		at, text = c.rcvNxt, text[d:]
 	}
 	edge := c.rcvAdv
@@ -77,6 +78,8 @@ func (c *Conn) inOrder(now mono.Time, text []byte) {
 	c.stat.bytesIn += uint64(n)
 	filled := !c.ooo.empty()
 	if filled {
+		twice := c.ooo.before(c.rcvNxt)
+		c.arrivedTwice(twice.Left, twice.Right)
 		m := c.ooo.pop(c.rcvNxt)
 		if c.oooFin {
 			m = min(m, c.oooFinSeq.Sub(c.rcvNxt)) // text beyond a FIN is not the peer's
@@ -102,7 +105,9 @@ func (c *Conn) inOrder(now mono.Time, text []byte) {
 func (c *Conn) outOfOrder(at seq.Num, text []byte) Drop {
 	c.ackNow()
 	c.stat.oooIn++
-	if _, _, ok := c.ooo.add(&c.rcv, at, text, c.rcvNxt); !ok {
+	twice, _, ok := c.ooo.add(&c.rcv, at, text, c.rcvNxt)
+	c.arrivedTwice(twice.Left, twice.Right)
+	if !ok {
 		return DropReassemblyFull
 	}
 	return DropNone

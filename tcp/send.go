@@ -28,8 +28,16 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	}
 	c.unanswered = 0 // the peer lives: a closed window may stay closed
 	acked := ack.Sub(c.sndUna)
+	if c.sackOK {
+		c.rack.begin(now, s, c.cfg.TSOffset)
+	}
 	if acked < 0 {
-		return DropNone // "If the ACK is a duplicate, it can be ignored"
+		// "If the ACK is a duplicate, it can be ignored", but not its blocks:
+		// it was only overtaken.
+		if c.sackOK {
+			c.inputSack(now, s, 0)
+		}
+		return DropNone
 	}
 
 	// RFC 5681 §2: a duplicate ACK has (a) outstanding data, (b) no text, (c)
@@ -56,7 +64,12 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	case dup:
 		c.stat.dupAcksIn++
 		c.kick = true
-		c.dupAck(now)
+		if !c.sackOK {
+			c.dupAck(now)
+		}
+	}
+	if c.sackOK {
+		c.inputSack(now, s, acked)
 	}
 	return DropNone
 }
@@ -72,6 +85,8 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	c.sndSml = seq.Max(c.sndSml, c.sndUna)
 	c.rexmit = seq.Max(c.rexmit, c.sndUna)
 	c.rexmitEnd = seq.Max(c.rexmitEnd, c.sndUna)
+	c.board.acked(c.sndUna, &c.rack)
+	c.rexmitNow = c.rexmitNow && c.againDue()
 	c.retries = 0
 	c.kick = true
 	sample := c.sampleRTT(now, s)
@@ -114,7 +129,8 @@ func (c *Conn) finAcked(now mono.Time) {
 //
 // One segment at a time is timed with the full resolution of the clock. Of
 // what was sent twice, Karn's rule says that the answer is ambiguous (RFC 6298
-// §3); there the echoed timestamp tells which of the two was answered.
+// §3); while there is such a segment, the scoreboard knows what was sent only
+// once, and the echoed timestamp tells which of the two was answered.
 func (c *Conn) sampleRTT(now mono.Time, s *Segment) time.Duration {
 	d := time.Duration(0)
 	switch {
@@ -124,6 +140,8 @@ func (c *Conn) sampleRTT(now mono.Time, s *Segment) time.Duration {
 		}
 		c.rttTiming = false
 		d = max(now.Sub(c.rttAt), 1)
+	case c.karn && c.sackOK && c.rack.sample > 0:
+		d = c.rack.sample
 	case c.karn && c.tsOK && s.Options.HasTS && s.Options.TSEcr != 0:
 		ms := int32(tsNow(now, c.cfg.TSOffset) - s.Options.TSEcr)
 		if ms < 0 || time.Duration(ms)*time.Millisecond > c.cfg.MaxRTO {
@@ -138,12 +156,6 @@ func (c *Conn) sampleRTT(now mono.Time, s *Segment) time.Duration {
 		c.rtt.sample(d)
 	}
 	return d
-}
-
-// pipe estimates the bytes in the network: what is unacknowledged, less what
-// is taken for lost and not sent again, less what duplicate ACKs say arrived.
-func (c *Conn) pipe() int {
-	return max(c.sndNxt.Sub(c.sndUna)-c.rexmitEnd.Sub(c.rexmit)-c.dupBytes, 0)
 }
 
 // dataEnd is the number after the last byte of the ring, the FIN's.

@@ -51,6 +51,7 @@ type sim struct {
 	dup      float64
 	delay    time.Duration
 	jitter   time.Duration
+	noSack   bool // a box on the way takes the offer of SACK out
 	steps    int
 	sent     int
 	blackout mono.Time // nothing passes before
@@ -75,6 +76,9 @@ func (s *sim) transmit(from int, seg *Segment) {
 	}
 	for off := 0; ; off += size {
 		part := *seg
+		if s.noSack {
+			part.Options.SACKPermitted = false
+		}
 		n := min(size, len(all)-off)
 		part.Payload = [2][]byte{all[off : off+n], nil}
 		part.Seq = seg.Seq.Add(off)
@@ -347,6 +351,7 @@ func TestSimulation(t *testing.T) {
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s := newSim(t, seed)
+			s.noSack = seed%3 == 2
 			s.end[0].c = NewActive(&s.end[0].cfg, s.now)
 			if s.rng.IntN(8) == 0 { // simultaneous open
 				s.end[1].c = NewActive(&s.end[1].cfg, s.now)

@@ -32,6 +32,10 @@ func (c *Conn) Expire(now mono.Time) Events {
 		}
 		c.timers[i] = 0
 		switch i {
+		case timerReorder:
+			c.expireReorder(now)
+		case timerProbe:
+			c.expireProbe(now)
 		case timerRexmit:
 			c.expireRexmit(now)
 		case timerPersist:

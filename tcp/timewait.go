@@ -44,6 +44,7 @@ func (c *Conn) enterTimeWait(now mono.Time) {
 	c.timers = [numTimers]mono.Time{}
 	c.owedAcks, c.probeDue, c.rst = 0, false, resetNone
 	c.rexmit, c.rexmitEnd = c.sndNxt, c.sndNxt
+	c.board = scoreboard{}
 	c.snd.Release()
 	c.events |= EvTimeWait | EvReadable | EvWritable
 }

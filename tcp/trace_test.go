@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,7 +25,7 @@ import (
 //	+200ms                                      time passes; nothing may leave before its end
 //	write 1000 [= 500|ERRNO]   read 1000 [= 500|EOF|ERRNO]
 //	shutdown | shutread | close | abort | nodelay
-//	state FIN-WAIT-1   err ECONNRESET   drop paws   info retransmits 3
+//	state FIN-WAIT-1   err ECONNRESET   drop paws   info Retransmits 3
 //
 // Numbers are relative to the sender's ISS. Windows in segments are as on the
 // wire. In an expected segment win and options are compared only if given. A
@@ -68,7 +69,7 @@ func run(t *testing.T, script string) *trace {
 		}
 		tr.line = l
 		switch strings.Fields(l)[0] {
-		case ">", "state", "err", "drop", "window": // these only look
+		case ">", "state", "err", "drop", "window", "info": // these only look
 		default:
 			tr.quiet()
 		}
@@ -310,6 +311,14 @@ func (tr *trace) step(f []string) {
 	case f[0] == "window": // bytes of the peer's window as the core sees it
 		if n := strconv.Itoa(tr.c.Info().SndWnd); n != arg(1) {
 			tr.fail("window is %s", n)
+		}
+	case f[0] == "info": // a field of Info
+		v := reflect.ValueOf(tr.c.Info()).FieldByName(arg(1))
+		if !v.IsValid() {
+			tr.fail("no such field")
+		}
+		if got := fmt.Sprint(v.Interface()); got != arg(2) {
+			tr.fail("it is %s", got)
 		}
 	default:
 		tr.fail("no such step")

@@ -42,7 +42,11 @@ func TestRetransmission(t *testing.T) {
 			write 100
 			> P. 301:401(100) ack 1
 		`,
-		"timestamps measure what was sent twice": openedAll + `
+		"timestamps measure what was sent twice": `
+			connect
+			> S 0:0(0) win 65535 <mss 1460,sackOK,TS val 100 ecr 0,nop,wscale 0>
+			< S. 0:0(0) ack 1 win 65535 <mss 1460,TS val 7000 ecr 100,nop,wscale 7>
+			> . 1:1(0) ack 1 <nop,nop,TS val 100 ecr 7000>
 			write 100
 			> P. 1:101(100) ack 1
 			+200ms > P. 1:101(100) ack 1 <nop,nop,TS val 300 ecr 7000>

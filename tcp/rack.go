@@ -1,0 +1,199 @@
+package tcp
+
+import (
+	"time"
+
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/seq"
+)
+
+// This file owns the question what is lost, when the peer sends SACK blocks:
+// RACK of RFC 8985. It asks for time rather than counting: what left before
+// something that has arrived is lost, unless it may still be on its way by
+// another path. That holds for what was sent again as well, so that a lost
+// retransmission is noticed without a time-out.
+//
+//	time    ------>
+//	sent      a   b   c          arrived: c
+//	          |   |   |<- rtt ->|<- reoWindow ->|
+//	          lost when this much time has passed since each was sent
+
+// Limits of the reordering window (RFC 8985 §6.2.4).
+const (
+	maxReoMult    = 20 // times a quarter of the least round trip
+	reoRecoveries = 16 // how many recoveries a widened window lasts
+	// minRTTLife is how long the least round trip counts (Linux's
+	// tcp_min_rtt_wlen): the path may have become longer.
+	minRTTLife = 5 * time.Minute
+)
+
+// rack is the variables of RFC 8985 §5.2 and §5.3 and what the ACK being
+// processed says.
+type rack struct {
+	sent    mono.Time     // RACK.xmit_ts: of what left last among all that arrived,
+	end     seq.Num       // RACK.end_seq: and its end
+	rtt     time.Duration // RACK.rtt: of what arrived last
+	fack    seq.Num       // RACK.fack: the highest number that arrived
+	minRTT  time.Duration // RACK.min_RTT; 0: not measured
+	minAt   mono.Time
+	dsackTo seq.Num // RACK.dsack_round: the next D-SACK before it is not news
+	dsackIn bool    // there is such a round
+	reorder bool    // RACK.reordering_seen
+	mult    uint8   // RACK.reo_wnd_mult less 1
+	persist uint8   // RACK.reo_wnd_persist
+
+	// Of this ACK.
+	now      mono.Time
+	echo     uint32        // what its timestamp echoes,
+	hasEcho  bool          // if it has one
+	tsOffset uint32        // of our timestamps
+	bytes    int           // arrived by its account
+	sample   time.Duration // round trip of something sent once; 0: none
+}
+
+// begin starts with the ACK in s.
+func (k *rack) begin(now mono.Time, s *Segment, tsOffset uint32) {
+	k.now, k.tsOffset = now, tsOffset
+	k.hasEcho, k.echo = s.Options.HasTS && s.Options.TSEcr != 0, s.Options.TSEcr
+	k.bytes, k.sample = 0, 0
+}
+
+// delivered takes a range that the ACK says has arrived: RFC 8985 §6.2, steps
+// 1 to 3. Ranges come in order of their numbers.
+func (k *rack) delivered(r *sentRange) {
+	k.bytes += r.len()
+	if k.fack.LessEq(r.end) {
+		k.fack = r.end
+	} else if !r.has(sentAgain) {
+		k.reorder = true // step 3: after something sent later
+	}
+	rtt := k.now.Sub(r.sent)
+	switch {
+	case r.has(sentCoarse):
+		return // its time is not that of these bytes
+	case rtt <= 0:
+		rtt = 0 // now is that of a batch which began before this was sent
+	case !r.has(sentAgain):
+		k.sample = rtt
+		if k.minRTT == 0 || rtt <= k.minRTT || k.now.Sub(k.minAt) > minRTTLife {
+			k.minRTT, k.minAt = rtt, k.now
+		}
+	case k.hasEcho && tsBefore(k.echo, tsNow(r.sent, k.tsOffset)), rtt < k.minRTT:
+		return // step 2: it was the first transmission that arrived
+	}
+	k.rtt = rtt
+	if sentAfter(r.sent, r.end, k.sent, k.end) {
+		k.sent, k.end = r.sent, r.end
+	}
+}
+
+// sentAfter is RACK_sent_after of RFC 8985 §6.2.
+func sentAfter(t1 mono.Time, end1 seq.Num, t2 mono.Time, end2 seq.Num) bool {
+	return t1 > t2 || t1 == t2 && end2.Less(end1)
+}
+
+// duplicate notes a D-SACK: something was sent again for nothing, so the
+// window was too small (RFC 8985 §6.2, step 4). Once per round trip.
+func (k *rack) duplicate(una, nxt seq.Num) {
+	if k.dsackIn && k.dsackTo.LessEq(una) {
+		k.dsackIn = false
+	}
+	if !k.dsackIn {
+		k.dsackIn, k.dsackTo = true, nxt
+		k.mult = min(k.mult+1, maxReoMult-1)
+		k.persist = reoRecoveries
+	}
+}
+
+// recovered notes the end of a recovery, the measure of how long a widened
+// window lasts (RFC 8985 §6.2, step 4).
+func (k *rack) recovered() {
+	if k.persist > 0 {
+		k.persist--
+	}
+	if k.persist == 0 {
+		k.mult = 0
+	}
+}
+
+// reoWindow is RACK_update_reo_wnd of RFC 8985 §6.2, step 4: how much longer
+// than something sent later a segment may be on its way.
+func (c *Conn) reoWindow() time.Duration {
+	k := &c.rack
+	if !k.reorder && (c.phase != phaseOpen || c.threeSacked()) {
+		return 0
+	}
+	return min(time.Duration(k.mult+1)*k.minRTT/4, c.rtt.srtt)
+}
+
+// threeSacked reports that DupThresh segments have arrived beyond a hole. As
+// ranges are not segments, it is measured as IsLost of RFC 6675 §4 does.
+func (c *Conn) threeSacked() bool {
+	return c.board.holes >= dupThresh || c.board.sacked > (dupThresh-1)*c.mss
+}
+
+// detectLoss is RACK_detect_loss of RFC 8985 §6.2, step 5. It returns how many
+// bytes it newly takes for lost, and starts the timer for those that may
+// become so.
+//
+// It looks at the ranges up to the first that was sent once and after what
+// has arrived: all that follow were, too. Those are the holes; without any it
+// looks at one.
+func (c *Conn) detectLoss(now mono.Time) int {
+	b, k := &c.board, &c.rack
+	c.timers[timerReorder] = 0
+	limit := k.rtt + c.reoWindow()
+	lost, wait, first, last := 0, time.Duration(0), 0, 0
+	for i := b.head; i < len(b.buf); i++ {
+		r := &b.buf[i]
+		if r.has(sentSacked | sentLost) {
+			continue
+		}
+		if !sentAfter(k.sent, k.end, r.sent, r.end) {
+			if !r.has(sentAgain) {
+				break
+			}
+			continue
+		}
+		if r.has(sentAgain) && r.sent == k.sent {
+			continue // equal times: numbers say which was first only of new text
+		}
+		left := limit - now.Sub(r.sent)
+		if left > 0 {
+			wait = max(wait, left)
+			continue
+		}
+		b.lose(i)
+		if lost == 0 {
+			first = i
+		}
+		lost += r.len()
+		last = i
+	}
+	if lost > 0 {
+		c.stat.rackLost += uint64(segments(lost, c.mss))
+		b.join(first-1, last+1)
+	}
+	if wait > 0 {
+		c.timers[timerReorder] = now.Add(wait)
+	}
+	return lost
+}
+
+// loseOnTimeout is RFC 8985 §6.3: the first segment is lost, and whatever has
+// been on its way for longer than a round trip; what left a moment ago may
+// still arrive.
+func (c *Conn) loseOnTimeout(now mono.Time) {
+	b, k := &c.board, &c.rack
+	if b.count() == 0 {
+		return
+	}
+	b.split(b.head, seq.Min(c.sndUna.Add(c.mss), b.buf[b.head].end))
+	limit := k.rtt + c.reoWindow()
+	for i := b.head; i < len(b.buf); i++ {
+		if i == b.head || now.Sub(b.buf[i].sent) >= limit {
+			b.lose(i)
+		}
+	}
+	b.join(b.head, len(b.buf)-1)
+}

@@ -1,0 +1,134 @@
+package tcp
+
+import (
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/seq"
+)
+
+// This file owns the SACK option in both directions (RFC 2018, RFC 2883): what
+// the peer's blocks may say and to whom they are told, and which blocks our
+// own ACKs carry.
+
+// inputSack takes the SACK blocks of an ACK, after sndUna has moved by acked,
+// and does what follows from them and from it: more may be lost, recovery may
+// begin, and more may be sent.
+func (c *Conn) inputSack(now mono.Time, s *Segment, acked int) {
+	if c.state == Closed || c.state == TimeWait {
+		return
+	}
+	k := &c.rack
+	blocks, dsack := c.sackBlocks(s)
+	for _, b := range blocks.all() {
+		c.board.sack(b.Left, b.Right, k)
+	}
+	duplicate := dsack != SACKBlock{}
+	if duplicate {
+		c.stat.dsackIn++
+		k.duplicate(c.sndUna, c.sndNxt)
+	}
+	c.probeAcked(now, s.Ack, acked == 0 && s.Len() == 0, dsack)
+	if k.bytes > 0 {
+		c.kick = true
+		c.probe.due = false
+		c.repair(now, c.detectLoss(now), acked > 0)
+	}
+	c.armProbe(now)
+}
+
+// blockSet is up to four blocks in order of their numbers.
+type blockSet struct {
+	b [4]SACKBlock
+	n int
+}
+
+func (t *blockSet) all() []SACKBlock { return t.b[:t.n] }
+
+func (t *blockSet) insert(b SACKBlock) {
+	i := t.n
+	for ; i > 0 && b.Left.Less(t.b[i-1].Left); i-- {
+		t.b[i] = t.b[i-1]
+	}
+	t.b[i] = b
+	t.n++
+}
+
+// sackBlocks sorts out the blocks of s: those that tell of something in
+// flight, and the D-SACK, if there is one. The rest is counted: no peer should
+// say that.
+func (c *Conn) sackBlocks(s *Segment) (good blockSet, dsack SACKBlock) {
+	o := &s.Options
+	for i, b := range o.SACK[:o.NumSACK] {
+		switch {
+		case !b.Left.Less(b.Right) || c.sndNxt.Less(b.Right) || b.Left.Less(s.Ack.Add(-c.maxSndWnd)):
+			c.stat.sackIgnored++ // inverted, above what was sent, or long ago
+		case i == 0 && c.isDSACK(b, s):
+			dsack = b
+		case b.Left.LessEq(s.Ack):
+			c.stat.sackIgnored++ // acknowledged, or should have been
+		case c.sndUna.Less(b.Right):
+			good.insert(SACKBlock{seq.Max(b.Left, c.sndUna), b.Right})
+		}
+	}
+	return good, dsack
+}
+
+// isDSACK reports whether b, the first block of s, says that something arrived
+// twice: it lies below the ACK or in the second block (RFC 2883 §4).
+func (c *Conn) isDSACK(b SACKBlock, s *Segment) bool {
+	if b.Right.LessEq(s.Ack) {
+		return true
+	}
+	second := s.Options.SACK[1]
+	return s.Options.NumSACK > 1 && second.Left.LessEq(b.Left) && b.Right.LessEq(second.Right)
+}
+
+// arrivedTwice remembers [left, right) for the next ACK to report, which goes
+// at once (RFC 2883 §4).
+func (c *Conn) arrivedTwice(left, right seq.Num) {
+	if c.sackOK && left.Less(right) {
+		c.dsack = SACKBlock{left, right}
+		c.ackOnce()
+	}
+}
+
+// putSack writes the blocks of the next ACK: a D-SACK before all others (RFC
+// 2883 §4), then what is out of order, the newest first (RFC 2018 §4).
+func (c *Conn) putSack(o *Options) {
+	room := c.sackRoom()
+	if room == 0 {
+		return
+	}
+	n := 0
+	if c.dsack != (SACKBlock{}) {
+		o.SACK[0] = c.dsack
+		n = 1
+		c.dsack = SACKBlock{}
+		c.stat.dsackOut++
+	}
+	o.NumSACK = n + c.ooo.blocks(o.SACK[n:room])
+}
+
+// sackRoom is how many blocks the next ACK carries: as many as there are, up
+// to three beside timestamps, else four (RFC 2018 §3).
+func (c *Conn) sackRoom() int {
+	if !c.sackOK {
+		return 0
+	}
+	n := len(c.ooo.ranges)
+	if c.dsack != (SACKBlock{}) {
+		n++
+	}
+	if c.tsOK {
+		return min(n, 3)
+	}
+	return min(n, 4)
+}
+
+// segmentSize is how much text fits a segment now: the blocks travel in the
+// same header.
+func (c *Conn) segmentSize() int {
+	if n := c.sackRoom(); n > 0 {
+		return c.mss - 4 - lenSACKBlock*n // RFC 2018 §3, padding included
+	}
+	return c.mss
+}
