@@ -24,23 +24,15 @@ type amounts struct {
 
 	// lossy: the link loses frames, so that everything is waiting more than
 	// work, and goes on at the same time. A datagram is then tried again
-	// after wait, and the stack sends less than the kernel.
+	// after wait.
 	lossy bool
 	tries int
 	wait  time.Duration
 }
 
-// bytes is what a test of n bytes moves when the stack is the sender.
-func (a amounts) bytes(n int64, oursSends bool) int64 {
-	if a.lossy && oursSends {
-		return min(n, sent)
-	}
-	return n
-}
-
 func (h *host) testTransfers(t *testing.T, a amounts) {
 	h.bothWays(t, a.lossy, func(t *testing.T, s side, fam family) {
-		n := a.bytes(a.discard, s.ours)
+		n := a.discard
 		timed(t, "discard", a, n, func(t *testing.T) { discard(t, dial(t, s, "tcp", addr(s.peer(fam), 9), a.limit), n) })
 		timed(t, "echo", a, a.echo, func(t *testing.T) { echo(t, dial(t, s, "tcp", addr(s.peer(fam), 7), a.limit), a.echo) })
 	})
@@ -48,7 +40,7 @@ func (h *host) testTransfers(t *testing.T, a amounts) {
 
 func (h *host) testChargen(t *testing.T, a amounts) {
 	h.bothWays(t, a.lossy, func(t *testing.T, s side, fam family) {
-		n := a.bytes(a.chargen, !s.ours)
+		n := a.chargen
 		timed(t, "bytes", a, n, func(t *testing.T) { chargen(t, dial(t, s, "tcp", addr(s.peer(fam), 19), a.limit), n) })
 	})
 }

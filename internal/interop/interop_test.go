@@ -39,12 +39,8 @@ func testClean(t *testing.T, offload tap.Offload) {
 const (
 	// lossPermille is how many of 1000 frames TestLoss loses, each way.
 	lossPermille = 20
-	// received is what the kernel sends through that, and sent what the stack
-	// sends. It finds losses by duplicate ACKs and time-outs alone (see
-	// tcp/recover.go), and here where an ACK comes for many segments a lost one
-	// is a time-out: 200 ms for a round trip of 0.2, some 80 times in 20 MB.
-	received = 20 << 20
-	sent     = 4 << 20
+	// moved is what each transfer moves through that.
+	moved = 20 << 20
 )
 
 // TestLoss does the same with less data over a link that loses frames at
@@ -68,7 +64,7 @@ func TestLoss(t *testing.T) {
 	if err := l.Loss(l.Ports[0], lossPermille); err != nil {
 		t.Fatal(err)
 	}
-	a := amounts{discard: received, chargen: received, echo: sent, sequential: 10, parallel: 100, limit: time.Minute,
+	a := amounts{discard: moved, chargen: moved, echo: moved, sequential: 10, parallel: 100, limit: time.Minute,
 		lossy: true, tries: 100, wait: 50 * time.Millisecond}
 	for name, f := range map[string]func(*testing.T, amounts){
 		"udp": h.testUDP, "connections": h.testConnections, "transfers": h.testTransfers, "chargen": h.testChargen,
