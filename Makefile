@@ -3,6 +3,7 @@
 GO       ?= go
 FUZZTIME ?= 30s
 FUZZPKGS ?= ./...
+PROFILES ?= profiles
 BIN      := bin/tapstack
 
 # The packages in which goroutines meet.
@@ -15,7 +16,7 @@ PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base r
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint fuzz cover bench bridge tap lab test-deps clean
+.PHONY: help build demo test race lint fuzz cover bench profile bridge tap lab test-deps clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,11 +55,14 @@ cover: ## run all tests and print how much they cover; details in cover.out
 bench: ## measure, and compare with other stacks
 	$(GO) -C bench run .
 
+profile: ## see where the time goes: profiles and flame graphs in PROFILES (profiles)
+	$(GO) -C bench run . -profile $(abspath $(PROFILES))
+
 bridge: ## make the bridge br0 on this host (as root)
-	scripts/bridge.sh
+	scripts/bridge.sh up
 
 tap: ## make the TAP device tap7 on the bridge (as root)
-	scripts/tap.sh
+	scripts/tap.sh up
 
 lab: build ## open a shell in a private lab
 	$(BIN) lab shell
@@ -67,4 +71,4 @@ test-deps: ## install the programs that some tests talk to (as root, Debian and 
 	apt-get install -y $(PROGRAMS) || { apt-get update && apt-get install -y $(PROGRAMS); }
 
 clean: ## remove what was built
-	rm -rf bin cover.out
+	rm -rf bin cover.out profiles

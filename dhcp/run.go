@@ -41,6 +41,7 @@ type Runner struct {
 	have    bool
 	stop    bool
 	changed chan struct{} // closed and replaced when have changes
+	drops   [NumDrops]uint64
 }
 
 // Run starts to obtain a lease for nic. Close ends it and releases the lease.
@@ -120,10 +121,12 @@ func (r *Runner) run() {
 		n, from, err := r.fd.RecvFrom(b, 0)
 		now := mono.Now()
 		switch {
-		case err == nil && from.Port() == ServerPort:
-			event, _ := r.client.Input(now, b[:n])
-			r.apply(event)
+		case err == nil && from.Port() != ServerPort:
+			r.count(DropOp) // clients talk to servers only
 		case err == nil:
+			event, drop := r.client.Input(now, b[:n])
+			r.count(drop)
+			r.apply(event)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if r.client.Deadline().Due(now) {
 				r.apply(r.client.Expire(now))
@@ -132,6 +135,26 @@ func (r *Runner) run() {
 			return // the stack is closed
 		}
 	}
+}
+
+func (r *Runner) count(d Drop) {
+	r.mu.Lock()
+	r.drops[d]++
+	r.mu.Unlock()
+}
+
+// Counters returns how many messages were not used, by reason: names such as
+// "dhcp.drop.xid". Reasons that did not occur are left out.
+func (r *Runner) Counters() map[string]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := make(map[string]uint64)
+	for d := DropNone + 1; d < NumDrops; d++ {
+		if r.drops[d] != 0 {
+			m["dhcp.drop."+d.String()] = r.drops[d]
+		}
+	}
+	return m
 }
 
 // send gives the client's messages to the network. One that cannot be sent is
@@ -184,13 +207,14 @@ func (r *Runner) install() {
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 		err = r.nic.WaitUsable(ctx, l.Addr.Addr())
 		cancel()
+		if err != nil {
+			r.nic.DelAddr(l.Addr.Addr())
+		}
 	}
 	if err != nil {
-		if errors.Is(err, net.ErrClosed) {
-			return
+		if !errors.Is(err, net.ErrClosed) {
+			r.client.Decline(mono.Now())
 		}
-		r.nic.DelAddr(l.Addr.Addr())
-		r.client.Decline(mono.Now())
 		return
 	}
 	for _, rt := range routes(&l) {

@@ -2,10 +2,11 @@
 # Makes the bridge that stacks join with their TAPs (see tap.sh), or takes it
 # away again. Needs root and the ip program.
 #
-#   bridge.sh up     [BRIDGE=br0] [ADDRESS="10.77.0.1/24 fd77::1/64"] [UPLINK=]
-#   bridge.sh down
+#   [BRIDGE=br0] [ADDRESS="10.77.0.1/24 fd77::1/64"] [UPLINK=eth0] bridge.sh up
+#   [BRIDGE=br0] [UPLINK=eth0] bridge.sh down
 #
-# The settings are environment variables. Without UPLINK the bridge stands alone
+# The settings are environment variables (`make bridge UPLINK=eth0` sets one as
+# well). Without UPLINK the bridge stands alone
 # and ADDRESS makes this machine a host on it. With UPLINK=eth0 that interface
 # becomes a port of the bridge and its addresses and routes move to the bridge,
 # so that the stacks are on the same network as this machine:
@@ -125,6 +126,8 @@ down() {
 	echo "removed $BRIDGE"
 }
 
+# Settings behind the command would be ignored, so nothing may stand there.
+[ $# -le 1 ] || set --
 case ${1:-} in
 up) up ;;
 down) down ;;

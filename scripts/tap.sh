@@ -2,12 +2,12 @@
 # Makes the TAP that a stack opens and joins it to the bridge that bridge.sh has
 # made, or takes it away again. Needs root and the ip program.
 #
-#   tap.sh up     [TAP=tap7] [BRIDGE=br0] [OWNER=$SUDO_USER]
-#   tap.sh down
+#   [TAP=tap7] [BRIDGE=br0] [OWNER=$SUDO_USER] tap.sh up
+#   [TAP=tap7] tap.sh down
 #
-# The settings are environment variables. OWNER may open the TAP without being
-# root. Only a TAP that this script has made is removed. Both commands may be
-# repeated.
+# The settings are environment variables (`make tap TAP=tap9` sets one as well).
+# OWNER may open the TAP without being root. Only a TAP that this script has
+# made is removed. Both commands may be repeated.
 set -eu
 
 TAP=${TAP:-tap7}
@@ -52,6 +52,8 @@ down() {
 	echo "removed $TAP"
 }
 
+# Settings behind the command would be ignored, so nothing may stand there.
+[ $# -le 1 ] || set --
 case ${1:-} in
 up) up ;;
 down) down ;;

@@ -42,7 +42,7 @@ type trace struct {
 	lis              bool
 	drop             Drop
 	out              []outSeg
-	sent, got, wrote int // stream positions: peer's text in, read by us, written by us
+	got, wrote int // stream positions: read by us, written by us
 	limit            int
 }
 

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -46,7 +45,7 @@ kernel on the same bridge. Ends with status 0 when all of it worked.`,
 		Args: noArgs,
 	}
 	c.Flags().BoolVar(&inside, "inside", false, "")
-	c.Flags().StringVar(&file, "pcap", filepath.Join(os.TempDir(), "tapstack-demo.pcapng"), "write the capture to `FILE`")
+	c.Flags().StringVar(&file, "pcap", "", "write the capture to `FILE` (default a new one in "+os.TempDir()+")")
 	_ = c.Flags().MarkHidden("inside") // how the command calls itself in the lab
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(context.Background(), demoTime)
@@ -57,6 +56,18 @@ kernel on the same bridge. Ends with status 0 when all of it worked.`,
 		self, err := os.Executable()
 		if err != nil {
 			return err
+		}
+		if file == "" {
+			// With a name of its own: the directory is everybody's, and so may
+			// be a file of a fixed name.
+			f, err := os.CreateTemp("", "tapstack-demo-*.pcapng")
+			if err != nil {
+				return fmt.Errorf("--pcap: %w", err)
+			}
+			file = f.Name()
+			if err := f.Close(); err != nil {
+				return fmt.Errorf("--pcap: %w", err)
+			}
 		}
 		// Two devices: the second, without capture, for the measurement.
 		status, err := lab.Run(ctx, lab.Options{Hosts: 2}, []string{self, "demo", "--inside", "--pcap", file})

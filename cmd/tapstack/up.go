@@ -59,7 +59,7 @@ func (o *upOptions) run(out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		counters := func() { printCounters(os.Stderr, h.Stack.Counters(), set.Counters()) }
+		counters := func() { printCounters(os.Stderr, h.Counters(), set.Counters()) }
 		if o.stats {
 			defer counters()
 		}

@@ -2,7 +2,7 @@
 // net/http, which neither knows nor cares: it only wants a net.Listener. The
 // page shows who asked, and the stack's counters.
 //
-//	sudo make bridge tap && sudo go run ./examples/http-server --tap tap7 --ip 10.0.0.7/24
+//	sudo make bridge tap && sudo go run ./examples/http-server --tap tap7 --ip 10.77.0.7/24
 //
 // or without root, in the shell that `make lab` opens:
 //

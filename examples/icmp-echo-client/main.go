@@ -4,7 +4,7 @@
 // program writes and reads ICMP messages; the stack fills in checksum and
 // identifier, and passes on only the replies to this socket.
 //
-//	sudo make bridge tap && sudo go run ./examples/icmp-echo-client --tap tap7 --ip 10.0.0.7/24 10.0.0.1
+//	sudo make bridge tap && sudo go run ./examples/icmp-echo-client --tap tap7 --ip 10.77.0.7/24 10.77.0.1
 //
 // or without root, in a lab:
 //

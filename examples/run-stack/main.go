@@ -3,7 +3,7 @@
 // the whole way from flags to a running stack and back, which the other
 // examples leave to attach.Main.
 //
-//	sudo make bridge tap && sudo go run ./examples/run-stack --tap tap7 --ip 10.0.0.7/24
+//	sudo make bridge tap && sudo go run ./examples/run-stack --tap tap7 --ip 10.77.0.7/24
 //
 // or without root, in a lab:
 //
@@ -12,7 +12,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -27,8 +29,18 @@ func main() { attach.Exit("run-stack", run()) }
 
 func run() error {
 	var options attach.Options
-	options.Register(pflag.CommandLine)
-	pflag.Parse()
+	flags := pflag.NewFlagSet("run-stack", pflag.ContinueOnError)
+	options.Register(flags)
+	flags.SetOutput(io.Discard) // attach.Exit prints what is wrong
+	switch err := flags.Parse(os.Args[1:]); {
+	case errors.Is(err, pflag.ErrHelp):
+		fmt.Print("Usage: run-stack [flags]\n\n", flags.FlagUsages())
+		return nil
+	case err != nil:
+		return &attach.UsageError{Err: err}
+	case flags.NArg() > 0:
+		return attach.Usagef("unexpected argument %q", flags.Arg(0))
+	}
 
 	// The context ends with ^C, also while addresses are still being probed.
 	ctx, stop := attach.SignalContext()
@@ -37,6 +49,9 @@ func run() error {
 	// Open makes a stack.Stack with one interface on the device, gives it its
 	// addresses and routes, and waits until no duplicate has shown up.
 	host, err := options.Open(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil // ^C; Open has closed what it had opened
+	}
 	if err != nil {
 		return err
 	}
@@ -45,12 +60,17 @@ func run() error {
 	}
 	fmt.Println(host.ReadyLine())
 
-	<-ctx.Done()
+	// The end is ^C, or that of the device.
+	select {
+	case <-ctx.Done():
+	case <-host.Interface.Down():
+		err = fmt.Errorf("interface %s has gone", host.Interface.Name())
+	}
 	counters := host.Stack.Counters()
 	for _, name := range slices.Sorted(maps.Keys(counters)) {
 		fmt.Fprintln(os.Stderr, name, counters[name])
 	}
 	limited, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	return host.Shutdown(limited)
+	return errors.Join(err, host.Shutdown(limited))
 }

@@ -3,7 +3,7 @@
 // daytime` runs that one.) It shows a server that only writes, and so learns
 // from Write that the client has gone.
 //
-//	sudo make bridge tap && sudo go run ./examples/tcp-daytime --tap tap7 --ip 10.0.0.7/24
+//	sudo make bridge tap && sudo go run ./examples/tcp-daytime --tap tap7 --ip 10.77.0.7/24
 //
 // or without root, in the shell that `make lab` opens:
 //

@@ -2,7 +2,7 @@
 // shows how fast the stack can receive, and how a server tells its client's
 // end of stream (io.EOF) from a broken connection (any other error).
 //
-//	sudo make bridge tap && sudo go run ./examples/tcp-discard --tap tap7 --ip 10.0.0.7/24
+//	sudo make bridge tap && sudo go run ./examples/tcp-discard --tap tap7 --ip 10.77.0.7/24
 //
 // or without root, in the shell that `make lab` opens:
 //

@@ -2,7 +2,7 @@
 // every second and prints what comes back. It shows how to dial out of the
 // stack, and to end a connection without losing what is still under way.
 //
-//	sudo make bridge tap && sudo go run ./examples/tcp-echo-client --tap tap7 --ip 10.0.0.7/24 10.0.0.1
+//	sudo make bridge tap && sudo go run ./examples/tcp-echo-client --tap tap7 --ip 10.77.0.7/24 10.77.0.1
 //
 // or without root, with a second stack to talk to, in a lab for two:
 //

@@ -3,7 +3,7 @@
 // those who ask for a malpka. It shows net.Listener and net.Conn over the
 // stack: nothing below the call of Listen knows that they are not the kernel's.
 //
-//	sudo make bridge tap && sudo go run ./examples/tcp-echo --tap tap7 --ip 10.0.0.7/24
+//	sudo make bridge tap && sudo go run ./examples/tcp-echo --tap tap7 --ip 10.77.0.7/24
 //
 // or without root, in the shell that `make lab` opens:
 //

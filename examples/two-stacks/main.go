@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -33,7 +34,17 @@ var (
 )
 
 func main() {
-	pflag.Parse()
+	log.SetFlags(0)
+	pflag.CommandLine.Init("two-stacks", pflag.ContinueOnError)
+	pflag.CommandLine.SetOutput(io.Discard) // one line says what is wrong
+	pflag.Usage = func() { fmt.Print("Usage: two-stacks [flags]\n\n", pflag.CommandLine.FlagUsages()) }
+	switch err := pflag.CommandLine.Parse(os.Args[1:]); {
+	case errors.Is(err, pflag.ErrHelp):
+		return
+	case err != nil:
+		log.Print("two-stacks: ", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx)
 	stop()

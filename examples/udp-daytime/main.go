@@ -1,7 +1,7 @@
 // Udp-daytime answers each datagram on UDP port 13 with the time of day. It
 // shows a service without state: one datagram in, one out (RFC 867).
 //
-//	sudo make bridge tap && sudo go run ./examples/udp-daytime --tap tap7 --ip 10.0.0.7/24
+//	sudo make bridge tap && sudo go run ./examples/udp-daytime --tap tap7 --ip 10.77.0.7/24
 //
 // or without root, in the shell that `make lab` opens:
 //

@@ -1,7 +1,7 @@
 // Udp-discard is a UDP discard service on port 9. It shows the least a UDP
 // server has to do, and says what it throws away.
 //
-//	sudo make bridge tap && sudo go run ./examples/udp-discard --tap tap7 --ip 10.0.0.7/24
+//	sudo make bridge tap && sudo go run ./examples/udp-discard --tap tap7 --ip 10.77.0.7/24
 //
 // or without root, in the shell that `make lab` opens:
 //

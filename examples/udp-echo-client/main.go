@@ -3,7 +3,7 @@
 // peer's datagrams arrive, and so do the ICMP errors about its own, here as
 // "connection refused" where nobody listens.
 //
-//	sudo make bridge tap && sudo go run ./examples/udp-echo-client --tap tap7 --ip 10.0.0.7/24 10.0.0.1
+//	sudo make bridge tap && sudo go run ./examples/udp-echo-client --tap tap7 --ip 10.77.0.7/24 10.77.0.1
 //
 // or without root, with a second stack to talk to, in a lab for two:
 //

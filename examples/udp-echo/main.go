@@ -5,7 +5,7 @@
 // A server on a network of strangers should not answer every source port;
 // package internal/service says why and does better.
 //
-//	sudo make bridge tap && sudo go run ./examples/udp-echo --tap tap7 --ip 10.0.0.7/24
+//	sudo make bridge tap && sudo go run ./examples/udp-echo --tap tap7 --ip 10.77.0.7/24
 //
 // or without root, in the shell that `make lab` opens:
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -197,6 +198,16 @@ func (h *Host) ReadyLine(services ...string) string {
 		line += " services=" + strings.Join(services, ",")
 	}
 	return fmt.Sprintf("%s ms=%d", line, time.Since(h.started).Milliseconds())
+}
+
+// Counters returns the counters that are not zero, of the stack and of the
+// DHCP client.
+func (h *Host) Counters() map[string]uint64 {
+	m := h.Stack.Counters()
+	if h.DHCP != nil {
+		maps.Copy(m, h.DHCP.Counters())
+	}
+	return m
 }
 
 // Shutdown ends connections in the orderly way and closes the host. Those that

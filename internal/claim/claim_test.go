@@ -110,8 +110,9 @@ func TestSameSeedSameTimes(t *testing.T) {
 		c.Start(start)
 		return strings.Join(drive(c), ", ")
 	}
-	if run(1) != run(1) || run(1) == run(2) {
-		t.Error("times do not follow the seed")
+	first, again, other := run(1), run(1), run(2)
+	if first != again || first == other {
+		t.Errorf("times do not follow the seed: %s; %s; %s", first, again, other)
 	}
 }
 

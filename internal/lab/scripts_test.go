@@ -51,6 +51,13 @@ func TestScripts(t *testing.T) {
 			}
 		}
 	}
+	// What `make` calls does the same.
+	if _, err := exec.LookPath("make"); err == nil {
+		must("./tap.sh down; ./bridge.sh down; make -C .. bridge tap; make -C .. bridge tap")
+		if out := must("ip -o link show master mybr"); !strings.Contains(out, "mytap: <") {
+			t.Errorf("after make bridge tap:\n%s", out)
+		}
+	}
 	for range 2 {
 		must("./tap.sh down; ./bridge.sh down")
 		if out := must("ip -o link show"); strings.Contains(out, "mybr") || strings.Contains(out, "mytap") {
@@ -89,6 +96,7 @@ func TestScripts(t *testing.T) {
 		"BRIDGE=br0 TAP=up0 ./tap.sh up":     "up0 is not a TAP",
 		"UPLINK=port7 ./bridge.sh up":        "port7 belongs to br0 already",
 		"./bridge.sh":                        "usage:",
+		"./bridge.sh up UPLINK=up0":          "usage:",
 		"./tap.sh sideways":                  "usage:",
 		"BRIDGE=br0 ./bridge.sh down; false": "br0 was not made by this script",
 		"TAP=port7 ./tap.sh down; false":     "port7 was not made by this script",
