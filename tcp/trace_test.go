@@ -31,19 +31,19 @@ import (
 // wire. In an expected segment win and options are compared only if given. A
 // line that is not ">" fails if something left that no line expected.
 type trace struct {
-	t                *testing.T
-	line             string
-	cfg              Config
-	peer             seq.Num
-	now              mono.Time
-	c                *Conn
-	req              *SynRequest
-	tw               *TimeWaitRecord
-	lis              bool
-	drop             Drop
-	out              []outSeg
+	t          *testing.T
+	line       string
+	cfg        Config
+	peer       seq.Num
+	now        mono.Time
+	c          *Conn
+	req        *SynRequest
+	tw         *TimeWaitRecord
+	lis        bool
+	drop       Drop
+	out        []outSeg
 	got, wrote int // stream positions: read by us, written by us
-	limit            int
+	limit      int
 }
 
 type outSeg struct {
