@@ -78,14 +78,21 @@ func (s socket) write(p []byte) (int, error) {
 }
 
 // call repeats what a signal has interrupted: the runtime sends itself one
-// when a goroutine seems to run for long, as this does.
+// when a goroutine seems to run for long, as this does. Each time the kernel
+// starts its clock anew, so ours has the last word.
 func (s socket) call(name string, number uintptr, p unsafe.Pointer, n int) (int, error) {
+	var end time.Time
 	for {
 		r, _, e := unix.RawSyscall(number, uintptr(s), uintptr(p), uintptr(n))
 		switch e {
 		case 0:
 			return int(r), nil
 		case unix.EINTR:
+			if now := time.Now(); end.IsZero() {
+				end = now.Add(stall)
+			} else if now.After(end) {
+				return 0, fmt.Errorf("%s: %w", name, os.ErrDeadlineExceeded)
+			}
 		case unix.EAGAIN, unix.EINPROGRESS:
 			return 0, fmt.Errorf("%s: %w", name, os.ErrDeadlineExceeded)
 		default:

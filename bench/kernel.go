@@ -89,6 +89,14 @@ func (p *pair) join(offloads bool, far netip.Addr) error {
 	if err := addVeth(p.link(), p.far(), offloads); err != nil {
 		return err
 	}
+	// The same in each round, so that neighbours need not learn it again.
+	link, err := netlink.LinkByName(p.far())
+	if err == nil {
+		err = netlink.LinkSetHardwareAddr(link, net.HardwareAddr{2, 2, 10, 78, p.n, 2})
+	}
+	if err != nil {
+		return fmt.Errorf("set the address of %s: %w", p.far(), err)
+	}
 	ns, err := netns.GetFromPid(p.pid())
 	if err != nil {
 		return fmt.Errorf("namespace of the server: %w", err)

@@ -126,6 +126,11 @@ func watchOthers(peers []peer) *others {
 
 func (o *others) sum() time.Duration {
 	t := busy()
+	// What has ended in between: relays.
+	var ended unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_CHILDREN, &ended) == nil {
+		t -= time.Duration(ended.Utime.Nano() + ended.Stime.Nano())
+	}
 	for _, pid := range o.pids {
 		t -= cpuTime(pid)
 	}

@@ -172,19 +172,32 @@ const block = 256 << 10
 // mega is the M of MB/s.
 const mega = 1e6
 
+// A stream moves bytes over a connection for a time and returns how many it
+// were and how long it took.
+type stream struct {
+	port uint16
+	run  func(s socket, length time.Duration) (n int, took time.Duration, err error)
+}
+
+var (
+	in  = stream{discardPort, streamIn}
+	out = stream{chargenPort, streamOut}
+)
+
 // bulkIn measures one stream, and what both ends of it cost.
-func bulkIn(p peer, l lengths, cc string) ([]float64, error) { return costed(p, l, cc, streamIn) }
+func bulkIn(p peer, l lengths, cc string) ([]float64, error) { return in.costed(p, l, cc) }
 
-func bulkOut(p peer, l lengths, cc string) ([]float64, error) { return costed(p, l, cc, streamOut) }
+func bulkOut(p peer, l lengths, cc string) ([]float64, error) { return out.costed(p, l, cc) }
 
-// stream moves bytes to or from a for a time and returns how many it were and
-// how long it took.
-type stream func(a netip.Addr, l lengths, cc string) (n int, took time.Duration, err error)
-
-func costed(p peer, l lengths, cc string, s stream) ([]float64, error) {
+func (x stream) costed(p peer, l lengths, cc string) ([]float64, error) {
+	s, err := dial(netip.AddrPortFrom(p.addr(), x.port), cc)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
 	used := func() time.Duration { return cpuTime(p.pid()) + cpuTime(os.Getpid()) }
 	before := used()
-	n, took, err := s(p.addr(), l, cc)
+	n, took, err := x.run(s, l.bulk)
 	if err != nil {
 		return nil, err
 	}
@@ -194,19 +207,28 @@ func costed(p peer, l lengths, cc string, s stream) ([]float64, error) {
 
 const streams = 8
 
-func bulkIn8(p peer, l lengths, cc string) ([]float64, error) { return several(p, l, cc, streamIn) }
+func bulkIn8(p peer, l lengths, cc string) ([]float64, error) { return in.several(p, l, cc) }
 
-func bulkOut8(p peer, l lengths, cc string) ([]float64, error) { return several(p, l, cc, streamOut) }
+func bulkOut8(p peer, l lengths, cc string) ([]float64, error) { return out.several(p, l, cc) }
 
 // several runs streams side by side. Their sum is that of their rates, as they
 // need not end at the same moment.
-func several(p peer, l lengths, cc string, s stream) ([]float64, error) {
+func (x stream) several(p peer, l lengths, cc string) ([]float64, error) {
 	defer threads(streams)()
 	rates, errs := make([]float64, streams), make([]error, streams)
+	var open []socket
+	for range streams {
+		s, err := dial(netip.AddrPortFrom(p.addr(), x.port), cc)
+		if err != nil {
+			return nil, err
+		}
+		defer s.close()
+		open = append(open, s)
+	}
 	var all sync.WaitGroup
-	for i := range streams {
+	for i, s := range open {
 		all.Go(func() {
-			n, took, err := s(p.addr(), l, cc)
+			n, took, err := x.run(s, l.bulk)
 			rates[i], errs[i] = float64(n)/mega/took.Seconds(), err
 		})
 	}
@@ -227,15 +249,10 @@ func threads(n int) (done func()) {
 
 // streamIn writes for a time and counts what the server has read: its FIN comes
 // after the last byte.
-func streamIn(a netip.Addr, l lengths, cc string) (sent int, took time.Duration, err error) {
-	s, err := dial(netip.AddrPortFrom(a, discardPort), cc)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer s.close()
+func streamIn(s socket, length time.Duration) (sent int, took time.Duration, err error) {
 	buf := make([]byte, block)
 	begin := time.Now()
-	for time.Since(begin) < l.bulk {
+	for time.Since(begin) < length {
 		n, err := s.write(buf)
 		if err != nil {
 			return 0, 0, err
@@ -253,15 +270,10 @@ func streamIn(a netip.Addr, l lengths, cc string) (sent int, took time.Duration,
 	return sent, time.Since(begin), nil
 }
 
-func streamOut(a netip.Addr, l lengths, cc string) (got int, took time.Duration, err error) {
-	s, err := dial(netip.AddrPortFrom(a, chargenPort), cc)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer s.close()
+func streamOut(s socket, length time.Duration) (got int, took time.Duration, err error) {
 	buf := make([]byte, block)
 	begin := time.Now()
-	for time.Since(begin) < l.bulk {
+	for time.Since(begin) < length {
 		n, err := s.read(buf)
 		if err != nil {
 			return 0, 0, err
@@ -302,10 +314,14 @@ func echoes(p peer, length time.Duration, size int, cc string) ([]float64, error
 // echoBusy has bytes echoed while a stream goes to the same server.
 func echoBusy(p peer, l lengths, cc string) ([]float64, error) {
 	defer threads(1)()
-	l.bulk = l.short
+	s, err := dial(netip.AddrPortFrom(p.addr(), discardPort), cc)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
 	var busy sync.WaitGroup
 	var failed error
-	busy.Go(func() { _, _, failed = streamIn(p.addr(), l, cc) })
+	busy.Go(func() { _, _, failed = streamIn(s, l.short) })
 	// The stream's first and last milliseconds are left out.
 	time.Sleep(l.short / 10)
 	q, err := echoes(p, l.short*8/10, 1, cc)
