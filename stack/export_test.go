@@ -8,3 +8,10 @@ func (s *Stack) Table() (entries, timeWait int) { return int(s.tcp.size.Load()),
 
 // Timers returns the number of timers queued.
 func (s *Stack) Timers() int { return s.timers.Len() }
+
+// Holding reports whether a connection's empty buffers still have memory.
+func (c *TCPConn) Holding() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.core.Holding()
+}

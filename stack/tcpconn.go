@@ -22,10 +22,11 @@ type TCPConn struct {
 	core      *tcp.Conn
 	now       mono.Time // the latest instant that core was told
 	route     route
-	dirty     bool // on a reader's flush list
-	unflushed int  // bytes input since the last flush
-	removed   bool // no longer in the table under this pointer
-	orphan    bool // the user has closed it
+	dirty     bool      // on a reader's flush list
+	unflushed int       // bytes input since the last flush
+	touched   mono.Time // last output pass: input, user or timer
+	removed   bool      // no longer in the table under this pointer
+	orphan    bool      // the user has closed it
 	timer     wheel.Timer
 	confirmed mono.Time    // when the neighbour was last vouched for
 	listener  *TCPListener // until the handshake is done: where to be accepted
@@ -227,7 +228,8 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		c.removeLocked(&timeWaitEntry{table: &c.stack.tcp, id: c.id, rec: c.core.TimeWait(now)})
 		return ready
 	}
-	c.stack.timers.Arm(&c.timer, c.core.Deadline())
+	c.touched = now
+	c.armLocked(now)
 	return ready
 }
 
@@ -261,10 +263,30 @@ func (c *TCPConn) expire(now mono.Time) {
 	var ready Ready
 	if c.core.Deadline().Due(now) {
 		ready = c.readyFor(c.core.Expire(now))
+		ready |= c.outputLocked(now)
+	} else {
+		if now.Sub(c.touched) >= idleTrim {
+			c.core.Trim()
+			c.touched = now // what could not be given back is looked at again
+		}
+		c.armLocked(now)
 	}
-	ready |= c.outputLocked(now)
 	c.mu.Unlock()
 	c.waiters.Wake(ready)
+}
+
+// idleTrim is how long a connection keeps the memory of empty buffers after
+// it was last used.
+const idleTrim = 10 * time.Second
+
+// armLocked sets the timer to the core's deadline, or to when an idle
+// connection is to give memory back.
+func (c *TCPConn) armLocked(now mono.Time) {
+	d := c.core.Deadline()
+	if c.core.Holding() {
+		d = mono.Earliest(d, max(c.touched.Add(idleTrim), now+1))
+	}
+	c.stack.timers.Arm(&c.timer, d)
 }
 
 // readyFor translates a core's events into what the user's waiters know.

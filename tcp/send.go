@@ -79,7 +79,6 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	inFlight := c.pipe()
 	n := min(acked, c.snd.Len())
 	c.snd.Discard(n)
-	c.snd.Shrink()
 	c.sndUna = s.Ack
 	c.stat.bytesAcked += uint64(n)
 	c.sndSml = seq.Max(c.sndSml, c.sndUna)

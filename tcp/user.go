@@ -21,7 +21,6 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, nil
 		}
 		n := c.rcv.Read(p)
-		c.rcv.Shrink()
 		c.readerFreed()
 		return n, nil
 	}
@@ -172,4 +171,18 @@ func (c *Conn) SoftError(err syscall.Errno) { c.softErr = err }
 func (c *Conn) HardError(now mono.Time, err syscall.Errno) Events {
 	c.fail(err)
 	return c.takeEvents()
+}
+
+// Holding reports that an empty buffer still has memory. It is kept while the
+// connection is busy, because a buffer that empties with every segment would
+// otherwise grow anew, and copy, with every segment.
+func (c *Conn) Holding() bool {
+	return c.rcv.Cap() > 0 && c.rcv.Len() == 0 || c.snd.Cap() > 0 && c.snd.Len() == 0
+}
+
+// Trim gives the memory of empty buffers back; for a connection that has been
+// idle for a while.
+func (c *Conn) Trim() {
+	c.rcv.Shrink()
+	c.snd.Shrink()
 }

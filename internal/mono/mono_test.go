@@ -24,14 +24,18 @@ func TestWakeReplacesAndCancels(t *testing.T) {
 		c := NewSystem()
 		var calls []int
 		at := func(n int, d time.Duration) { c.Wake(Now().Add(d), func() { calls = append(calls, n) }) }
+		wait := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait() // until the clock's goroutine is done as well
+		}
 		at(1, time.Second)
 		at(2, 2*time.Second) // replaces
-		time.Sleep(3 * time.Second)
+		wait(3 * time.Second)
 		at(3, time.Second)
 		c.Wake(0, nil)
-		time.Sleep(3 * time.Second)
+		wait(3 * time.Second)
 		at(4, -time.Second) // past: at once
-		time.Sleep(time.Nanosecond)
+		wait(time.Nanosecond)
 		if len(calls) != 2 || calls[0] != 2 || calls[1] != 4 {
 			t.Errorf("called: %v", calls)
 		}
