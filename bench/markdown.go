@@ -46,7 +46,7 @@ func (r *report) markdown() []byte {
 	line("# Benchmarks\n")
 	line("Written by `make bench` on %s; the samples are in [benchmarks.json](benchmarks.json). Where the time goes is in [performance.md](performance.md).\n", r.Date)
 	if r.Others.Median > tooBusy {
-		line("**Other work kept %s cores busy during this run, so its figures are of little worth: repeat it on a quiet machine.**\n", r.Others)
+		line("**Other work kept %s cores busy during this run, the kernel's own threads included: go by the ratios and their spread, and repeat it on a quiet machine before quoting one.**\n", r.Others)
 	}
 	line("## Goals\n")
 	line("Ratios of this stack to others, measured in the same run with the same client and the same services, as median [min-max] of the ratios of")
