@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -213,10 +212,7 @@ func TestEnd(t *testing.T) {
 
 func ip(t *testing.T, l *lab.Lab, args ...string) {
 	t.Helper()
-	path, err := exec.LookPath("ip")
-	if err != nil {
-		t.Skip("no ip program")
-	}
+	path := lab.RequireProgram(t, "ip")
 	if out, err := l.Output(context.Background(), path, args...); err != nil {
 		t.Fatalf("ip %v: %v: %s", args, err, out)
 	}

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -102,14 +101,7 @@ func addr(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port)
 // it fails instead.
 func program(t *testing.T, name string) string {
 	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv(lab.EnvRequire) == "1" {
-			t.Fatalf("%s is not installed (and %s=1)", name, lab.EnvRequire)
-		}
-		t.Skipf("%s is not installed", name)
-	}
-	return path
+	return lab.RequireProgram(t, name)
 }
 
 // within is a context that ends with the test and after d.

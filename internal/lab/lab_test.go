@@ -68,9 +68,7 @@ func run(t *testing.T, o Options, argv ...string) (status int, out, errOut strin
 
 func sh(t *testing.T) {
 	t.Helper()
-	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("no sh")
-	}
+	RequireProgram(t, "sh")
 }
 
 func interfaces(t *testing.T) (names []string) {
@@ -351,9 +349,7 @@ func rxPackets(t *testing.T, l *Lab) (n uint64) {
 }
 
 func TestLabLoss(t *testing.T) {
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("no nft program")
-	}
+	RequireProgram(t, "nft")
 	l := newLab(t)
 	l.Do(func() {
 		br, err := netlink.LinkByName(Bridge)

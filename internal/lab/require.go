@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -41,6 +42,17 @@ func Require(t TB) {
 	if err := tun(); err != nil {
 		missing(t, err)
 	}
+}
+
+// RequireProgram returns the path of a program that a test needs; without it
+// the test skips or fails as with Require.
+func RequireProgram(t TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		missing(t, fmt.Errorf("the program %s is not installed", name))
+	}
+	return path
 }
 
 func missing(t TB, err error) {

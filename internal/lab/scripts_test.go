@@ -12,9 +12,7 @@ import (
 func TestScripts(t *testing.T) {
 	Require(t)
 	sh(t)
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("no ip program")
-	}
+	RequireProgram(t, "ip")
 	l := newLab(t)
 	do := func(script string) (string, error) {
 		var out []byte
