@@ -121,15 +121,17 @@ func TestManyGoroutines(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					wg.Go(func() {
+					var both sync.WaitGroup
+					both.Go(func() {
 						if n, err := readAll(c); n != size || err != nil {
 							t.Errorf("%s: %d bytes, %v", dst, n, err)
 						}
-						c.Close()
 					})
 					if err := writeAll(c, size); err != nil {
 						t.Errorf("%s: %v", dst, err)
 					}
+					both.Wait() // on loopback the answer may be there before the question
+					c.Close()
 				})
 			}
 			// Others look and change meanwhile.
