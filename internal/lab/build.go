@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -220,7 +221,13 @@ func (l *Layout) addTaps(br netlink.Link, hosts int) error {
 			Owner:     uint32(os.Geteuid()),
 			Group:     uint32(os.Getegid()),
 		}
-		if err := netlink.LinkAdd(tap); err != nil {
+		// The TAP is open while it is made. A process forked meanwhile would
+		// hold it for a moment longer, and whoever opens it next would find it
+		// busy.
+		syscall.ForkLock.RLock()
+		err := netlink.LinkAdd(tap)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
 			return fmt.Errorf("lab: make %s: %w", name, err)
 		}
 		l.Devices = append(l.Devices, name)
