@@ -227,6 +227,25 @@ func TestClose(t *testing.T) {
 			read 10 = EOF
 			write 10 = EPIPE
 		`,
+		"RST with the FIN's number, of a peer that is gone": opened + `
+			write 1000
+			> P. 1:1001(1000) ack 1
+			< F. 1:1(0) ack 1
+			state CLOSE-WAIT
+			> . 1001:1001(0) ack 2
+			< R 1:1(0)
+			state CLOSED
+		`,
+		"RST before the FIN's number is nobody's": opened + `
+			< P. 1:11(10) ack 1
+			> . 1:1(0) ack 11
+			< F. 11:11(0) ack 1
+			> . 1:1(0) ack 12
+			< R 10:10(0)
+			state CLOSE-WAIT
+			< R 11:11(0)
+			state CLOSED
+		`,
 		"RST in CLOSE-WAIT": opened + `
 			< F. 1:1(0) ack 1
 			> . 1:1(0) ack 2

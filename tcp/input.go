@@ -123,6 +123,10 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		closed = at == c.rcvNxt && c.rcvAdv == c.rcvNxt
 		if !closed {
 			if s.Flags&FlagRST != 0 {
+				if c.resetByDeparted(at) {
+					c.inputReset()
+					return DropNone
+				}
 				return DropOutOfWindow
 			}
 			c.answerUnwanted(now, s)
@@ -197,6 +201,14 @@ func (c *Conn) acceptable(at seq.Num, n int) bool {
 		return c.rcvNxt.LessEq(at) && at.LessEq(c.rcvAdv)
 	}
 	return at.Less(c.rcvAdv) && c.rcvNxt.Less(at.Add(n))
+}
+
+// resetByDeparted reports a RST that a peer without a connection made of an
+// ACK of ours that was on its way before its FIN arrived: its number is the
+// FIN's, one before the window. Departs from RFC 5961 §3.2, as Linux does
+// (tcp_reset_check): what we go on sending would only draw more of them.
+func (c *Conn) resetByDeparted(at seq.Num) bool {
+	return at == c.rcvNxt-1 && (c.state == CloseWait || c.state == LastAck || c.state == Closing)
 }
 
 // inputReset is the peer's valid RST (RFC 9293 §3.10.7.4, second), with
