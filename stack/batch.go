@@ -19,8 +19,8 @@ type batch struct {
 	dirty []*TCPConn
 	seg   tcp.Segment // scratch for the segment being input
 	reply tcp.Segment // scratch for an answer without a connection
-	// old is the TIME-WAIT record that the SYN being input replaces.
-	old *tcp.TimeWaitRecord
+	// old is the TIME-WAIT record that the SYN being input replaces, if any.
+	old successor
 }
 
 // flushBytes is how much input of one connection may go unanswered within a

@@ -331,12 +331,15 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 		return r.iface.transmit(now, tx, r, p)
 	}
 	var err error
-	ipv6.Fragment(p.Whole(), s.ids.next(s, r.src, r.dst, proto), r.mtu, func(f *pkt.Buf) {
+	if d := ipv6.Fragment(p.Whole(), s.ids.next(s, r.src, r.dst, proto), r.mtu, func(f *pkt.Buf) {
 		st.FragmentsOut.inc()
 		if e := r.iface.transmit(now, tx, r, f); err == nil {
 			err = e
 		}
-	})
+	}); d != ipv6.DropNone {
+		st.Parse[d].inc()
+		return syscall.EMSGSIZE
+	}
 	return err
 }
 

@@ -89,7 +89,7 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 	}
 	c.timer.F = c.expire
 	c.mu.Lock()
-	var old *tcp.TimeWaitRecord
+	var old successor
 	connect := func(port uint16) error {
 		c.id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
 		return s.tcp.insert(c.id, c)
@@ -99,8 +99,7 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 		if e, ok := s.tcp.lookup(c.id).(*timeWaitEntry); ok && err == syscall.EADDRINUSE {
 			// RFC 9293 §3.10.7.4 allows the old incarnation's successor to
 			// come from this side as well.
-			old = e.rec
-			s.tcp.wait.remove(e)
+			old = s.tcp.wait.remove(e)
 			err = connect(local.Port())
 		}
 	} else {
@@ -319,12 +318,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	var ready Ready
 	switch {
 	case e.tooBig:
-		mtu := e.mtu
-		if c.id.local.Addr().Is6() {
-			mtu = max(mtu, 1280)
-		} else {
-			mtu = max(mtu, minPathMTU4)
-		}
+		mtu := pathMTU(c.id.local.Addr().Is6(), e)
 		if mtu < c.route.mtu {
 			c.stack.pmtu.lower(e.now, c.route.dst, mtu)
 			c.route.mtu, c.route.until = mtu, e.now.Add(pathMTUAge)

@@ -13,6 +13,7 @@ import (
 	"github.com/tapstack/tapstack/internal/csum"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/internal/seq"
 	"github.com/tapstack/tapstack/internal/wheel"
 	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/tcp"
@@ -196,10 +197,17 @@ func (t *tcpTable) reset(b *batch, p packet) {
 
 // beyond moves a connection's initial sequence number past those of the old
 // connection between the same ports (RFC 6191 §2, RFC 9293 §3.4.3).
-func beyond(cfg *tcp.Config, old *tcp.TimeWaitRecord) {
-	if old != nil && cfg.ISS.Less(old.NextISS()) {
-		cfg.ISS = old.NextISS()
+func beyond(cfg *tcp.Config, old successor) {
+	if old.valid && cfg.ISS.Less(old.iss) {
+		cfg.ISS = old.iss
 	}
+}
+
+// successor is what a connection that takes the place of one in TIME-WAIT has
+// to know of it: the least initial sequence number.
+type successor struct {
+	valid bool
+	iss   seq.Num
 }
 
 // emitAlone sends one segment that belongs to no connection's batch.
@@ -418,12 +426,14 @@ func (q *timeWaitQueue) expire(now mono.Time) {
 	}
 }
 
-// remove takes e out of queue and table.
-func (q *timeWaitQueue) remove(e *timeWaitEntry) {
+// remove takes e out of queue and table, for a successor if there is one.
+func (q *timeWaitQueue) remove(e *timeWaitEntry) successor {
 	q.mu.Lock()
 	q.unlinkLocked(e)
+	next := successor{true, e.rec.NextISS()}
 	q.mu.Unlock()
 	q.table.swap(e.id, e, nil)
+	return next
 }
 
 // input implements tcpEntry (RFC 9293 §3.10.7.4 in TIME-WAIT, RFC 6191).
@@ -456,10 +466,9 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 		q.remove(e)
 	case verdict == tcp.VerdictReuse:
 		if t.lookupListener(e.id.local) != nil {
-			q.remove(e)
-			b.old = e.rec
+			b.old = q.remove(e)
 			t.dispatch(b, p)
-			b.old = nil
+			b.old = successor{}
 		}
 	}
 }
