@@ -16,7 +16,7 @@ import (
 )
 
 // profiled are the tests to look at.
-var profiled = []string{"tcp-in", "tcp-out", "tcp-echo", "tcp-connect"}
+var profiled = []string{"tcp-in", "tcp-out", "tcp-in-8", "tcp-out-8", "tcp-echo", "tcp-connect", "udp-echo"}
 
 var profileLengths = lengths{bulk: 3 * time.Second, short: 3 * time.Second, requests: 20000}
 
