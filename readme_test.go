@@ -2,17 +2,12 @@ package tapstack_test
 
 import (
 	"context"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -85,62 +80,4 @@ func TestReadmeProgram(t *testing.T) {
 			t.Errorf("%d bytes of %d, %v", len(got), len(want), err)
 		}
 	})
-}
-
-// TestArchitectureNames: functions and methods that docs/architecture.md names
-// exist.
-func TestArchitectureNames(t *testing.T) {
-	functions := make(map[string]bool)
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if d != nil && d.IsDir() && d.Name() == "bench" {
-			return fs.SkipDir // another module
-		}
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
-		}
-		for _, d := range f.Decls {
-			f, ok := d.(*ast.FuncDecl)
-			if !ok {
-				continue
-			}
-			name := f.Name.Name
-			functions[name] = true
-			if f.Recv == nil {
-				continue
-			}
-			recv := f.Recv.List[0].Type
-			if star, ok := recv.(*ast.StarExpr); ok {
-				recv = star.X
-			}
-			if id, ok := recv.(*ast.Ident); ok {
-				functions[id.Name+"."+name] = true
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := os.ReadFile("docs/architecture.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	checked := 0
-	for _, m := range regexp.MustCompile(`\(\*(\w+)\)\.(\w+)`).FindAllStringSubmatch(string(doc), -1) {
-		if checked++; !functions[m[1]+"."+m[2]] {
-			t.Errorf("there is no (*%s).%s", m[1], m[2])
-		}
-	}
-	for _, m := range regexp.MustCompile("`((?:input|deliver|leave|expire|deadline)\\w*)`").FindAllStringSubmatch(string(doc), -1) {
-		if checked++; !functions[m[1]] {
-			t.Errorf("there is no %s", m[1])
-		}
-	}
-	if checked < 20 {
-		t.Errorf("only %d names found", checked)
-	}
 }
