@@ -16,7 +16,7 @@ PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base r
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint fuzz cover bench profile bridge tap lab test-deps clean
+.PHONY: help build demo test race lint fuzz cover bench wan profile bridge tap lab test-deps clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ cover: ## run all tests and print how much they cover; details in cover.out
 
 bench: ## measure, and compare with other stacks
 	$(GO) -C bench run .
+
+wan: ## compare with the kernel over paths that lose and delay
+	$(GO) -C bench run . -wan 4s -rounds 3
 
 profile: ## see where the time goes: profiles and flame graphs in PROFILES (profiles)
 	$(GO) -C bench run . -profile $(abspath $(PROFILES))

@@ -30,10 +30,24 @@ import (
 	"github.com/tapstack/tapstack/internal/pkt"
 )
 
+// line is what a relay does to the frames of each direction.
+type line struct {
+	loss    float64       // of so many per cent, at random
+	delay   time.Duration // each way
+	mbit    int           // Mbit/s, behind a queue of one round trip; 0: as fast as it can
+	reorder float64       // so many per cent come after the three that follow
+}
+
 const (
 	lossPercent = 1
 	oneWay      = 20 * time.Millisecond
 )
+
+func (l line) args() []string {
+	return []string{
+		strconv.FormatFloat(l.loss, 'g', -1, 64), l.delay.String(), strconv.Itoa(l.mbit), strconv.FormatFloat(l.reorder, 'g', -1, 64),
+	}
+}
 
 // farPath is the client's side of that path, made when it is first needed and
 // gone with the driver.
@@ -110,7 +124,7 @@ func makeFar() (err error) {
 }
 
 // lossy runs f with a connection over the lossy path.
-func lossy(p peer, port uint16, delay time.Duration, cc string, f func(s socket) ([]float64, error)) (values []float64, err error) {
+func lossy(p peer, port uint16, l line, cc string, f func(s socket) ([]float64, error)) (values []float64, err error) {
 	if err := makeFar(); err != nil {
 		return nil, fmt.Errorf("make the lossy path: %w", err)
 	}
@@ -118,7 +132,7 @@ func lossy(p peer, port uint16, delay time.Duration, cc string, f func(s socket)
 	if q, ok := p.(interface{ link() string }); ok {
 		side = q.link()
 	}
-	r, err := launch(context.Background(), self("relay", "c1", side, strconv.Itoa(lossPercent), delay.String()))
+	r, err := launch(context.Background(), self("relay", append([]string{"c1", side}, l.args()...)...))
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}
@@ -180,51 +194,54 @@ func receive(s socket, length time.Duration) ([]float64, error) {
 }
 
 func lossOut(p peer, l lengths, cc string) ([]float64, error) {
-	return lossy(p, chargenPort, 0, cc, func(s socket) ([]float64, error) { return receive(s, l.lossy) })
+	return lossy(p, chargenPort, line{loss: lossPercent}, cc, func(s socket) ([]float64, error) { return receive(s, l.lossy) })
 }
 
 func lossFar(p peer, l lengths, cc string) ([]float64, error) {
-	return lossy(p, chargenPort, oneWay, cc, func(s socket) ([]float64, error) {
+	return lossy(p, chargenPort, line{loss: lossPercent, delay: oneWay}, cc, func(s socket) ([]float64, error) {
 		v, err := receive(s, l.far)
 		return v[:min(len(v), 1)], err
 	})
 }
 
-// lossIn counts what has been acknowledged: what is left in the socket when
-// the time is over could take long.
 func lossIn(p peer, l lengths, cc string) ([]float64, error) {
-	return lossy(p, discardPort, 0, cc, func(s socket) ([]float64, error) {
-		buf, sent := make([]byte, block), 0
-		begin := time.Now()
-		for end := begin.Add(l.lossy); time.Now().Before(end); {
-			if err := s.await(unix.POLLOUT, end); err != nil {
-				return nil, err
-			}
-			n, err := s.write(buf)
-			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-				return nil, err
-			}
-			sent += n
+	return lossy(p, discardPort, line{loss: lossPercent}, cc, func(s socket) ([]float64, error) { return acknowledged(s, l.lossy) })
+}
+
+// acknowledged writes for a time and counts what has been acknowledged by then:
+// what is left in the socket could take long.
+func acknowledged(s socket, length time.Duration) ([]float64, error) {
+	buf, sent := make([]byte, block), 0
+	begin := time.Now()
+	for end := begin.Add(length); time.Now().Before(end); {
+		if err := s.await(unix.POLLOUT, end); err != nil {
+			return nil, err
 		}
-		left, err := unix.IoctlGetInt(int(s), unix.SIOCOUTQ)
-		if err != nil {
-			return nil, os.NewSyscallError("ioctl SIOCOUTQ", err)
+		n, err := s.write(buf)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, err
 		}
-		return []float64{float64(sent-left) / mega / time.Since(begin).Seconds()}, nil
-	})
+		sent += n
+	}
+	left, err := unix.IoctlGetInt(int(s), unix.SIOCOUTQ)
+	if err != nil {
+		return nil, os.NewSyscallError("ioctl SIOCOUTQ", err)
+	}
+	return []float64{float64(sent-left) / mega / time.Since(begin).Seconds()}, nil
 }
 
 // serveRelay passes frames between two interfaces.
 func serveRelay(args []string) error {
-	if len(args) != 4 {
-		return errors.New("want two interfaces, per cent of loss and a delay")
+	if len(args) != 6 {
+		return errors.New("want two interfaces, per cent of loss, a delay, Mbit/s and per cent of reordering")
 	}
-	percent, err := strconv.ParseFloat(args[2], 64)
-	if err != nil {
-		return err
-	}
-	delay, err := time.ParseDuration(args[3])
-	if err != nil {
+	l := line{}
+	var errs [4]error
+	l.loss, errs[0] = strconv.ParseFloat(args[2], 64)
+	l.delay, errs[1] = time.ParseDuration(args[3])
+	l.mbit, errs[2] = strconv.Atoi(args[4])
+	l.reorder, errs[3] = strconv.ParseFloat(args[5], 64)
+	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
 	ctx, stop := attach.SignalContext()
@@ -242,9 +259,9 @@ func serveRelay(args []string) error {
 	var running sync.WaitGroup
 	for i, d := range [][2]*packet.Device{{a, b}, {b, a}} {
 		// The same seed each time: every peer meets the same sequence.
-		r := &relay{loss: percent / 100, delay: delay, to: d[1], rand: rand.New(rand.NewPCG(1, uint64(i)))}
+		r := &relay{line: l, to: d[1], rand: rand.New(rand.NewPCG(1, uint64(i)))}
 		r.some.L = &r.mu
-		if delay > 0 {
+		if r.waits() {
 			go r.send()
 		}
 		running.Go(func() { _ = d[0].Receive(ctx, 0, r.deliver, func() {}) })
@@ -254,15 +271,25 @@ func serveRelay(args []string) error {
 	return nil
 }
 
-// maxWaiting is how many frames a relay delays at a time.
-const maxWaiting = 20000
+const (
+	// maxWaiting is how many frames a relay delays at a time.
+	maxWaiting = 20000
+	// behind is how many frames overtake one that is reordered.
+	behind = 3
+	// small frames are acknowledgements, which are never reordered: what is
+	// asked is how a sender takes it.
+	small = 200
+)
 
 // relay is one direction.
 type relay struct {
-	loss  float64
-	delay time.Duration
-	to    *packet.Device
-	rand  *rand.Rand
+	line
+	to   *packet.Device
+	rand *rand.Rand
+
+	free time.Time // when what came before has left the narrowest place
+	late *pkt.Buf  // held back
+	left int       // until so many others have passed
 
 	mu      sync.Mutex // guards waiting
 	some    sync.Cond
@@ -274,15 +301,45 @@ type delayed struct {
 	b   *pkt.Buf
 }
 
+func (r *relay) waits() bool { return r.delay > 0 || r.mbit > 0 }
+
 func (r *relay) deliver(b *pkt.Buf) {
-	if r.rand.Float64() < r.loss {
+	switch {
+	case r.rand.Float64()*100 < r.loss:
 		b.Put()
 		return
+	case r.reorder > 0 && r.late == nil && b.Len() > small && r.rand.Float64()*100 < r.reorder:
+		r.late, r.left = b, behind
+		return
 	}
-	if r.delay == 0 {
-		// A frame for which there is no room is one more that is lost.
+	r.pass(b)
+	if r.late != nil {
+		if r.left--; r.left == 0 {
+			r.pass(r.late)
+			r.late = nil
+		}
+	}
+}
+
+// pass sends a frame on, at once or when it is due. One for which there is no
+// room is lost.
+func (r *relay) pass(b *pkt.Buf) {
+	if !r.waits() {
 		_, _ = r.to.Send(0, []*pkt.Buf{b})
 		return
+	}
+	now := time.Now()
+	due := now
+	if r.mbit > 0 {
+		if r.free.Before(now) {
+			r.free = now
+		}
+		if r.free.Sub(now) > max(2*r.delay, time.Millisecond) {
+			b.Put()
+			return
+		}
+		r.free = r.free.Add(time.Duration(b.Len()) * 8 * time.Microsecond / time.Duration(r.mbit))
+		due = r.free
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -290,7 +347,7 @@ func (r *relay) deliver(b *pkt.Buf) {
 		b.Put()
 		return
 	}
-	r.waiting = append(r.waiting, delayed{time.Now().Add(r.delay), b})
+	r.waiting = append(r.waiting, delayed{due.Add(r.delay), b})
 	r.some.Signal()
 }
 

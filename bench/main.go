@@ -38,7 +38,7 @@ import (
 )
 
 // timeLimit bounds a run, whatever happens.
-const timeLimit = 15 * time.Minute
+const timeLimit = 30 * time.Minute
 
 func main() {
 	lab.Init()
@@ -74,6 +74,8 @@ type options struct {
 	cc      string // congestion control of kernel sockets
 	only    *regexp.Regexp
 	command string // the built tapstack
+	// wan is how long a stream of `make wan` takes; 0: not that.
+	wan time.Duration
 }
 
 const (
@@ -93,6 +95,7 @@ func parse(args []string) (*options, error) {
 		return err
 	})
 	fs.StringVar(&o.profile, "profile", "", "only run the stack under the profiler and write what that tells to `DIR`")
+	fs.DurationVar(&o.wan, "wan", 0, "only compare lossy paths with the kernel, streams of a `TIME` each; -only chooses paths")
 	fs.StringVar(&o.command, "command", "", "the tapstack `PROGRAM` for start-up and idle (default: built from the source)")
 	fs.SetOutput(io.Discard) // errors are printed by main, as one line
 	if err := fs.Parse(args); err != nil {
@@ -182,6 +185,9 @@ func drive(o *options) error {
 
 	if o.profile != "" {
 		return profile(ctx, o)
+	}
+	if o.wan > 0 {
+		return wan(ctx, o)
 	}
 	r, err := measure(ctx, o)
 	if err != nil {
