@@ -23,12 +23,12 @@ func TestWanReport(t *testing.T) {
 		}
 		return []float64{1.8, 1.8, 4}
 	}))
-	for _, want := range []string{"| 1 % loss, 50 ms | 2 ", "0.98 [0.50-1.00] | yes |", "0.90 [0.90-2.00] | no |", "1.96 [1.00-2.00] |"} {
+	for _, want := range []string{"| 1 % loss, 50 ms | 2.00 ", "0.98 [0.50-1.00] | yes |", "0.90 [0.90-2.00] | no |", "1.96 [1.00-2.00] |"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if n := strings.Count(text, " ms |"); n != 2 {
+	if n := strings.Count(text, "50 ms |"); n != 2 {
 		t.Errorf("%d rows", n)
 	}
 }
