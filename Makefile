@@ -11,7 +11,7 @@ RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/att
 	./internal/mono ./internal/pkt ./internal/service ./internal/wheel
 
 # The other ends of some tests, as Debian packages.
-PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd
+PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl
 
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 

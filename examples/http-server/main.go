@@ -8,16 +8,21 @@
 //
 //	go run ./examples/http-server &
 //	curl http://10.77.0.7/
+//	curl http://10.77.0.7/bytes/1000000000 | sha256sum; curl http://10.77.0.7/sha256/1000000000
 package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tapstack/tapstack/internal/attach"
@@ -39,6 +44,8 @@ func run(ctx context.Context, host *attach.Host, _ []string) error {
 			fmt.Fprintf(w, "%-40s %d\n", name, counters[name])
 		}
 	})
+	mux.HandleFunc("GET /bytes/{n}", sendBytes)
+	mux.HandleFunc("GET /sha256/{n}", sendSum)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 
 	// Shutdown lets requests finish that are being answered.
@@ -56,4 +63,43 @@ func run(ctx context.Context, host *attach.Host, _ []string) error {
 	}
 	<-closed
 	return nil
+}
+
+// maxBytes bounds what can be asked for.
+const maxBytes = 100e9
+
+// noise is n bytes that look random and are the same each time.
+func noise(r *http.Request) (io.Reader, int64, error) {
+	n, err := strconv.ParseInt(r.PathValue("n"), 10, 64)
+	if err != nil || n < 0 || n > maxBytes {
+		return nil, 0, fmt.Errorf("want a number of bytes up to %.0f", float64(maxBytes))
+	}
+	return io.LimitReader(rand.NewChaCha8([32]byte{}), n), n, nil
+}
+
+// sendBytes answers with as many bytes as are asked for, so that a client can
+// see how fast they come and that they are right.
+func sendBytes(w http.ResponseWriter, r *http.Request) {
+	body, n, err := noise(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+	start := time.Now()
+	sent, err := io.CopyBuffer(struct{ io.Writer }{w}, body, make([]byte, 256<<10))
+	log.Printf("%s: %s: %d bytes, %.0f MB/s, %v", r.RemoteAddr, r.URL, sent, float64(sent)/1e6/time.Since(start).Seconds(), err)
+}
+
+// sendSum answers with the SHA-256 of those bytes, as sha256sum prints it.
+func sendSum(w http.ResponseWriter, r *http.Request) {
+	body, _, err := noise(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	h := sha256.New()
+	io.Copy(h, body)
+	fmt.Fprintf(w, "%x  -\n", h.Sum(nil))
 }
