@@ -35,8 +35,8 @@ var layers = []layer{
 	{"ether/wire", []string{"ether", "internal/mono", "internal/pkt"}},
 	{"ether/pcap", []string{"ether", "internal/mono", "internal/pkt", "github.com/google/gopacket"}},
 	{"ether/internal/fdloop", []string{"ether", "internal/mono", "internal/pkt", "golang.org/x/sys"}},
-	{"ether/internal/vnet", []string{"ether", "internal/pkt", "golang.org/x/sys"}},
-	{"ether/tap", []string{"ether", "ether/internal/fdloop", "ether/internal/vnet", "internal/gso", "internal/pkt", "golang.org/x/sys", "github.com/songgao/water", "github.com/vishvananda/netlink"}},
+	{"ether/internal/vnet", []string{"ether", "internal/gso", "internal/pkt", "golang.org/x/sys"}},
+	{"ether/tap", []string{"ether", "ether/internal/fdloop", "ether/internal/vnet", "internal/pkt", "golang.org/x/sys", "github.com/songgao/water", "github.com/vishvananda/netlink"}},
 	{"ether/packet", []string{"ether", "ether/internal/fdloop", "ether/internal/vnet", "internal/pkt", "golang.org/x/sys", "github.com/vishvananda/netlink"}},
 
 	{"arp", []string{"ether"}},
@@ -48,7 +48,7 @@ var layers = []layer{
 	{"tcp", []string{"tcp/cc", "internal/csum", "internal/mono", "internal/ring", "internal/seq", "internal/siphash"}},
 
 	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
-		"internal/wheel", "internal/neigh", "internal/frag", "internal/claim"}},
+		"internal/gso", "internal/wheel", "internal/neigh", "internal/frag", "internal/claim"}},
 	{"stack/simnet", []string{"stack", "ether", "ether/wire", "internal/mono"}},
 	{"socket", []string{"stack", "tcp"}}, // tcp for the names of the states
 	// The client core of dhcp is pure; its runner stands on socket.

@@ -10,7 +10,9 @@ import (
 type Caps struct {
 	MTU    int // largest network-layer packet in bytes, as 1500
 	Queues int // independent receive queues, at least 1
-	GSOMax int // largest super-frame payload; 0: the device does not segment
+	GSOMax int // largest TCP super-frame payload; 0: the device does not segment
+	// USO: the device segments UDP super-frames as well.
+	USO bool
 	// TxCsum: the device completes CsumPartial frames.
 	TxCsum bool
 	// Gather: Send takes frames that borrow bytes (pkt.Buf.Borrow); to any

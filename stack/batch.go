@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/internal/gso"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/tcp"
@@ -65,8 +66,24 @@ func newTx(i *Interface) *txBatch {
 	return t
 }
 
-// add takes a whole frame.
+// add takes a whole frame. A super-frame that the device would not segment is
+// cut here, as late as can be: until then it was one packet for everyone.
 func (t *txBatch) add(p *pkt.Buf) {
+	if !t.iface.cuts(p.GSO.Type) {
+		t.push(p)
+		return
+	}
+	st := &t.iface.stack.stats.Offload
+	st.Cut.inc()
+	if !gso.Cut(p, t.push) {
+		t.iface.stack.stats.Ether.Drop[DropDevice].inc()
+	}
+	p.Put()
+}
+
+// push takes a frame as the device gets it. No more than fit the batch wait,
+// however long the super-frame they come from.
+func (t *txBatch) push(p *pkt.Buf) {
 	t.frames = append(t.frames, p)
 	if len(t.frames) == cap(t.frames) {
 		t.send()

@@ -42,6 +42,11 @@ type InterfaceConfig struct {
 	// conflict (RFC 5227); it takes 5 to 7 s. Without it they are used at
 	// once and only announced and defended.
 	ACD bool
+	// Plain keeps to frames as they are on the wire. Without it the stack
+	// segments TCP super-frames, and merges received frames of one connection
+	// into such, for a device that does neither, which saves most of what a
+	// frame costs above the device. What is on the wire is the same.
+	Plain bool
 	// SLAAC solicits routers and configures addresses and routes from their
 	// advertisements (RFC 4862).
 	SLAAC bool
@@ -65,7 +70,9 @@ type Interface struct {
 	stack    *Stack
 	name     string
 	dev      ether.Device
-	caps     ether.Caps
+	caps     ether.Caps // the device's, and what is done in its place
+	cutTCP   bool       // TCP super-frames are cut by the stack
+	cutUDP   bool       // UDP super-frames are
 	mac      ether.Addr
 	mtu      int
 	mtu6     atomic.Int32 // from router advertisements, 0: none
@@ -144,6 +151,7 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 		noDAD: c.NoDAD, acd: c.ACD, claims: make(map[netip.Addr]*claim.Claim),
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
+	i.offload(c.Plain)
 	if i.mtu == 0 || i.mtu > caps.MTU {
 		i.mtu = caps.MTU
 	}

@@ -293,8 +293,12 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 	}
 	n := p.Size()
 	v4, hl := r.dst.Is4(), r.headerLen()
-	// A super-frame leaves as several packets that do.
-	fits := n+hl <= r.mtu || p.GSO.Type != pkt.GSONone
+	fits := n+hl <= r.mtu
+	if p.GSO.Type != pkt.GSONone {
+		// It is its pieces that have to fit; there are no fragments of one.
+		fits = int(p.GSO.HdrLen)+int(p.GSO.SegSize) <= r.mtu
+		df = true
+	}
 	if !fits && df {
 		p.Put()
 		return syscall.EMSGSIZE

@@ -44,7 +44,7 @@ func (loopDevice) Send(_ int, frames []*pkt.Buf) (int, error) {
 }
 
 func (s *Stack) initLoopback() {
-	i, err := s.newInterface(InterfaceConfig{Name: "lo", Device: loopDevice{}})
+	i, err := s.newInterface(InterfaceConfig{Name: "lo", Device: loopDevice{}, Plain: true})
 	if err != nil {
 		panic(err) // the constants above are wrong
 	}

@@ -101,6 +101,12 @@ type counters struct {
 		Input, Output, ActiveOpen, PassiveOpen, Accepted, TimeWait, ResetOut counter
 		Drop                                                                 [tcp.NumDrops]counter
 	}
+	// Offload is the segmentation done in place of a device.
+	Offload struct {
+		Cut        counter // super-frames cut into frames
+		Merged     counter // frames that became part of an aggregate
+		Aggregates counter // aggregates made of them
+	}
 	Loop struct {
 		Frames counter
 		Drop   dropCounters

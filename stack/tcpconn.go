@@ -183,10 +183,6 @@ func (c *TCPConn) flush(now mono.Time) {
 	c.waiters.Wake(ready)
 }
 
-// maxSuperFrame is the most payload of a super-frame: an IPv4 packet can be
-// 65535 bytes long, with 60 bytes of each header.
-const maxSuperFrame = 65535 - 120
-
 // outputLocked sends all that the core has to send, follows it out of the
 // table if it has ended, and arms its timer.
 func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
@@ -203,7 +199,7 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 	}
 	var seg tcp.Segment
 	var tx *txBatch
-	limit := min(c.route.iface.caps.GSOMax, maxSuperFrame) // 0: plain segments
+	limit := c.route.superFrame()
 	for c.core.Output(now, &seg, limit) {
 		if tx == nil {
 			tx = newTx(c.route.iface)

@@ -226,10 +226,13 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 	t.stack.stats.TCP.Output.inc()
 	hl := seg.HeaderLen()
 	n := hl + seg.PayloadLen()
+	super := seg.SegSize > 0 && seg.PayloadLen() > seg.SegSize
+	cut := super && r.iface.cutTCP
 	var p *pkt.Buf
 	var b []byte
-	if r.iface.caps.Gather && r.iface.caps.TxCsum && n >= gatherFrom {
-		// The payload goes from the send ring to the device without a copy.
+	if cut || r.iface.caps.Gather && r.iface.caps.TxCsum && n >= gatherFrom {
+		// The payload goes from the send ring to the device without a copy, or
+		// with the one that cutting takes.
 		p = pkt.Get(hl)
 		b = p.Append(hl)
 		p.Borrow(seg.Payload[0], seg.Payload[1])
@@ -246,6 +249,8 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 	switch {
 	case r.iface.loopback:
 		p.Csum = pkt.CsumValid // nothing can damage it
+	case cut:
+		// Each piece will get its own.
 	case r.iface.caps.TxCsum:
 		// The device completes what the pseudo-header begins.
 		p.Csum = pkt.CsumPartial
@@ -254,7 +259,7 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 	default:
 		sum = csum.Checksum(b, pseudo)
 	}
-	if seg.SegSize > 0 && seg.PayloadLen() > seg.SegSize {
+	if super {
 		p.GSO.Type = pkt.GSOTCPv6
 		if r.dst.Is4() {
 			p.GSO.Type = pkt.GSOTCPv4

@@ -17,9 +17,6 @@ import (
 
 const vlanTag = 4
 
-// maxRead is the room for the longest frame: 64 KB of IP packet and headers.
-const maxRead = 1<<16 + ether.HeaderLen + vlanTag + vnet.Len
-
 const auxLen = int(unsafe.Sizeof(unix.TpacketAuxdata{}))
 
 // message is what recvmsg needs besides the buffer. The device has one, for
@@ -105,15 +102,14 @@ func insertTag(b *pkt.Buf, tpid, tci uint16) {
 	binary.BigEndian.PutUint16(f[14:], tci)
 }
 
-// write sends a frame with an empty virtio-net header in front.
+// write sends one frame behind its virtio-net header.
 func (d *Device) write(fd int, b *pkt.Buf) error {
-	clear(b.Push(vnet.Len))
-	_, err := unix.Write(fd, b.Bytes())
+	err := d.tx.Write(fd, b)
 	if err == unix.ENETDOWN {
 		// The socket tells once of an interface that went down some time ago;
 		// whether it still is, only a second attempt shows.
 		d.watch()
-		_, err = unix.Write(fd, b.Bytes())
+		err = d.tx.Write(fd, b)
 	}
 	return err
 }

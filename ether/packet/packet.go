@@ -15,14 +15,15 @@ import (
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/internal/fdloop"
+	"github.com/tapstack/tapstack/ether/internal/vnet"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// rcvBuf is the room for frames that wait in the kernel, in bytes. It holds
-// some dozens of super-frames; the usual 208 KB hold two.
-const rcvBuf = 8 << 20
+// kernelBuf is the room for frames that wait in the kernel, each way, in bytes.
+// It holds some dozens of super-frames; the usual 208 KB hold two.
+const kernelBuf = 8 << 20
 
 // recheck is how often an interface that is down is looked for.
 const recheck = time.Second
@@ -32,6 +33,8 @@ type Stats struct {
 	fdloop.Stats
 	// RxOverrun counts frames that the kernel had no room for.
 	RxOverrun uint64
+	// TxCut counts super-frames that were segmented in software.
+	TxCut uint64
 }
 
 // Device is an open packet socket. It implements ether.Device with one queue.
@@ -41,6 +44,7 @@ type Device struct {
 	mac  ether.Addr
 	loop *fdloop.Loop
 	rx   message
+	tx   vnet.Sender
 	// down is set from the moment the interface goes down until a frame shows
 	// that it is back.
 	down    atomic.Bool
@@ -73,7 +77,7 @@ func Open(ifname string) (*Device, error) {
 	}
 	d := &Device{name: ifname, mtu: a.MTU, mac: ether.Addr(a.HardwareAddr)}
 	file := os.NewFile(uintptr(fd), "packet:"+ifname)
-	d.loop, err = fdloop.New(file, fdloop.Ops{Size: maxRead, Read: d.read, Write: d.write})
+	d.loop, err = fdloop.New(file, fdloop.Ops{Size: vnet.Room, Read: d.read, Write: d.write})
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("packet: open %s: %w", ifname, err)
@@ -106,9 +110,11 @@ func socket(index int) (fd int, err error) {
 			return -1, os.NewSyscallError("setsockopt "+opt.name, err)
 		}
 	}
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rcvBuf) != nil {
-		// Without privilege as much as the limit allows; less is no failure.
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, rcvBuf)
+	for _, opt := range []struct{ force, ask int }{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.force, kernelBuf) != nil {
+			// Without privilege as much as the limit allows; less is no failure.
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.ask, kernelBuf)
+		}
 	}
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: index}); err != nil {
 		return -1, os.NewSyscallError("bind", err)
@@ -124,9 +130,12 @@ func socket(index int) (fd int, err error) {
 func (d *Device) Name() string { return d.name }
 
 // Caps implements ether.Device. Frames from another stack on this machine may
-// arrive as super-frames and with unfinished checksums; sent frames have to be
-// finished.
-func (d *Device) Caps() ether.Caps { return ether.Caps{MTU: d.mtu, Queues: 1, RxCsum: true} }
+// arrive as super-frames and with unfinished checksums, and may be sent so:
+// what the interface cannot do itself the kernel does for it. (UDP super-frames
+// take Linux 6.2, before which they are cut here.)
+func (d *Device) Caps() ether.Caps {
+	return ether.Caps{MTU: d.mtu, Queues: 1, GSOMax: vnet.GSOMax, USO: true, TxCsum: true, Gather: true, RxCsum: true}
+}
 
 // Addr implements ether.Device: the interface's address. A network that lets
 // only that one pass wants the stack to use it.
@@ -141,7 +150,7 @@ func (d *Device) Stats() Stats {
 			d.overrun.Add(uint64(st.Drops))
 		}
 	})
-	return Stats{Stats: d.loop.Stats(), RxOverrun: d.overrun.Load()}
+	return Stats{Stats: d.loop.Stats(), RxOverrun: d.overrun.Load(), TxCut: d.tx.Cut()}
 }
 
 // Receive implements ether.Device. It fails when the interface is deleted.

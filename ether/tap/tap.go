@@ -10,13 +10,13 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/songgao/water"
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/internal/fdloop"
+	"github.com/tapstack/tapstack/ether/internal/vnet"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -61,9 +61,7 @@ type Device struct {
 	caps   ether.Caps
 	queues []*fdloop.Loop
 
-	cut      atomic.Bool // the kernel refuses super-frames
-	software atomic.Uint64
-	notice   func(error)
+	tx vnet.Sender // with virtio-net headers
 }
 
 var _ ether.Device = (*Device)(nil)
@@ -105,14 +103,15 @@ func Open(o Options) (*Device, error) {
 		w.Close()
 		return nil, fmt.Errorf("tap: cannot wait for frames on a %T", w.ReadWriteCloser)
 	}
-	return start(o, w.Name(), existed, []*os.File{file}, false)
+	return start(o, w.Name(), existed, []*os.File{file}, nil)
 }
 
 // openQueues opens the interface with virtio-net headers, once for each queue.
 func openQueues(o Options, existed bool) (*Device, error) {
 	var files []*os.File
+	allUSO := true
 	for range max(1, o.Queues) {
-		file, name, err := openVnet(o, existed, o.Queues > 1)
+		file, name, uso, err := openVnet(o, existed, o.Queues > 1)
 		if err != nil {
 			for _, f := range files {
 				f.Close()
@@ -121,12 +120,15 @@ func openQueues(o Options, existed bool) (*Device, error) {
 		}
 		o.Name = name // the others join the interface that the first has made
 		files = append(files, file)
+		allUSO = allUSO && uso
 	}
-	return start(o, o.Name, existed, files, true)
+	caps := vnetCaps(len(files), allUSO)
+	return start(o, o.Name, existed, files, &caps)
 }
 
-// start makes a device of open files and closes them when it cannot.
-func start(o Options, name string, existed bool, files []*os.File, headers bool) (_ *Device, err error) {
+// start makes a device of open files and closes them when it cannot. headers,
+// unless nil, is what the device can with virtio-net headers.
+func start(o Options, name string, existed bool, files []*os.File, headers *ether.Caps) (_ *Device, err error) {
 	defer func() {
 		if err != nil {
 			for _, f := range files {
@@ -149,12 +151,14 @@ func start(o Options, name string, existed bool, files []*os.File, headers bool)
 			return nil, err
 		}
 	}
-	d := &Device{name: name, notice: o.Notice, caps: ether.Caps{MTU: link.Attrs().MTU, Queues: 1}}
-	ops := fdloop.Ops{Size: ether.HeaderLen + vlanTag + d.caps.MTU, Read: read, Write: write}
-	if headers {
-		d.caps = vnetCaps(d.caps.MTU, len(files))
-		ops = fdloop.Ops{Size: maxSuper, Read: readVnet, Write: d.writeVnet}
+	d := &Device{name: name, caps: ether.Caps{Queues: 1}}
+	ops := fdloop.Ops{Size: ether.HeaderLen + vlanTag + link.Attrs().MTU, Read: read, Write: write}
+	if headers != nil {
+		d.caps = *headers
+		d.tx.Notice = notice(name, o.Notice)
+		ops = fdloop.Ops{Size: vnet.Room, Read: readVnet, Write: d.tx.Write}
 	}
+	d.caps.MTU = link.Attrs().MTU
 	ops.BusyPoll = o.BusyPoll
 	for _, file := range files {
 		loop, err := fdloop.New(file, ops)
@@ -165,7 +169,7 @@ func start(o Options, name string, existed bool, files []*os.File, headers bool)
 		// interface busy after we are gone.
 		if err := loop.Control(func(fd int) {
 			syscall.CloseOnExec(fd)
-			if !headers {
+			if headers == nil {
 				resetOffload(fd)
 			}
 		}); err != nil {
@@ -245,9 +249,6 @@ func explain(name string, existed bool, err error) error {
 	return fmt.Errorf("open %s: %w", name, err)
 }
 
-// errShort is a frame without anything behind its header.
-var errShort = fdloop.ErrSkip
-
 // read relies on the kernel to cut a frame that is too long: one that fills
 // the whole buffer is longer than the MTU that the device was opened with.
 func read(fd int, b *pkt.Buf) error {
@@ -273,7 +274,7 @@ func (d *Device) Name() string { return d.name }
 
 // Stats returns the device's counters.
 func (d *Device) Stats() Stats {
-	st := Stats{TxCut: d.software.Load()}
+	st := Stats{TxCut: d.tx.Cut()}
 	for _, q := range d.queues {
 		st.Add(q.Stats())
 	}

@@ -1,6 +1,7 @@
-// Package gso cuts a super-frame into the frames that go on the wire, for
-// devices that do not (RFC 9293 §3.7, generic segmentation offload). It knows
-// just enough of IP, TCP and UDP to give each piece its own headers.
+// Package gso does for devices without segmentation offload what others do
+// themselves: it cuts a super-frame into the frames that go on the wire (Cut),
+// and merges the frames of one TCP flow that arrive together into one (Merger).
+// It knows just enough of IP, TCP and UDP to give each piece its own headers.
 package gso
 
 import (
@@ -49,64 +50,50 @@ func inspect(b []byte) (l layout, ok bool) {
 	return l, ok && len(b) >= l.hdr && l.l4 >= 20
 }
 
-// Complete finishes the checksum of a frame that is CsumPartial. Frames whose
-// headers are not understood are left alone, and false returned.
-func Complete(p *pkt.Buf) bool {
-	if p.Csum != pkt.CsumPartial {
-		return true
-	}
-	b := p.Network()
-	start, field := int(p.GSO.CsumStart), int(p.GSO.CsumStart)+int(p.GSO.CsumOffset)
-	if start >= len(b) || field+2 > len(b) {
-		return false
-	}
-	sum := ^csum.Sum(b[start:], 0) // the field holds the pseudo-header's sum
-	if sum == 0 && p.GSO.CsumOffset == 6 {
-		sum = 0xffff // UDP: zero would say "none" (RFC 768)
-	}
-	binary.BigEndian.PutUint16(b[field:], sum)
-	p.Csum = pkt.CsumNone
-	return true
-}
-
-// Segment takes p, a frame that starts at its Ethernet header with the network
-// header marked, and gives emit, which takes them, frames of at most
-// p.GSO.SegSize bytes of payload with finished checksums. A frame that needs
-// no cutting is completed and passed on; one whose headers are not understood
-// is dropped, and false returned.
-func Segment(p *pkt.Buf, emit func(*pkt.Buf)) bool {
-	if p.GSO.Type == pkt.GSONone || p.GSO.SegSize == 0 {
-		ok := Complete(p)
-		if !ok {
-			p.Put()
-			return false
-		}
-		emit(p)
-		return true
-	}
-	b := p.Network()
+// Cut makes of p, a super-frame that starts at its Ethernet header with the
+// network header marked, frames of at most p.GSO.SegSize bytes of payload with
+// headers of their own and finished checksums, and gives them to emit, which
+// takes them, in order. It borrows p, and copies each byte of payload once,
+// those that p has borrowed from where they are. Headers that are not
+// understood make nothing, and false is returned.
+func Cut(p *pkt.Buf, emit func(*pkt.Buf)) bool {
+	b, size := p.Network(), int(p.GSO.SegSize)
 	l, ok := inspect(b)
-	if !ok {
-		p.Put()
+	if !ok || size == 0 {
 		return false
 	}
-	link := p.Bytes()[:p.Len()-len(b)]
-	payload, size := b[l.hdr:], int(p.GSO.SegSize)
-	for at, n := 0, 0; at < len(payload) || n == 0; at, n = at+size, n+1 {
-		part := payload[at:min(at+size, len(payload))]
-		q := pkt.Get(len(link) + l.hdr + len(part))
-		copy(q.Append(len(link)), link)
-		q.Pull(len(link))
+	link := p.Len() - len(b)
+	head := p.Bytes()[:link+l.hdr]
+	src := source{b[l.hdr:]}
+	src[1], src[2] = p.Borrowed()
+	left := src.len()
+	for at, n := 0, 0; left > 0 || n == 0; at, n = at+size, n+1 {
+		part := min(size, left)
+		left -= part
+		q := pkt.Get(len(head) + part)
+		copy(q.Append(len(head)), head)
+		src.read(q.Append(part))
+		q.Pull(link)
 		q.MarkNetwork()
-		copy(q.Append(l.hdr), b[:l.hdr])
-		copy(q.Append(len(part)), part)
-		l.fix(q.Network(), at, n, at+size >= len(payload))
-		q.Push(len(link))
+		l.fix(q.Network(), at, n, left == 0)
+		q.Push(link)
 		q.At, q.Group = p.At, p.Group
 		emit(q)
 	}
-	p.Put()
 	return true
+}
+
+// source is what is left of a payload that lies in up to three pieces.
+type source [3][]byte
+
+func (s *source) len() int { return len(s[0]) + len(s[1]) + len(s[2]) }
+
+// read fills b, for which there is enough.
+func (s *source) read(b []byte) {
+	for i := range s {
+		n := copy(b, s[i])
+		b, s[i] = b[n:], s[i][n:]
+	}
 }
 
 // fix gives the nth piece, whose payload began at byte at, headers of its own.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ether/packet"
 	"github.com/tapstack/tapstack/ether/tap"
 	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/internal/pkt"
@@ -125,7 +126,13 @@ func eventually(t *testing.T, d time.Duration, what string, cond func() bool) {
 func newLab(t *testing.T) *lab.Lab {
 	t.Helper()
 	lab.Require(t)
-	l, err := lab.NewWith(lab.Options{Device: "tap"})
+	return newLabOf(t, "tap")
+}
+
+// newLabOf makes one with a device of that kind.
+func newLabOf(t *testing.T, device string) *lab.Lab {
+	t.Helper()
+	l, err := lab.NewWith(lab.Options{Device: device})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,6 +190,8 @@ type hostOptions struct {
 	bare bool
 	// offload says whether the TAP takes super-frames.
 	offload tap.Offload
+	// packet: the device is a packet socket.
+	packet bool
 	// services run echo, discard, daytime and chargen.
 	services bool
 	// parallel: other tests run at the same time.
@@ -196,6 +205,10 @@ func newHost(t *testing.T, l *lab.Lab, o hostOptions) *host {
 	h := &host{t: t, lab: l, alone: !o.parallel, goroutines: runtime.NumGoroutine(), live: pkt.Live()}
 	h.explained = make(map[string]string)
 	inLab(t, l, func() (err error) {
+		if o.packet {
+			o.nic.Device, err = packet.Open(l.Devices[0])
+			return err
+		}
 		o.nic.Device, err = tap.Open(tap.Options{Name: l.Devices[0], Existing: true, Offload: o.offload})
 		return err
 	})

@@ -60,9 +60,9 @@ func Put(h []byte, b *pkt.Buf) {
 	binary.NativeEndian.PutUint16(h[8:], g.CsumOffset)
 	switch g.Type {
 	case pkt.GSOTCPv4:
-		h[1] = unix.VIRTIO_NET_HDR_GSO_TCPV4
+		h[1] = unix.VIRTIO_NET_HDR_GSO_TCPV4 | ecn(b)
 	case pkt.GSOTCPv6:
-		h[1] = unix.VIRTIO_NET_HDR_GSO_TCPV6
+		h[1] = unix.VIRTIO_NET_HDR_GSO_TCPV6 | ecn(b)
 	case pkt.GSOUDP:
 		h[1] = unix.VIRTIO_NET_HDR_GSO_UDP_L4
 	default:
@@ -70,4 +70,14 @@ func Put(h []byte, b *pkt.Buf) {
 	}
 	binary.NativeEndian.PutUint16(h[2:], g.HdrLen+ether.HeaderLen)
 	binary.NativeEndian.PutUint16(h[4:], g.SegSize)
+}
+
+// ecn says of a TCP super-frame with CWR that only its first segment may keep
+// that (RFC 3168 §6.1.2), of which not every network card knows.
+func ecn(b *pkt.Buf) byte {
+	const flags, cwr = 13, 0x80
+	if i := ether.HeaderLen + int(b.GSO.CsumStart) + flags; i < b.Len() && b.Bytes()[i]&cwr != 0 {
+		return unix.VIRTIO_NET_HDR_GSO_ECN
+	}
+	return 0
 }

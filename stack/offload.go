@@ -1,0 +1,46 @@
+package stack
+
+// This file owns what the stack does in place of a device without segmentation
+// offload. Above Interface all devices look alike: TCP gives super-frames to
+// each and gets them from each, so that routes, neighbours, headers and locks
+// are dealt with once for up to 64 KB. What a device does not do is done next
+// to it, by internal/gso.
+
+import (
+	"github.com/tapstack/tapstack/internal/pkt"
+)
+
+// maxSuperFrame is the most payload of a super-frame: an IPv4 packet can be
+// 65535 bytes long, with 60 bytes of each header.
+const maxSuperFrame = 65535 - 120
+
+// offload decides what is done in place of the device, and makes caps what the
+// two of them can together.
+func (i *Interface) offload(plain bool) {
+	i.cutUDP = !i.caps.USO
+	if i.caps.GSOMax == 0 && !plain {
+		i.cutTCP = true
+		i.caps.GSOMax = maxSuperFrame
+	}
+}
+
+// cuts reports whether a frame of that type has to be cut before it is given
+// to the device.
+func (i *Interface) cuts(t pkt.GSOType) bool {
+	switch t {
+	case pkt.GSONone:
+		return false
+	case pkt.GSOUDP:
+		return i.cutUDP
+	}
+	return i.cutTCP
+}
+
+// superFrame is the most payload that TCP may put into one segment on the
+// route, 0 for what a packet can carry.
+func (r *route) superFrame() int {
+	if r.dst.Is4() && r.mtu < minPathMTU4 {
+		return 0 // such segments may become fragments, and their pieces may not
+	}
+	return min(r.iface.caps.GSOMax, maxSuperFrame)
+}
