@@ -20,6 +20,10 @@ type batch struct {
 	dirty []*TCPConn
 	seg   tcp.Segment // scratch for the segment being input
 	reply tcp.Segment // scratch for an answer without a connection
+	// merge makes aggregates of what is delivered, in place of the device; nil
+	// where that is not wanted. up is what takes them.
+	merge *gso.Merger
+	up    func(*pkt.Buf)
 	// old is the TIME-WAIT record that the SYN being input replaces, if any.
 	old successor
 }
@@ -28,7 +32,14 @@ type batch struct {
 // batch, so that a sender with a small window does not stall.
 const flushBytes = 256 << 10
 
-func (i *Interface) newBatch(queue int) *batch { return &batch{iface: i, queue: queue} }
+func (i *Interface) newBatch(queue int) *batch {
+	b := &batch{iface: i, queue: queue}
+	if i.merge {
+		b.merge = new(gso.Merger)
+		b.up = func(p *pkt.Buf) { i.input(b, p) }
+	}
+	return b
+}
 
 // deliver is the device's callback for one frame; it takes p.
 func (b *batch) deliver(p *pkt.Buf) {
@@ -38,17 +49,40 @@ func (b *batch) deliver(p *pkt.Buf) {
 	if p.At == 0 {
 		p.At = b.now
 	}
-	b.iface.input(b, p)
+	st := &b.iface.stack.stats.Ether
+	st.Input.inc()
+	st.InputBytes.Add(uint64(p.Len()))
+	if b.merge != nil {
+		b.merge.Add(p, b.up)
+	} else {
+		b.iface.input(b, p)
+	}
 }
 
 // flush is the device's callback for "nothing more at the moment".
 func (b *batch) flush() {
+	if m := b.merge; m != nil {
+		m.Flush(b.up)
+		if m.Merged > 0 {
+			st := &b.iface.stack.stats.Offload
+			st.Merged.Add(m.Merged)
+			st.Aggregates.Add(m.Aggregates)
+			m.Merged, m.Aggregates = 0, 0
+		}
+	}
 	for n, c := range b.dirty {
 		c.flush(b.now)
 		b.dirty[n] = nil
 	}
 	b.dirty = b.dirty[:0]
 	b.now = 0
+}
+
+// end drops what waits for a flush that will not come.
+func (b *batch) end() {
+	if b.merge != nil {
+		b.merge.Flush((*pkt.Buf).Put)
+	}
 }
 
 // txBatch collects frames for one interface so that a device gets them in one
@@ -122,8 +156,6 @@ func (t *txBatch) done() error {
 // input is the first step inward: Ethernet II (RFC 894). It takes p.
 func (i *Interface) input(b *batch, p *pkt.Buf) {
 	st := &i.stack.stats.Ether
-	st.Input.inc()
-	st.InputBytes.Add(uint64(p.Len()))
 	h, ok := ether.Parse(p.Bytes())
 	if !ok {
 		st.Drop[DropShortFrame].inc()

@@ -73,6 +73,8 @@ type Interface struct {
 	caps     ether.Caps // the device's, and what is done in its place
 	cutTCP   bool       // TCP super-frames are cut by the stack
 	cutUDP   bool       // UDP super-frames are
+	merge    bool       // received TCP segments are merged by the stack
+	pushed   *pushed    // what a Pusher's frames go through, nil otherwise
 	mac      ether.Addr
 	mtu      int
 	mtu6     atomic.Int32 // from router advertisements, 0: none
@@ -212,7 +214,8 @@ func (i *Interface) mtuFor(dst netip.Addr) int {
 // the device pushes its frames from an event loop.
 func (i *Interface) startReaders() {
 	if p, ok := i.dev.(ether.Pusher); ok {
-		b := i.newBatch(0)
+		b := &pushed{batch: i.newBatch(0)}
+		i.pushed = b
 		if p.Attach(b.deliver, b.flush) {
 			return
 		}
@@ -221,6 +224,7 @@ func (i *Interface) startReaders() {
 		b := i.newBatch(q)
 		i.stack.wg.Go(func() {
 			err := i.dev.Receive(i.stack.ctx, q, b.deliver, b.flush)
+			b.end()
 			if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
 				i.stack.stats.Ether.Drop[DropDevice].inc()
 				i.linkDown()
@@ -256,6 +260,9 @@ func (i *Interface) close() error {
 
 // release frees what still waits, once nobody receives any more.
 func (i *Interface) release() {
+	if i.pushed != nil {
+		i.pushed.end()
+	}
 	i.mu.Lock()
 	i.down = true
 	for f := range i.neigh {

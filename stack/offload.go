@@ -7,6 +7,9 @@ package stack
 // to it, by internal/gso.
 
 import (
+	"os"
+	"sync"
+
 	"github.com/tapstack/tapstack/internal/pkt"
 )
 
@@ -22,6 +25,7 @@ func (i *Interface) offload(plain bool) {
 		i.cutTCP = true
 		i.caps.GSOMax = maxSuperFrame
 	}
+	i.merge = os.Getenv("NOGRO") == "" && !i.caps.RxCsum && !plain // else the device's frames are merged as far as they can be
 }
 
 // cuts reports whether a frame of that type has to be cut before it is given
@@ -43,4 +47,36 @@ func (r *route) superFrame() int {
 		return 0 // such segments may become fragments, and their pieces may not
 	}
 	return min(r.iface.caps.GSOMax, maxSuperFrame)
+}
+
+// pushed is the batch of a device that pushes its frames. When such a device
+// is detached, a call of deliver may still be under way, and what that keeps
+// to be merged nobody would flush.
+type pushed struct {
+	*batch
+	mu    sync.Mutex // held while a callback runs; guards ended
+	ended bool
+}
+
+func (b *pushed) deliver(p *pkt.Buf) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		p.Put()
+		return
+	}
+	b.batch.deliver(p)
+}
+
+func (b *pushed) flush() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.batch.flush()
+}
+
+func (b *pushed) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+	b.batch.end()
 }
