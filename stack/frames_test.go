@@ -96,14 +96,15 @@ func syn(v6 bool, sport, dport uint16, s uint32, mss uint16) []byte {
 	return segmentOf(v6, seg, nil)
 }
 
-// tcpFrame wraps a TCP segment given as bytes, filling in its checksum.
+// tcpFrame wraps a TCP segment given as bytes, filling in its checksum. It is
+// not to be fragmented, as hosts do that look for the path's MTU.
 func tcpFrame(v6 bool, b []byte) []byte {
 	if v6 {
 		transport(ipv4.ProtoTCP, b, peerIP6, hostIP6)
 		return ip6(ipv4.ProtoTCP, b, nil)
 	}
 	transport(ipv4.ProtoTCP, b, peerIP4, hostIP4)
-	return ip4(ipv4.ProtoTCP, b, nil)
+	return ip4(ipv4.ProtoTCP, b, func(f *ipv4.Fields) { f.DF = true })
 }
 
 func datagram(v6 bool, sport, dport uint16, data []byte) []byte {

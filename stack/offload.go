@@ -7,7 +7,6 @@ package stack
 // to it, by internal/gso.
 
 import (
-	"os"
 	"sync"
 
 	"github.com/tapstack/tapstack/internal/pkt"
@@ -25,7 +24,7 @@ func (i *Interface) offload(plain bool) {
 		i.cutTCP = true
 		i.caps.GSOMax = maxSuperFrame
 	}
-	i.merge = os.Getenv("NOGRO") == "" && !i.caps.RxCsum && !plain // else the device's frames are merged as far as they can be
+	i.merge = !i.caps.RxCsum && !plain // else the device's frames are merged as far as they can be
 }
 
 // cuts reports whether a frame of that type has to be cut before it is given

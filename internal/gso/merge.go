@@ -23,8 +23,6 @@ const (
 	linkLen = 14 // Ethernet II
 	flagACK = 0x10
 	flagECE = 0x40
-
-	protoFragment = 44
 )
 
 // Merger merges the frames of one queue. The zero Merger is ready. It keeps
@@ -82,10 +80,13 @@ func classify(b []byte) (f tcpFrame, k kind) {
 	case b[12] == 0x86 && b[13] == 0xdd && len(ip) >= 40:
 		switch ip[6] {
 		case protoTCP:
-		case 0, 43, protoFragment, 60: // extension headers
+		case 0, 43, 44, 60: // extension headers (RFC 8200 §4)
 			return f, odd
 		default:
 			return f, foreign
+		}
+		if ip[0]>>4 != 6 {
+			return f, odd
 		}
 		f = tcpFrame{l4: linkLen + 40, addrs: linkLen + 8, end: linkLen + 40 + int(binary.BigEndian.Uint16(ip[4:]))}
 	default:
@@ -231,7 +232,7 @@ func (a *aggregate) takes(b []byte, f *tcpFrame) bool {
 		bytes.Equal(t[8:13], u[8:13]) && // acknowledgement, data offset
 		(t[13]^u[13])&^flagPSH == 0 &&
 		bytes.Equal(t[14:16], u[14:16]) && // window
-		bytes.Equal(t[20:], u[20:]) // options, timestamps among them
+		bytes.Equal(t[18:], u[18:]) // urgent pointer; options, timestamps among them
 }
 
 // len is the length of the IP packet that the aggregate is by now.
