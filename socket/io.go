@@ -3,7 +3,6 @@ package socket
 // This file owns the calls that move data, and Shutdown.
 
 import (
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -19,7 +18,7 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 		return 0, syscall.EOPNOTSUPP
 	}
 	if f.dgram != nil {
-		return f.sendTo(b, netip.AddrPort{})
+		return f.sendTo(b, 0, netip.AddrPort{})
 	}
 	c, err := f.stream()
 	if err != nil {
@@ -83,25 +82,33 @@ func (f *FD) sendAll(c *stack.TCPConn, b []byte) (sent int, err error) {
 
 // SendTo is sendto(2); for a stream the address is ignored, as Linux does.
 func (f *FD) SendTo(b []byte, flags int, to netip.AddrPort) (int, error) {
-	if f.dgram == nil || !to.IsValid() {
+	if f.dgram == nil {
 		return f.Send(b, flags)
 	}
+	return f.sendDatagram(b, 0, flags, to)
+}
+
+// sendDatagram sends b as one datagram, or with size not 0 in such of that
+// size; a zero to is the peer.
+func (f *FD) sendDatagram(b []byte, size, flags int, to netip.AddrPort) (int, error) {
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
 		return 0, syscall.EOPNOTSUPP
 	}
 	if f.closed.Load() {
 		return 0, net.ErrClosed
 	}
-	// Datagram sockets of AF_INET6 take a sockaddr_in here and in Connect.
-	a, err := f.toStack(f.fromStack(to))
-	if err != nil {
-		return 0, err
+	if to.IsValid() {
+		// Datagram sockets of AF_INET6 take a sockaddr_in here and in Connect.
+		var err error
+		if to, err = f.toStack(f.fromStack(to)); err != nil {
+			return 0, err
+		}
 	}
-	return f.sendTo(b, a)
+	return f.sendTo(b, size, to)
 }
 
-// sendTo sends a datagram; nothing makes it wait.
-func (f *FD) sendTo(b []byte, to netip.AddrPort) (int, error) {
+// sendTo sends a datagram or several; nothing makes it wait.
+func (f *FD) sendTo(b []byte, size int, to netip.AddrPort) (int, error) {
 	if err := f.mayWait(background, &f.write); err != nil {
 		return 0, err
 	}
@@ -111,7 +118,13 @@ func (f *FD) sendTo(b []byte, to netip.AddrPort) (int, error) {
 		}
 		return 0, syscall.EPIPE
 	}
-	if err := f.dgram.SendTo(b, to); err != nil {
+	var err error
+	if size == 0 {
+		err = f.dgram.SendTo(b, to)
+	} else {
+		err = f.dgram.SendSegments(b, size, to)
+	}
+	if err != nil {
 		return 0, ofStack(err)
 	}
 	return len(b), nil
@@ -128,32 +141,15 @@ func (f *FD) Recv(b []byte, flags int) (int, error) {
 // MSG_TRUNC returns its whole length. From a stream MSG_TRUNC takes bytes
 // without caring for them: what is left in b is unspecified.
 func (f *FD) RecvFrom(b []byte, flags int) (n int, from netip.AddrPort, err error) {
+	if f.dgram != nil {
+		n, _, from, err = f.recvDatagram(b, flags)
+		return n, from, err
+	}
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC) != 0 {
 		return 0, from, syscall.EOPNOTSUPP
 	}
-	if f.dgram == nil {
-		n, err = f.recvStream(b, flags)
-		return n, from, err
-	}
-	for {
-		if err := f.mayWait(background, &f.read); err != nil {
-			return 0, from, err
-		}
-		n, size, from, err := f.dgram.RecvFrom(b)
-		switch {
-		case err == nil && flags&MSG_TRUNC != 0:
-			return size, f.fromStack(from), nil
-		case err == nil:
-			return n, f.fromStack(from), nil
-		case err != syscall.EAGAIN || flags&MSG_DONTWAIT != 0:
-			return 0, netip.AddrPort{}, ofStack(err)
-		case f.isShut(&f.read):
-			return 0, netip.AddrPort{}, io.EOF // Linux: only for those who would wait
-		}
-		if err := f.wait(background, f.dgram, stack.ReadyIn, &f.read); err != nil {
-			return 0, netip.AddrPort{}, err
-		}
-	}
+	n, err = f.recvStream(b, flags)
+	return n, from, err
 }
 
 func (f *FD) recvStream(b []byte, flags int) (int, error) {

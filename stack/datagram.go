@@ -30,18 +30,24 @@ type Datagram struct {
 	remote netip.AddrPort // valid when connected
 	route  route          // to remote, when connected
 	oif    *Interface
-	queue  []received
-	head   int
-	bytes  int
-	err    syscall.Errno // pending
-	closed bool
+	// segSize cuts what is sent (UDP_SEGMENT), 0: one datagram; together lets
+	// datagrams be received several at once (UDP_GRO).
+	segSize  int
+	together bool
+	queue    []received
+	head     int
+	bytes    int
+	err      syscall.Errno // pending
+	closed   bool
 
 	waiters WaitQueue
 }
 
-// received is one datagram in a receive queue; p starts at the payload.
+// received is one datagram in a receive queue, or with size not 0 several of
+// that size, the last perhaps shorter; p starts at the payload.
 type received struct {
 	p    *pkt.Buf
+	size int
 	from netip.AddrPort
 	to   netip.Addr
 }
@@ -205,9 +211,14 @@ func (d *Datagram) routeLocked(dst netip.Addr) (route, error) {
 // can carry; EACCES to broadcast without permission; those of the route and
 // EHOSTUNREACH when the neighbour is known not to answer.
 func (d *Datagram) SendTo(b []byte, to netip.AddrPort) error {
-	now := d.stack.clock.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.sendLocked(b, d.segSize, to)
+}
+
+// sendLocked sends b in datagrams of size bytes, or with 0 in one.
+func (d *Datagram) sendLocked(b []byte, size int, to netip.AddrPort) error {
+	now := d.stack.clock.Now()
 	if d.closed {
 		return syscall.EBADF
 	}
@@ -249,14 +260,25 @@ func (d *Datagram) SendTo(b []byte, to netip.AddrPort) error {
 	if d.ping {
 		return d.sendPingLocked(&r, b)
 	}
-	n := udp.HeaderLen + len(b)
-	p := pkt.Get(n)
-	out := p.Append(n)
-	udp.Put(out, d.local.Port(), to.Port(), len(b))
-	copy(out[udp.HeaderLen:], b)
-	udp.SetChecksum(out, r.src, r.dst)
+	if size > 0 {
+		if err := checkSegments(&r, len(b), size); err != nil {
+			return err
+		}
+	}
+	var p *pkt.Buf
+	if size > 0 && len(b) > size {
+		p = newSegments(&r, d.local.Port(), to.Port(), b, size)
+		d.stack.stats.UDP.Output.Add(uint64((len(b) + size - 1) / size))
+	} else {
+		n := udp.HeaderLen + len(b)
+		p = pkt.Get(n)
+		out := p.Append(n)
+		udp.Put(out, d.local.Port(), to.Port(), len(b))
+		copy(out[udp.HeaderLen:], b)
+		udp.SetChecksum(out, r.src, r.dst)
+		d.stack.stats.UDP.Output.inc()
+	}
 	p.MarkTransport()
-	d.stack.stats.UDP.Output.inc()
 	tx := newTx(r.iface)
 	err := d.stack.send(now, tx, &r, ipv4.ProtoUDP, 0, 0, false, p)
 	if e := tx.done(); err == nil {
@@ -268,26 +290,8 @@ func (d *Datagram) SendTo(b []byte, to netip.AddrPort) error {
 // RecvFrom takes the oldest datagram: n bytes of it fit into b, of size in
 // all. A pending error comes before it, as on Linux. EAGAIN when there is none.
 func (d *Datagram) RecvFrom(b []byte) (n, size int, from netip.AddrPort, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if e := d.takeErrorLocked(); e != 0 {
-		return 0, 0, from, e
-	}
-	if d.head == len(d.queue) {
-		if d.closed {
-			return 0, 0, from, syscall.EBADF
-		}
-		return 0, 0, from, syscall.EAGAIN
-	}
-	m := d.queue[d.head]
-	d.queue[d.head] = received{}
-	if d.head++; d.head == len(d.queue) {
-		d.queue, d.head = d.queue[:0], 0
-	}
-	d.bytes -= m.p.Len() + perDatagram
-	n, size = copy(b, m.p.Bytes()), m.p.Len()
-	m.p.Put()
-	return n, size, m.from, nil
+	n, size, _, from, err = d.RecvSegments(b)
+	return n, size, from, err
 }
 
 func (d *Datagram) takeErrorLocked() syscall.Errno {
@@ -371,8 +375,9 @@ func (t *bindings[E]) closeAll() {
 // Waiters is where to wait for datagrams.
 func (d *Datagram) Waiters() *WaitQueue { return &d.waiters }
 
-// input queues a datagram whose payload is at p's front; it keeps a copy.
-func (d *Datagram) input(p packet, payload []byte, from netip.AddrPort) {
+// input queues a datagram, or with size not 0 several of that size; it keeps a
+// copy.
+func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort) {
 	drops := &d.stack.stats.UDP.Drop
 	if d.ping {
 		drops = &d.stack.stats.Ping.Drop
@@ -383,7 +388,22 @@ func (d *Datagram) input(p packet, payload []byte, from netip.AddrPort) {
 		drops[DropNoSocket].inc()
 		return
 	}
-	if d.bytes+len(payload)+perDatagram > d.stack.limits.DatagramReceive {
+	room := d.stack.limits.DatagramReceive - d.bytes
+	if size > 0 {
+		var lost int
+		if payload, lost = fitting(payload, size, room); lost > 0 {
+			drops[DropQueueFull].Add(uint64(lost))
+		}
+		if len(payload) == 0 {
+			d.mu.Unlock()
+			return
+		}
+		if len(payload) <= size {
+			size = 0
+		}
+	}
+	cost := len(payload) + perDatagram*datagrams(len(payload), size)
+	if cost > room {
 		d.mu.Unlock()
 		drops[DropQueueFull].inc()
 		return
@@ -393,8 +413,8 @@ func (d *Datagram) input(p packet, payload []byte, from netip.AddrPort) {
 		clear(d.queue[n:])
 		d.queue, d.head = d.queue[:n], 0
 	}
-	d.queue = append(d.queue, received{pkt.From(payload), from, p.dst})
-	d.bytes += len(payload) + perDatagram
+	d.queue = append(d.queue, received{pkt.From(payload), size, from, p.dst})
+	d.bytes += cost
 	d.mu.Unlock()
 	d.waiters.Wake(ReadyIn)
 }

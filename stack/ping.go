@@ -66,5 +66,5 @@ func (s *Stack) inputPing(p packet, id uint16) {
 		s.stats.Ping.Drop[DropNoSocket].inc()
 		return
 	}
-	d.input(p, p.Bytes(), from)
+	d.input(p, p.Bytes(), 0, from)
 }

@@ -24,15 +24,18 @@ func (s *Stack) lookupUDP(local, remote netip.AddrPort, in *Interface) (best *Da
 // inputUDP is the step from IP to UDP (RFC 768, RFC 1122 §4.1). It borrows p.
 func (s *Stack) inputUDP(b *batch, p packet) {
 	st := &s.stats.UDP
-	st.Input.inc()
 	if p.dst.Is6() && s.tentative(p) {
+		st.Input.inc()
 		return
 	}
 	h, payload, drop := udp.Parse(p.Bytes())
 	if drop != udp.DropNone {
+		st.Input.inc()
 		st.Parse[drop].inc()
 		return
 	}
+	size := segmentSize(p.Buf, len(payload))
+	st.Input.Add(uint64(datagrams(len(payload), size)))
 	if p.Csum == pkt.CsumNone && !udp.ChecksumOK(p.Bytes()[:udp.HeaderLen+len(payload)], p.src, p.dst) {
 		st.Drop[DropBadChecksum].inc()
 		return
@@ -44,7 +47,7 @@ func (s *Stack) inputUDP(b *batch, p packet) {
 		from = netip.AddrPortFrom(p.src.WithZone(p.iface.name), h.SrcPort())
 	}
 	if p.group {
-		s.inputUDPGroup(p, payload, local, remote, from)
+		s.inputUDPGroup(p, payload, size, local, remote, from)
 		return
 	}
 	d := s.lookupUDP(local, remote, p.iface)
@@ -55,17 +58,17 @@ func (s *Stack) inputUDP(b *batch, p packet) {
 		}
 		return
 	}
-	d.input(p, payload, from)
+	d.input(p, payload, size, from)
 }
 
 // inputUDPGroup gives a multicast or broadcast datagram to every socket that
 // is bound to its port (RFC 1122 §4.1.3.5); nobody answers for nobody.
-func (s *Stack) inputUDPGroup(p packet, payload []byte, local, remote, from netip.AddrPort) {
+func (s *Stack) inputUDPGroup(p packet, payload []byte, size int, local, remote, from netip.AddrPort) {
 	n := 0
 	for _, d := range s.udp.on(local.Port()) {
 		// Sockets on the address itself or on the wildcard.
 		if d.fits(local, remote, p.iface) > 0 {
-			d.input(p, payload, from)
+			d.input(p, payload, size, from)
 			n++
 		}
 	}

@@ -12,6 +12,9 @@ import (
 // HeaderLen is the length of the header in bytes.
 const HeaderLen = 8
 
+// ChecksumOffset is where the checksum is in it.
+const ChecksumOffset = 6
+
 // MaxPayload is the most data a length field can describe, in bytes; over IPv4
 // the total length leaves 20 fewer.
 const MaxPayload = 65535 - HeaderLen
@@ -102,6 +105,10 @@ func SetChecksum(b []byte, src, dst netip.Addr) {
 	}
 	binary.BigEndian.PutUint16(b[6:], sum)
 }
+
+// SetPartial writes the sum of the pseudo-header where the checksum belongs,
+// for a device that completes it.
+func SetPartial(b []byte, pseudo uint16) { binary.BigEndian.PutUint16(b[ChecksumOffset:], pseudo) }
 
 // ChecksumOK verifies the checksum of the datagram at the front of b. No
 // checksum at all is right over IPv4 (RFC 768) and wrong over IPv6 (RFC 8200

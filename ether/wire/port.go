@@ -78,7 +78,7 @@ func (p *Port) Name() string { return p.name }
 func (p *Port) Caps() ether.Caps {
 	c := ether.Caps{MTU: p.s.o.MTU, Queues: 1}
 	if p.s.o.GSO {
-		c.GSOMax, c.TxCsum, c.RxCsum = gsoMax, true, true
+		c.GSOMax, c.USO, c.TxCsum, c.RxCsum = gsoMax, true, true, true
 	}
 	return c
 }
