@@ -48,40 +48,55 @@ type Header []byte
 // The header is nil when the packet is refused, except with DropOptions, where
 // the caller may want to answer Parameter Problem (see BadOption).
 func Parse(b []byte) (Header, Drop) {
+	h, _, d := parse(b, false)
+	return h, d
+}
+
+// ParseSuper is Parse for a TCP super-frame, which the sender's kernel hands
+// over before it is cut into packets. One that is longer than the total length
+// can say has zero there, as Linux writes it ("BIG TCP"), and is as long as b.
+// It returns the packet's length beside the header.
+func ParseSuper(b []byte) (h Header, length int, d Drop) { return parse(b, true) }
+
+func parse(b []byte, super bool) (Header, int, Drop) {
 	if len(b) < HeaderLen {
-		return nil, DropShort
+		return nil, 0, DropShort
 	}
 	// RFC 1122 §3.2.1.1: another version is discarded silently.
 	if b[0]>>4 != 4 {
-		return nil, DropVersion
+		return nil, 0, DropVersion
 	}
 	n := int(b[0]&0x0f) * 4
 	if n < HeaderLen || n > len(b) {
-		return nil, DropHeaderLen
+		return nil, 0, DropHeaderLen
 	}
 	h := Header(b[:n:n])
-	switch total := h.TotalLen(); {
+	total := h.TotalLen()
+	if super && total == 0 && h.Protocol() == ProtoTCP {
+		total = len(b)
+	}
+	switch {
 	case total < n:
-		return nil, DropTotalLen
+		return nil, 0, DropTotalLen
 	case total > len(b):
-		return nil, DropTruncated
+		return nil, 0, DropTruncated
 	}
 	// RFC 1122 §3.2.1.2: verified on every packet. A good header sums to
 	// minus zero, its checksum field included.
 	if csum.Sum(h, 0) != 0xffff {
-		return nil, DropChecksum
+		return nil, 0, DropChecksum
 	}
 	// RFC 1122 §3.2.1.3: a source must not be a broadcast or multicast
 	// address. Class E (240.0.0.0/4, the limited broadcast among it) is
 	// reserved there; Linux has taken it for unicast since 2.6.25, but nobody
 	// hands such addresses out, so here it stays refused.
 	if h[12] >= 224 {
-		return nil, DropSource
+		return nil, 0, DropSource
 	}
 	if n > HeaderLen && BadOption(h.Options()) >= 0 {
-		return h, DropOptions
+		return h, total, DropOptions
 	}
-	return h, DropNone
+	return h, total, DropNone
 }
 
 // Len returns the length of the header in bytes, options included: 20 to 60.

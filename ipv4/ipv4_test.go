@@ -308,3 +308,31 @@ func TestDropNames(t *testing.T) {
 		t.Error(NumDrops.String(), DropChecksum.Error())
 	}
 }
+
+// TestParseSuper: only a TCP super-frame may leave its length open.
+func TestParseSuper(t *testing.T) {
+	long := func(b []byte) []byte { return append(b, make([]byte, 66000)...) }
+	for _, c := range []struct {
+		what string
+		b    []byte
+		n    int
+		want Drop
+	}{
+		{"its length", packet(nil, set(9, ProtoTCP)), len(packet(nil)), DropNone},
+		{"padding", append(packet(nil, set(9, ProtoTCP)), 0, 0), len(packet(nil)), DropNone},
+		{"length 0", packet(nil, set(9, ProtoTCP), set(2, 0, 0)), len(packet(nil)), DropNone},
+		{"longer than can be said", long(packet(nil, set(9, ProtoTCP), set(2, 0, 0))), len(packet(nil)) + 66000, DropNone},
+		{"UDP of length 0", packet(nil, set(9, ProtoUDP), set(2, 0, 0)), 0, DropTotalLen},
+		{"a length below the header", packet(nil, set(9, ProtoTCP), set(2, 0, 19)), 0, DropTotalLen},
+		{"a length beyond the frame", packet(nil, set(9, ProtoTCP), set(2, 0xff, 0xff)), 0, DropTruncated},
+		{"version", packet(nil, set(9, ProtoTCP), set(2, 0, 0), set(0, 0x55)), 0, DropVersion},
+	} {
+		h, n, d := ParseSuper(c.b)
+		if d != c.want || n != c.n || (h == nil) != (d != DropNone) {
+			t.Errorf("%s: %d bytes, %v; want %d, %v", c.what, n, d, c.n, c.want)
+		}
+		if _, plain := Parse(c.b); (plain == DropNone) != (d == DropNone && c.b[2]|c.b[3] != 0) {
+			t.Errorf("%s: as an ordinary packet %v", c.what, plain)
+		}
+	}
+}

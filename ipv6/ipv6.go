@@ -51,32 +51,69 @@ type Header []byte
 // longer than the packet (link-layer padding): the packet is the first
 // HeaderLen + PayloadLen() bytes, and the caller trims the rest.
 func Parse(b []byte) (Header, Drop) {
+	h, _, d := parse(b, false)
+	return h, d
+}
+
+// ParseSuper is Parse for a TCP super-frame, which the sender's kernel hands
+// over before it is cut into packets. One that is longer than the length field
+// can say has zero there, as Linux writes it ("BIG TCP"), and ends where b
+// does; StripJumbo comes first. It returns the payload's length beside the
+// header.
+func ParseSuper(b []byte) (h Header, payload int, d Drop) { return parse(b, true) }
+
+func parse(b []byte, super bool) (Header, int, Drop) {
 	if len(b) < HeaderLen {
-		return nil, DropShort
+		return nil, 0, DropShort
 	}
 	h := Header(b[:HeaderLen:HeaderLen])
 	if h[0]>>4 != 6 {
-		return nil, DropVersion
+		return nil, 0, DropVersion
 	}
 	n := h.PayloadLen()
+	if super && n == 0 && h.NextHeader() == ProtoTCP {
+		n = len(b) - HeaderLen
+	}
 	if n > len(b)-HeaderLen {
-		return nil, DropLength
+		return nil, 0, DropLength
 	}
 	// RFC 2675 §2: length zero with a hop-by-hop header announces a jumbogram,
 	// which no link of ours can carry.
 	if n == 0 && h.NextHeader() == ProtoHopByHop {
-		return nil, DropJumbo
+		return nil, 0, DropJumbo
 	}
 	// RFC 4291 §2.7: a multicast address is never a source.
 	if h[8] == 0xff {
-		return nil, DropSource
+		return nil, 0, DropSource
 	}
 	// RFC 4291 §2.5.2: the unspecified address is never a destination; §2.7:
 	// neither is a multicast address of the reserved scope 0.
 	if h[24] == 0xff && h[25]&0x0f == 0 || h.Dst().IsUnspecified() {
-		return nil, DropDestination
+		return nil, 0, DropDestination
 	}
-	return h, DropNone
+	return h, n, DropNone
+}
+
+// JumboLen is the length of the header that StripJumbo takes out.
+const JumboLen = 8
+
+// StripJumbo takes out of a TCP super-frame the hop-by-hop header with which
+// Linux before 7.0 says that it is longer than 65535 bytes (RFC 2675 §2), and
+// which goes no further than the host. It moves the fixed header by JumboLen
+// bytes, so that the packet begins there, and reports whether it did. Anything
+// but that one option stays, to be refused.
+func StripJumbo(b []byte) bool {
+	const typeJumbo, lenJumbo = 0xc2, 4
+	if len(b) <= MaxPayload || b[0]>>4 != 6 || Header(b).PayloadLen() != 0 || Header(b).NextHeader() != ProtoHopByHop {
+		return false
+	}
+	o := b[HeaderLen : HeaderLen+JumboLen]
+	if o[0] != ProtoTCP || o[1] != 0 || o[2] != typeJumbo || o[3] != lenJumbo || int64(binary.BigEndian.Uint32(o[4:])) != int64(len(b)-HeaderLen) {
+		return false
+	}
+	copy(b[JumboLen:], b[:HeaderLen])
+	b[JumboLen+6] = ProtoTCP
+	return true
 }
 
 // TrafficClass returns the DSCP (upper six bits) and ECN field (lower two).

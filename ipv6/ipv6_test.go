@@ -1,6 +1,7 @@
 package ipv6
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"strings"
 	"testing"
@@ -95,6 +96,77 @@ func TestAddresses(t *testing.T) {
 	}
 	if !IsSolicitedNode(SolicitedNode(hostA)) || IsSolicitedNode(AllNodes) {
 		t.Error("IsSolicitedNode")
+	}
+}
+
+// jumbo is a TCP super-frame with n bytes of payload behind a jumbo header, as
+// Linux before 7.0 makes it.
+func jumbo(n int, edits ...func(b []byte)) []byte {
+	b := packet(hostA, hostB, ProtoHopByHop, make([]byte, JumboLen+n))
+	b[4], b[5] = 0, 0
+	copy(b[HeaderLen:], []byte{ProtoTCP, 0, 0xc2, 4, byte((n + 8) >> 24), byte((n + 8) >> 16), byte((n + 8) >> 8), byte(n + 8)})
+	for _, edit := range edits {
+		edit(b)
+	}
+	return b
+}
+
+// TestStripJumbo: that header goes, and nothing that only resembles it.
+func TestStripJumbo(t *testing.T) {
+	b := jumbo(66000)
+	b[HeaderLen+JumboLen] = 0xab
+	if _, d := Parse(b); d != DropJumbo {
+		t.Errorf("as an ordinary packet: %v", d)
+	}
+	if !StripJumbo(b) {
+		t.Fatal("not taken out")
+	}
+	b = b[JumboLen:]
+	h, n, d := ParseSuper(b)
+	if d != DropNone || n != 66000 || h.NextHeader() != ProtoTCP || h.Src() != hostA || h.Dst() != hostB || h.HopLimit() != 64 || b[HeaderLen] != 0xab {
+		t.Errorf("%d bytes of %d from %v to %v, %v", n, h.NextHeader(), h.Src(), h.Dst(), d)
+	}
+	at := func(i int, v byte) func([]byte) { return func(b []byte) { b[i] = v } }
+	for what, b := range map[string][]byte{
+		"short":          jumbo(60000),
+		"empty":          nil,
+		"with a length":  jumbo(66000, at(5, 1)),
+		"UDP":            jumbo(66000, at(HeaderLen, ProtoUDP)),
+		"longer header":  jumbo(66000, at(HeaderLen+1, 1)),
+		"another option": jumbo(66000, at(HeaderLen+2, 5)),
+		"its length":     jumbo(66000, at(HeaderLen+3, 2)),
+		"another size":   jumbo(66000, at(HeaderLen+7, 0)),
+		"no extension":   jumbo(66000, at(6, ProtoTCP)),
+		"IPv4":           jumbo(66000, at(0, 0x45)),
+	} {
+		if StripJumbo(b) {
+			t.Errorf("%s: taken out", what)
+		}
+	}
+}
+
+// TestParseSuper: only a TCP super-frame may leave its length open.
+func TestParseSuper(t *testing.T) {
+	for _, c := range []struct {
+		what    string
+		proto   uint8
+		payload int
+		length  int // as the header says
+		n       int
+		want    Drop
+	}{
+		{"its length", ProtoTCP, 100, 100, 100, DropNone},
+		{"padding", ProtoTCP, 100, 90, 90, DropNone},
+		{"length 0", ProtoTCP, 66000, 0, 66000, DropNone},
+		{"UDP of length 0", ProtoUDP, 100, 0, 0, DropNone}, // nothing follows, says the header
+		{"jumbogram", ProtoHopByHop, 66000, 0, 0, DropJumbo},
+		{"too long", ProtoTCP, 100, 101, 0, DropLength},
+	} {
+		b := packet(hostA, hostB, c.proto, make([]byte, c.payload))
+		binary.BigEndian.PutUint16(b[4:], uint16(c.length))
+		if _, n, d := ParseSuper(b); n != c.n || d != c.want {
+			t.Errorf("%s: %d bytes, %v; want %d, %v", c.what, n, d, c.n, c.want)
+		}
 	}
 }
 

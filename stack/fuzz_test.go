@@ -12,6 +12,7 @@ import (
 	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/ipv6"
 	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // FuzzStack feeds a host with frames: whatever they are, it must not panic or
@@ -79,6 +80,65 @@ func FuzzStack(f *testing.F) {
 			t.Fatal("no answer to ARP after the frames")
 		}
 		n.RunFor(200 * time.Second) // every timer there is
+	})
+}
+
+// FuzzSuperFrame does it with metadata as a device has them, right or wrong:
+// the frames come as super-frames of TCP or UDP with finished or unfinished
+// checksums, from a device that says so.
+func FuzzSuperFrame(f *testing.F) {
+	tcpFrame := segment(false, 4000, 7, 1, 1, tcp.FlagACK, pattern(3000))
+	f.Add(tcpFrame, uint8(1), uint16(1000), uint8(2), uint8(3))
+	binary.BigEndian.PutUint16(tcpFrame[16:], 0)
+	f.Add(tcpFrame, uint8(1), uint16(1000), uint8(2), uint8(1))
+	f.Add(segment(true, 4000, 7, 1, 1, tcp.FlagSYN, pattern(3000)), uint8(2), uint16(1), uint8(2), uint8(3))
+	f.Add(datagram(false, 4000, 7, pattern(3000)), uint8(3), uint16(100), uint8(2), uint8(3))
+	f.Add(datagram(true, 4000, 7, pattern(300)), uint8(3), uint16(1), uint8(0), uint8(3))
+	f.Fuzz(func(t *testing.T, frame []byte, kind uint8, size uint16, csum, how uint8) {
+		if len(frame) > 9000 {
+			return
+		}
+		const room = 1 << 14
+		n, s, _, d := newInjected(t, stack.Config{Limits: stack.Limits{DatagramReceive: room}}, stack.InterfaceConfig{NoDAD: true})
+		d.keep = 64
+		l, err := s.BindTCP(netip.MustParseAddrPort("[::]:7"), false, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Listen(4)
+		serveEcho(t, l)
+		u, _ := s.NewUDP(true)
+		u.Bind(netip.MustParseAddrPort("[::]:7"))
+		if how&1 != 0 {
+			address(frame)
+		}
+		if how&2 != 0 {
+			repair(frame)
+		}
+		for range 3 {
+			p := pkt.From(frame)
+			p.GSO = pkt.GSO{Type: pkt.GSOType(kind % 4), SegSize: size}
+			p.Csum = pkt.Csum(csum % 3)
+			d.deliver(p)
+		}
+		d.idle()
+		n.RunFor(time.Second)
+		var b [1 << 16]byte
+		total := 0
+		for i := 0; ; i++ {
+			u.SetReceiveSegments(i&1 == 0)
+			got, whole, seg, _, err := u.RecvSegments(b[:])
+			if err != nil {
+				break
+			}
+			if got != whole || seg > got {
+				t.Fatalf("%d bytes of %d in segments of %d", got, whole, seg)
+			}
+			total += got
+		}
+		if total > room {
+			t.Fatalf("%d bytes were queued", total)
+		}
 	})
 }
 

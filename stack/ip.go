@@ -42,13 +42,13 @@ type packet struct {
 func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
 	st := &i.stack.stats.IPv4
 	st.Input.inc()
-	h, drop := ipv4.Parse(p.Bytes())
+	h, n, drop := parseIPv4(p)
 	if drop != ipv4.DropNone {
 		st.Parse[drop].inc()
 		p.Put()
 		return
 	}
-	p.Trim(h.TotalLen())
+	p.Trim(n)
 	p.MarkNetwork()
 	dst := h.Dst()
 	c := i.stack.cfg.Load()
@@ -109,7 +109,7 @@ func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, linkGroup bool) 
 func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
 	st := &i.stack.stats.IPv6
 	st.Input.inc()
-	h, drop := ipv6.Parse(p.Bytes())
+	h, n, drop := parseIPv6(p)
 	if drop == ipv6.DropNone && i.noIPv6 {
 		st.Drop[DropForeignIP].inc()
 		p.Put()
@@ -120,7 +120,7 @@ func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
 		p.Put()
 		return
 	}
-	p.Trim(ipv6.HeaderLen + h.PayloadLen())
+	p.Trim(ipv6.HeaderLen + n)
 	p.MarkNetwork()
 	if d := i.acceptIPv6(i.stack.cfg.Load(), h); d != DropNone {
 		st.Drop[d].inc()

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/ipv4"
+	"github.com/tapstack/tapstack/ipv6"
 )
 
 // maxSuperFrame is the most payload of a super-frame: an IPv4 packet can be
@@ -46,6 +48,32 @@ func (r *route) superFrame() int {
 		return 0 // such segments may become fragments, and their pieces may not
 	}
 	return min(r.iface.caps.GSOMax, maxSuperFrame)
+}
+
+// parseIPv4 reads the header of a packet, n bytes long. One that the sender's
+// kernel has not cut yet may be longer than the header can say.
+func parseIPv4(p *pkt.Buf) (h ipv4.Header, n int, d ipv4.Drop) {
+	if p.GSO.Type == pkt.GSOTCPv4 {
+		return ipv4.ParseSuper(p.Bytes())
+	}
+	if h, d = ipv4.Parse(p.Bytes()); d == ipv4.DropNone {
+		n = h.TotalLen()
+	}
+	return h, n, d
+}
+
+// parseIPv6 reads the fixed header of a packet with n bytes of payload.
+func parseIPv6(p *pkt.Buf) (h ipv6.Header, n int, d ipv6.Drop) {
+	if p.GSO.Type == pkt.GSOTCPv6 {
+		if ipv6.StripJumbo(p.Bytes()) {
+			p.Pull(ipv6.JumboLen)
+		}
+		return ipv6.ParseSuper(p.Bytes())
+	}
+	if h, d = ipv6.Parse(p.Bytes()); d == ipv6.DropNone {
+		n = h.PayloadLen()
+	}
+	return h, n, d
 }
 
 // pushed is the batch of a device that pushes its frames. When such a device

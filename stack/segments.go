@@ -155,6 +155,9 @@ func (d *Datagram) RecvSegments(b []byte) (n, size, seg int, from netip.AddrPort
 	d.popLocked()
 	n, size, seg = copy(b, m.p.Bytes()), m.p.Len(), m.size
 	m.p.Put()
+	if size <= seg {
+		seg = 0 // the last one, the others were taken one by one
+	}
 	if seg == 0 && d.together && n == size && n > 0 {
 		n, seg = d.joinLocked(b, n, &m)
 		size = n

@@ -192,6 +192,8 @@ type hostOptions struct {
 	offload tap.Offload
 	// packet: the device is a packet socket.
 	packet bool
+	// wrap, unless nil, decorates the device.
+	wrap func(ether.Device) ether.Device
 	// services run echo, discard, daytime and chargen.
 	services bool
 	// parallel: other tests run at the same time.
@@ -212,6 +214,9 @@ func newHost(t *testing.T, l *lab.Lab, o hostOptions) *host {
 		o.nic.Device, err = tap.Open(tap.Options{Name: l.Devices[0], Existing: true, Offload: o.offload})
 		return err
 	})
+	if o.wrap != nil {
+		o.nic.Device = o.wrap(o.nic.Device)
+	}
 	h.stack = stack.New(stack.Config{})
 	t.Cleanup(h.close)
 	o.nic.Name, o.nic.MAC = l.Devices[0], ourMAC

@@ -5,19 +5,26 @@ package interop
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ether/packet"
 	"github.com/tapstack/tapstack/ether/tap"
 	"github.com/tapstack/tapstack/internal/lab"
+	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/socket"
 )
 
@@ -241,4 +248,79 @@ func (h *host) segmentErrors(t *testing.T, fam family) {
 func errnoOf(err error) syscall.Errno {
 	errno, _ := errors.AsType[syscall.Errno](err)
 	return errno
+}
+
+// measured notes how long the longest received frame is.
+type measured struct {
+	*packet.Device
+	largest atomic.Int64
+}
+
+func (d *measured) Receive(ctx context.Context, queue int, deliver func(*pkt.Buf), idle func()) error {
+	return d.Device.Receive(ctx, queue, func(p *pkt.Buf) {
+		d.largest.Store(max(d.largest.Load(), int64(p.Len())))
+		deliver(p)
+	}, idle)
+}
+
+// big lets the kernel make super-frames of up to n bytes on the way to the
+// stack ("BIG TCP"). The packet socket sees them as they are; for a TAP Linux
+// cuts them to 64 KB whatever is asked for, as its tso_max_size is no larger.
+func big(t *testing.T, h *host, n int) {
+	t.Helper()
+	inLab(t, h.lab, func() error {
+		links, err := netlink.LinkList()
+		if err != nil {
+			return err
+		}
+		br, err := netlink.LinkByName(lab.Bridge)
+		if err != nil {
+			return err
+		}
+		// A bridge may have what all its ports have.
+		slices.SortFunc(links, func(a, b netlink.Link) int { return b.Attrs().MasterIndex - a.Attrs().MasterIndex })
+		for _, l := range links {
+			if l.Attrs().MasterIndex != br.Attrs().Index && l.Attrs().Index != br.Attrs().Index {
+				continue
+			}
+			if err := errors.Join(netlink.LinkSetGSOMaxSize(l, n), netlink.LinkSetGSOIPv4MaxSize(l, n)); err != nil {
+				return fmt.Errorf("%s: %w", l.Attrs().Name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// TestBigTCP: super-frames too long for their length field are taken as far as
+// they fit a buffer, and those that do not are refused without harm.
+func TestBigTCP(t *testing.T) {
+	lab.RequireNamespace(t)
+	var dev *measured
+	h := newHost(t, newLabOf(t, "packet"), hostOptions{services: true, packet: true, wrap: func(d ether.Device) ether.Device {
+		dev = &measured{Device: d.(*packet.Device)}
+		return dev
+	}})
+	const fits = 68000 // a little less than a buffer
+	big(t, h, fits)
+	eachFamily(t, func(t *testing.T, fam family) {
+		dev.largest.Store(0)
+		c := dial(t, h.kernelSide(), "tcp", addr(fam.ours.Addr(), 9), time.Minute)
+		discard(t, c, 100<<20)
+		if n := dev.largest.Load(); n <= 1<<16 {
+			t.Errorf("the longest frame had %d bytes", n)
+		}
+	})
+	h.checkDrops(t)
+	if n := dev.Stats().RxDropped; n != 0 {
+		t.Errorf("%d frames refused", n)
+	}
+	// Of longer ones TCP's recovery makes shorter ones.
+	big(t, h, 4*fits)
+	eachFamily(t, func(t *testing.T, fam family) {
+		discard(t, dial(t, h.kernelSide(), "tcp", addr(fam.ours.Addr(), 9), time.Minute), 1<<20)
+	})
+	if dev.Stats().RxDropped == 0 {
+		t.Error("none was refused")
+	}
+	h.expect("what the kernel sent again", "tcp.drop.out-of-window")
 }

@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"github.com/tapstack/tapstack/internal/pkt"
@@ -70,5 +71,52 @@ func TestHeaderIsNotTrusted(t *testing.T) {
 			t.Errorf("%x: checksum at %d+%d of 60 bytes", h, b.GSO.CsumStart, b.GSO.CsumOffset)
 		}
 		b.Put()
+	}
+}
+
+// The header length is a hint that Linux gets wrong; whatever it is, nothing
+// follows from it.
+func TestHeaderLengthMeansNothing(t *testing.T) {
+	var want pkt.GSO
+	for i, n := range []uint16{0, 1, 13, 54, 66, 200, 0xffff} {
+		b := pkt.From(make([]byte, 200))
+		h := [Len]byte{1, 1, 0, 0, 0xa8, 5, 34, 0, 16, 0}
+		binary.NativeEndian.PutUint16(h[2:], n)
+		Parse(h[:], b)
+		if i == 0 {
+			want = b.GSO
+		}
+		if b.GSO != want || b.Len() != 200 || want.SegSize == 0 {
+			t.Errorf("a header length of %d: %+v, not %+v", n, b.GSO, want)
+		}
+		b.Put()
+	}
+}
+
+// Of a TCP super-frame with CWR the device is told, as only its first segment
+// may keep that.
+func TestCWR(t *testing.T) {
+	for _, c := range []struct {
+		kind  pkt.GSOType
+		flags byte
+		want  byte
+	}{
+		{pkt.GSOTCPv4, 0x90, 1 | 0x80}, {pkt.GSOTCPv4, 0x10, 1}, {pkt.GSOTCPv6, 0x90, 4 | 0x80}, {pkt.GSOUDP, 0x90, 5},
+	} {
+		b := pkt.From(make([]byte, 200))
+		b.Csum, b.GSO = pkt.CsumPartial, pkt.GSO{Type: c.kind, SegSize: 100, HdrLen: 40, CsumStart: 20, CsumOffset: 16}
+		b.Bytes()[14+20+13] = c.flags
+		var h [Len]byte
+		Put(h[:], b)
+		if h[1] != c.want {
+			t.Errorf("%+v: type %#x", c, h[1])
+		}
+		c := pkt.From(make([]byte, 200))
+		Parse(h[:], c)
+		if c.GSO.Type != b.GSO.Type {
+			t.Errorf("came back as %v", c.GSO.Type)
+		}
+		b.Put()
+		c.Put()
 	}
 }
