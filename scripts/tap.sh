@@ -14,6 +14,9 @@ TAP=${TAP:-tap7}
 BRIDGE=${BRIDGE:-br0}
 OWNER=${OWNER-${SUDO_USER:-}}
 MARK="tapstack tap"
+# How many frames may wait for the stack, beyond which they are lost: a receive
+# window of 6 MiB is 4345 of 1448 bytes, where Linux makes room for 1000.
+QUEUE=5000
 
 die() {
 	echo "tap.sh: $*" >&2
@@ -31,7 +34,7 @@ up() {
 		else
 			ip tuntap add dev "$TAP" mode tap
 		fi
-		ip link set dev "$TAP" alias "$MARK"
+		ip link set dev "$TAP" alias "$MARK" txqueuelen "$QUEUE"
 		# The address that counts is the stack's, so the kernel needs none on
 		# this end; not every ip program can say so.
 		ip link set dev "$TAP" addrgenmode none 2>/dev/null || :

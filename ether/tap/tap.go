@@ -66,6 +66,12 @@ type Device struct {
 
 var _ ether.Device = (*Device)(nil)
 
+// QueueLen is how many frames the kernel keeps for the stack in an interface
+// made here; more are lost. Linux's 1000 are fewer than a receive window of 6
+// MiB holds plain frames, which is 4345 of 1448 bytes. One that was there
+// before keeps the queue that its owner gave it (ip link set … txqueuelen).
+const QueueLen = 5000
+
 // vlanTag is what a frame may be longer by than MTU and Ethernet header.
 const vlanTag = 4
 
@@ -140,6 +146,10 @@ func start(o Options, name string, existed bool, files []*os.File, headers *ethe
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return nil, err
+	}
+	if !existed {
+		// Without it frames get lost under a large window, which TCP survives.
+		_ = netlink.LinkSetTxQLen(link, QueueLen)
 	}
 	if o.Up && !existed {
 		if err := netlink.LinkSetUp(link); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/vishvananda/netlink"
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -313,6 +314,26 @@ func TestNoAllocations(t *testing.T) {
 		// by a garbage collection; the race detector empties it on purpose.
 		if allocs > turns/10 && !raceEnabled {
 			t.Errorf("%v allocations for %d frames each way", allocs, turns)
+		}
+	})
+}
+
+// TestQueueLen: an interface of ours holds a window of frames, one of others
+// stays as it is.
+func TestQueueLen(t *testing.T) {
+	lab.InNamespace(t, func(l *lab.Lab) {
+		ip(t, l, "link", "set", "tap7", "txqueuelen", "77")
+		for _, o := range []Offload{OffloadOff, OffloadRequire} {
+			for name, want := range map[string]int{"tap7": 77, "new0": QueueLen} {
+				d := mustOpen(t, l, Options{Name: name, Offload: o})
+				l.Do(func() {
+					link, err := netlink.LinkByName(name)
+					if err != nil || link.Attrs().TxQLen != want {
+						t.Errorf("%s holds %d frames, want %d: %v", name, link.Attrs().TxQLen, want, err)
+					}
+				})
+				d.Close()
+			}
 		}
 	})
 }

@@ -18,14 +18,6 @@ func TestSuperFrames(t *testing.T) { testClean(t, tap.OffloadRequire) }
 
 func testClean(t *testing.T, offload tap.Offload) {
 	l := newLab(t)
-	inLab(t, l, func() error {
-		// The usual queue of 1000 frames is shorter than a window.
-		port, err := netlink.LinkByName(l.Ports[0])
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetTxQLen(port, 10000)
-	})
 	h := newHost(t, l, hostOptions{services: true, offload: offload})
 	h.serveKernel()
 	a := amounts{discard: 200 << 20, chargen: 200 << 20, echo: 64 << 20, sequential: 1000, parallel: 200, limit: time.Minute}

@@ -232,12 +232,19 @@ func (l *Layout) addTaps(br netlink.Link, hosts int) error {
 		}
 		l.Devices = append(l.Devices, name)
 		l.Ports = append(l.Ports, name)
+		// For a receive window of plain frames, as scripts/tap.sh has it.
+		if err := netlink.LinkSetTxQLen(tap, tapQueue); err != nil {
+			return fmt.Errorf("lab: lengthen the queue of %s: %w", name, err)
+		}
 		if err := enslave(tap, br, portMAC(i)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// tapQueue is how many frames wait in a TAP for the stack.
+const tapQueue = 5000
 
 // addVeths makes pairs eth7-port7.
 func (l *Layout) addVeths(br, void netlink.Link, hosts int) error {

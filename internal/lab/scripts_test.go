@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 	for range 2 {
 		must("./bridge.sh up; ./tap.sh up")
 		out := must("ip -o addr show dev mybr; ip -o link show master mybr")
-		for _, want := range []string{"10.77.0.1/24", "fd77::1/64", "mytap: <", ",UP"} {
+		for _, want := range []string{"10.77.0.1/24", "fd77::1/64", "mytap: <", ",UP", "qlen 5000"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q after up:\n%s", want, out)
 			}
