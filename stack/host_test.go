@@ -41,8 +41,19 @@ func newPair4(t *testing.T, o wire.Options) *pair {
 	return newPairAt(t, 1, stack.Config{}, o, []string{"10.77.0.1/24"}, []string{"10.77.0.2/24"})
 }
 
+// newOffloadPair is a pair whose hosts segment and merge in software.
+func newOffloadPair(t *testing.T, seed uint64, o wire.Options) *pair {
+	n := simnet.New(seed)
+	n.Offload = true
+	return newPairOn(t, n, stack.Config{}, o, []string{"10.77.0.1/24", "fd77::1/64"}, []string{"10.77.0.2/24", "fd77::2/64"})
+}
+
 func newPairAt(t *testing.T, seed uint64, c stack.Config, o wire.Options, a, b []string) *pair {
-	p := &pair{t: t, net: simnet.New(seed), live: pkt.Live()}
+	return newPairOn(t, simnet.New(seed), c, o, a, b)
+}
+
+func newPairOn(t *testing.T, n *simnet.Net, c stack.Config, o wire.Options, a, b []string) *pair {
+	p := &pair{t: t, net: n, live: pkt.Live()}
 	p.seg = p.net.Segment(o)
 	p.a, p.ia = p.net.Host(p.seg, c, nil, a...)
 	p.b, p.ib = p.net.Host(p.seg, c, nil, b...)

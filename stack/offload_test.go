@@ -10,6 +10,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
+	"github.com/tapstack/tapstack/ether/wire"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/stack"
@@ -295,4 +296,49 @@ func TestAllocsBulk(t *testing.T) {
 			t.Errorf("%d super-frames", h.count("offload.cut"))
 		}
 	})
+}
+
+// TestOffloadOverBadLinks: the bytes are right whatever the network does to the
+// pieces, equal seeds give equal frames, and as much is merged as arrives
+// together.
+func TestOffloadOverBadLinks(t *testing.T) {
+	for _, o := range []wire.Options{
+		{Delay: 5 * time.Millisecond},
+		{Delay: 5 * time.Millisecond, Loss: 0.02},
+		{Delay: 5 * time.Millisecond, Reorder: 0.05, Jitter: time.Millisecond},
+		{Delay: time.Millisecond, Loss: 0.01, Reorder: 0.02, Duplicate: 0.02, Corrupt: 0.02, Rate: 100e6},
+		{Delay: 5 * time.Millisecond, MTU: 9000, Loss: 0.01},
+	} {
+		for _, to := range []string{"10.77.0.2:7", "[fd77::2]:7"} {
+			var tapes [2][]byte
+			var merged uint64
+			for i := range tapes {
+				o := o
+				var p *pair
+				o.Drop = func(f []byte) bool {
+					if p != nil {
+						tapes[i] = append(tapes[i], f[:min(len(f), 80)]...)
+					}
+					return false
+				}
+				p = newOffloadPair(t, 5, o)
+				p.listenEcho(p.b, 7)
+				data := pattern(1 << 20)
+				if got := p.echoTransfer(to, data, time.Hour); !bytes.Equal(got, data) {
+					t.Errorf("%s %+v: %d bytes came back differently", to, o, len(got))
+				}
+				if n := p.a.Counters()["offload.cut"]; n == 0 {
+					t.Errorf("%s %+v: nothing was cut", to, o)
+				}
+				merged = p.b.Counters()["offload.merged"]
+				p.close()
+			}
+			if !bytes.Equal(tapes[0], tapes[1]) {
+				t.Errorf("%s %+v: two runs with one seed differ", to, o)
+			}
+			if o.Rate == 0 && merged < uint64(len(tapes[0])/80/8) {
+				t.Errorf("%s %+v: %d frames merged", to, o, merged)
+			}
+		}
+	}
 }

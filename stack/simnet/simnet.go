@@ -21,6 +21,11 @@ import (
 // Net is a simulated network and its clock. It is not safe for concurrent
 // use: everything happens inside Run, RunFor and Until.
 type Net struct {
+	// Offload makes hosts segment and merge in software, as they do outside of
+	// simulations. Without it each frame is what TCP decided on, neither a
+	// piece nor a part, which is what most simulations look at.
+	Offload bool
+
 	now    mono.Time
 	events events
 	order  uint64
@@ -126,7 +131,7 @@ func (n *Net) Host(seg *wire.Segment, c stack.Config, wrap func(ether.Device) et
 	if wrap != nil {
 		dev = wrap(dev)
 	}
-	i, err := s.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: dev, MAC: mac, NoDAD: true})
+	i, err := s.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: dev, MAC: mac, NoDAD: true, Plain: !n.Offload})
 	for _, a := range addrs {
 		if err == nil {
 			err = i.AddAddr(netip.MustParsePrefix(a))
