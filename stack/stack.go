@@ -56,6 +56,13 @@ type TCPConfig struct {
 	MinRTO, MaxRTO, InitialRTO         time.Duration
 	DelayedAck, TimeWait, FinWait2     time.Duration
 	SynRetries, SynAckRetries, Retries int
+	// SynCookies says when a listener answers SYNs without keeping them, as
+	// Linux's tcp_syncookies. The zero value: when its queue is full.
+	SynCookies SynCookies
+	// AbortOnOverflow resets a connection for which the accept queue has no
+	// room when its handshake is done, as Linux's tcp_abort_on_overflow.
+	// Without it the peer's ACK is ignored, and there may be room for the next.
+	AbortOnOverflow bool
 	// NewController makes a connection's congestion controller; nil: NewReno.
 	NewController func(mss int) cc.Controller
 }

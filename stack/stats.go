@@ -99,7 +99,9 @@ type counters struct {
 	}
 	TCP struct {
 		Input, Output, ActiveOpen, PassiveOpen, Accepted, TimeWait, ResetOut counter
-		Drop                                                                 [tcp.NumDrops]counter
+		// Cookies sent instead of keeping a SYN, come back, and forged or too old.
+		SynCookiesSent, SynCookiesReceived, SynCookiesFailed counter
+		Drop                                                 [tcp.NumDrops]counter
 	}
 	Loop struct {
 		Frames counter

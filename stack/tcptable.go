@@ -169,12 +169,8 @@ func (t *tcpTable) dispatch(b *batch, p packet) {
 		e.input(b, p)
 		return
 	}
-	// Only a SYN can open a connection (RFC 9293 §3.10.7.2).
-	if b.seg.Flags&(tcp.FlagSYN|tcp.FlagACK|tcp.FlagRST) == tcp.FlagSYN {
-		if l := t.lookupListener(id.local); l != nil {
-			l.inputSYN(b, p, id)
-			return
-		}
+	if l := t.lookupListener(id.local); l != nil && l.input(b, p, id) {
+		return
 	}
 	t.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()
 	t.reset(b, p)

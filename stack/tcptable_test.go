@@ -133,37 +133,6 @@ func TestTimeWaitReopens(t *testing.T) {
 	})
 }
 
-// TestSynFlood: half-open connections are bounded, visibly, and others work.
-func TestSynFlood(t *testing.T) {
-	h := newTestHost(t, stack.Config{Limits: stack.Limits{SynQueue: 256}}, stack.InterfaceConfig{}).meet()
-	h.answers()
-	l := h.listen(80, 5)
-	other := h.listen(81, 5)
-	p := h.connect(l, false, 40000)
-	for k := range 5000 {
-		h.d.inject(syn(k%2 == 1, uint16(1024+k), 80, uint32(k)*7919, 1460))
-		h.d.take()
-		if k%500 == 0 {
-			p.input(tcp.FlagACK|tcp.FlagPSH, "still here")
-			buf := make([]byte, 20)
-			if n, err := p.conn.Read(buf); err != nil || string(buf[:n]) != "still here" {
-				t.Fatalf("after %d SYNs: %q, %v", k, buf[:n], err)
-			}
-		}
-	}
-	wantTable(t, h.s, 257, 0)
-	if n := h.count("tcp.drop.syn-queue-full"); n != 5000-256 {
-		t.Errorf("%d SYNs counted as dropped", n)
-	}
-	h.connect(other, true, 40001) // another listener has a queue of its own
-	h.d.keep = 1
-	h.run(5 * time.Minute)
-	wantTable(t, h.s, 2, 0)
-	h.d.keep = 0
-	h.d.take()
-	h.connect(l, false, 40002)
-}
-
 // TestBacklog: as Linux, n+1 connections wait; the handshakes of others stay
 // open until there is room.
 func TestBacklog(t *testing.T) {

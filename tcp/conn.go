@@ -65,6 +65,10 @@ const (
 	EvOutput                       // Output has something to send
 )
 
+// DefaultSynAckRetries is how often a SYN-ACK is sent again, if Config does not
+// say: Linux's tcp_synack_retries.
+const DefaultSynAckRetries = 5
+
 // Limits of what one connection answers and counts.
 const (
 	// defaultPeerMSS is assumed of a peer that names none (RFC 9293 §3.7.1),
@@ -254,7 +258,7 @@ func (cfg *Config) fill() {
 	def(&cfg.TimeWait, 60*time.Second)
 	def(&cfg.FinWait2, 60*time.Second)
 	defInt(&cfg.SynRetries, 6)
-	defInt(&cfg.SynAckRetries, 5)
+	defInt(&cfg.SynAckRetries, DefaultSynAckRetries)
 	defInt(&cfg.Retries, 15)
 	defInt(&cfg.MSS, defaultPeerMSS)
 	defInt(&cfg.SendMSS, cfg.MSS)

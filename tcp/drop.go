@@ -44,6 +44,9 @@ const (
 	DropListenOverflow
 	// DropSynQueueFull: the listener's queue of half-open connections is full.
 	DropSynQueueFull
+	// DropSynPruned: a half-open connection whose SYN-ACK was not answered, given
+	// up early because the queue fills up.
+	DropSynPruned
 	// DropReassemblyFull: too many gaps before it, or no room for it.
 	DropReassemblyFull
 	// DropMemory: a limit on memory was reached.
@@ -71,6 +74,7 @@ var dropNames = [NumDrops]string{
 	DropRstOutOfWindow:   "rst-out-of-window",
 	DropListenOverflow:   "listen-overflow",
 	DropSynQueueFull:     "syn-queue-full",
+	DropSynPruned:        "syn-pruned",
 	DropReassemblyFull:   "reassembly-full",
 	DropMemory:           "memory",
 	DropClosed:           "closed",

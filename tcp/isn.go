@@ -25,6 +25,8 @@ const (
 	useISN byte = iota + 1
 	useTimestamp
 	usePort
+	useCookie
+	useCookieCounter
 )
 
 // ISN returns the initial sequence number for a connection opened at now:
@@ -54,12 +56,16 @@ func PortOffset(secret [16]byte, local netip.Addr, remote netip.AddrPort) uint32
 }
 
 func tupleHash(secret [16]byte, use byte, local, remote netip.AddrPort) uint32 {
-	var b [37]byte
+	b := tupleBytes(use, local, remote)
+	return uint32(siphash.Sum64(secret, b[:]))
+}
+
+func tupleBytes(use byte, local, remote netip.AddrPort) (b [37]byte) {
 	b[0] = use
 	l, r := local.Addr().As16(), remote.Addr().As16()
 	copy(b[1:], l[:])
 	copy(b[17:], r[:])
 	binary.BigEndian.PutUint16(b[33:], local.Port())
 	binary.BigEndian.PutUint16(b[35:], remote.Port())
-	return uint32(siphash.Sum64(secret, b[:]))
+	return b
 }
