@@ -63,6 +63,10 @@ type TCPConfig struct {
 	// room when its handshake is done, as Linux's tcp_abort_on_overflow.
 	// Without it the peer's ACK is ignored, and there may be room for the next.
 	AbortOnOverflow bool
+	// ChallengeACKs is how many challenge ACKs the host sends in a second, on
+	// average (RFC 5961 §10, Linux's tcp_challenge_ack_limit). The zero value:
+	// as many as the limit of each connection allows, as Linux.
+	ChallengeACKs int
 	// NewController makes a connection's congestion controller; nil: NewReno.
 	NewController func(mss int) cc.Controller
 }

@@ -52,6 +52,7 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
 		MinRTO:        t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
 		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
 		SynRetries: t.SynRetries, SynAckRetries: t.SynAckRetries, Retries: t.Retries,
+		Challenge: s.tcp.mayChallenge,
 	}
 }
 

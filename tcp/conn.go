@@ -49,6 +49,10 @@ type Config struct {
 	SynRetries    int // 6: retransmissions of a SYN
 	SynAckRetries int // 5: retransmissions of a SYN-ACK
 	Retries       int // 15: R2 of RFC 9293 §3.8.3, retransmissions of data
+
+	// Challenge is asked before each challenge ACK, for the limit of the host;
+	// nil allows all.
+	Challenge func(now mono.Time) bool
 }
 
 // Events says what a call changed for those who wait on the connection.

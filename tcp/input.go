@@ -301,18 +301,12 @@ func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
 		c.arrivedTwice(s.Seq, seq.Min(s.Seq.Add(s.PayloadLen()), c.rcvNxt))
 		return
 	}
-	c.challenge(now)
-}
-
-// challenge sends a challenge ACK (RFC 5961 §3.2), at a limited rate (§7).
-func (c *Conn) challenge(now mono.Time) {
-	if c.oowAckAt != 0 && now.Sub(c.oowAckAt) < challengeInterval {
-		c.stat.acksWithheld++
-		return
+	if s.Flags&FlagSYN != 0 {
+		c.challenge(now)
+	} else if c.mayAnswer(now) {
+		c.stat.challenges++
+		c.ackNow()
 	}
-	c.oowAckAt = now
-	c.stat.challenges++
-	c.ackNow()
 }
 
 // ackOnce asks Output for an ACK, if none is owed yet.

@@ -17,12 +17,12 @@ import (
 func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	ack := s.Ack
 	// RFC 5961 §5.2: SND.UNA - MAX.SND.WND =< SEG.ACK =< SND.NXT, anything
-	// else may be a blind attacker's guess.
+	// else may be a blind attacker's guess, text and all.
 	if c.sndNxt.Less(ack) {
 		c.challenge(now)
 		return DropBadAck
 	}
-	if ack.Less(c.sndUna.Add(-c.maxSndWnd)) {
+	if ack.Less(c.sndUna.Add(-c.oldestAck())) {
 		c.challenge(now)
 		return DropOldAck
 	}
