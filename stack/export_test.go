@@ -1,5 +1,7 @@
 package stack
 
+import "net/netip"
+
 // What tests may see of a stack's insides.
 
 // Table returns the number of entries in the connection table, and how many of
@@ -14,4 +16,9 @@ func (c *TCPConn) Holding() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.core.Holding()
+}
+
+// TryPorts looks for a local port as DialTCP does.
+func (s *Stack) TryPorts(local netip.Addr, remote netip.AddrPort, try func(port uint16) error) error {
+	return s.forConnection(s.clock.Now(), local, remote, try)
 }

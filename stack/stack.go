@@ -27,6 +27,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,12 @@ type Config struct {
 	Limits Limits
 	// TCP holds the timing of connections; zero fields take Linux's values.
 	TCP TCPConfig
+	// LocalPorts is where ports come from that nobody asked for, Linux's
+	// ip_local_port_range; zero, or one without ports, is 32768 to 60999.
+	// ReservedPorts are those in it that are only for who asks for them
+	// (ip_local_reserved_ports).
+	LocalPorts    PortRange
+	ReservedPorts []PortRange
 }
 
 // TCPConfig is the part of tcp.Config that is the same for all connections.
@@ -67,6 +74,12 @@ type TCPConfig struct {
 	// average (RFC 5961 §10, Linux's tcp_challenge_ack_limit). The zero value:
 	// as many as the limit of each connection allows, as Linux.
 	ChallengeACKs int
+	// TimeWaitReuse says whether connections that are opened here may take the
+	// ports of those in TIME-WAIT, as Linux's tcp_tw_reuse. The zero value:
+	// between loopback addresses.
+	TimeWaitReuse TimeWaitReuse
+	// RFC1337 keeps RSTs from ending TIME-WAIT, as Linux's tcp_rfc1337.
+	RFC1337 bool
 	// NewController makes a connection's congestion controller; nil: NewReno.
 	NewController func(mss int) cc.Controller
 }
@@ -99,6 +112,8 @@ type Stack struct {
 	pmtu pathMTUs
 	ids  identifiers
 
+	localPorts localPorts
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // reader goroutines
@@ -127,6 +142,7 @@ func New(c Config) *Stack {
 	s.icmpLimit = icmp.NewLimiter(c.Limits.ICMPErrorsPerSecond, c.Limits.ICMPErrorBurst)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.cfg.Store(&config{})
+	s.localPorts.init(c.LocalPorts, slices.Clone(c.ReservedPorts))
 	s.tcp.init(s)
 	s.udp.init()
 	s.ping.init()

@@ -101,7 +101,7 @@ type counters struct {
 		Input, Output, ActiveOpen, PassiveOpen, Accepted, TimeWait, ResetOut counter
 		// Cookies sent instead of keeping a SYN, come back, and forged or too old.
 		SynCookiesSent, SynCookiesReceived, SynCookiesFailed counter
-		ChallengeAck, ChallengeWithheld                      counter
+		ChallengeAck, ChallengeWithheld, TimeWaitReused      counter
 		Drop                                                 [tcp.NumDrops]counter
 	}
 	Loop struct {

@@ -52,15 +52,14 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
 		MinRTO:        t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
 		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
 		SynRetries: t.SynRetries, SynAckRetries: t.SynAckRetries, Retries: t.Retries,
-		Challenge: s.tcp.mayChallenge,
+		Challenge: s.tcp.mayChallenge, RFC1337: t.RFC1337,
 	}
 }
 
 // DialTCP begins a connection to remote and returns at once, with the SYN
 // sent; readiness to write or an error says how it went. local may lack
-// address and port. Errors: those of the route lookup, EADDRINUSE when the
-// four-tuple is taken, EADDRNOTAVAIL when no port is free, ENOBUFS at
-// Limits.Connections, ENETUNREACH for a broadcast or multicast address.
+// address and port. Errors: those of the route lookup, EADDRNOTAVAIL when the
+// four-tuple is taken or no port is free, ENOBUFS at Limits.Connections, ENETUNREACH for a broadcast or multicast address.
 func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 	if s.closed.Load() {
 		return nil, syscall.ENETDOWN
@@ -93,18 +92,20 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 	var old successor
 	connect := func(port uint16) error {
 		c.id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
-		return s.tcp.insert(c.id, c)
+		err := s.tcp.insert(c.id, c)
+		if err == syscall.EADDRINUSE {
+			if next, ok := s.tcp.takeOver(now, c.id, local.Port() != 0); ok {
+				old, err = next, s.tcp.insert(c.id, c)
+			}
+		}
+		return err
 	}
 	if local.Port() != 0 {
-		err = connect(local.Port())
-		if e, ok := s.tcp.lookup(c.id).(*timeWaitEntry); ok && err == syscall.EADDRINUSE {
-			// RFC 9293 §3.10.7.4 allows the old incarnation's successor to
-			// come from this side as well.
-			old = s.tcp.wait.remove(e)
-			err = connect(local.Port())
+		if err = connect(local.Port()); err == syscall.EADDRINUSE {
+			err = syscall.EADDRNOTAVAIL // as Linux: the port is ours, the pair is not to be had
 		}
 	} else {
-		err = s.ephemeral(r.src, netip.AddrPortFrom(r.dst, remote.Port()), func(port uint16) error {
+		err = s.forConnection(now, r.src, netip.AddrPortFrom(r.dst, remote.Port()), func(port uint16) error {
 			if s.tcp.listen.held(port) {
 				return syscall.EADDRINUSE
 			}

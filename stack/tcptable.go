@@ -51,7 +51,6 @@ type tcpTable struct {
 	size   atomic.Int64
 
 	listen bindings[*TCPListener]
-	port   atomic.Uint32 // counter of RFC 6056's port selection
 	wait   timeWaitQueue
 
 	challenge    tcp.ChallengeLimit

@@ -276,59 +276,6 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// ports are the local ports of a few connections to two destinations.
-func ports(t *testing.T, seed uint64) (list []uint16) {
-	t.Helper()
-	n := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}) // for its clock
-	s := stack.New(stack.Config{Clock: n.n.Clock(), Seed: seed})
-	defer s.Close()
-	i, err := s.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: &injector{mtu: 1500}, MAC: hostMAC, NoDAD: true})
-	if err == nil {
-		err = i.AddAddr(netip.MustParsePrefix("10.77.0.7/24"))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for k := range 20 {
-		c, err := s.DialTCP(netip.AddrPort{}, addrPort(fmt.Sprintf("10.77.0.%d:80", 1+k%2)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, c.LocalAddr().Port())
-	}
-	for range 5 {
-		u, _ := s.NewUDP(false)
-		u.Bind(addrPort("0.0.0.0:0"))
-		list = append(list, u.LocalAddr().Port())
-		u.Close()
-	}
-	return list
-}
-
-// TestEphemeralPorts: RFC 6056 algorithm 3; in range, different per
-// destination and seed, the same for the same seed.
-func TestEphemeralPorts(t *testing.T) {
-	a, b, c := ports(t, 1), ports(t, 1), ports(t, 2)
-	if fmt.Sprint(a) != fmt.Sprint(b) {
-		t.Errorf("equal seeds: %v and %v", a, b)
-	}
-	same, gaps := 0, 0
-	for k, p := range a {
-		if p < 32768 || p > 60999 {
-			t.Errorf("port %d", p)
-		}
-		if p == c[k] {
-			same++
-		}
-		if k > 0 && k < 20 && max(p, a[k-1])-min(p, a[k-1]) > 100 {
-			gaps++
-		}
-	}
-	if same > 2 || gaps < 19 {
-		t.Errorf("%d ports equal with another seed; of neighbouring ones %d far apart: %v %v", same, gaps, a, c)
-	}
-}
-
 func TestListenersSpecificAndWildcard(t *testing.T) {
 	h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
 	bind := func(a string, only6, share bool) *stack.TCPListener {

@@ -38,6 +38,7 @@ type Config struct {
 	NewController func(mss int) cc.Controller
 
 	NoDelay bool // turn Nagle's algorithm off
+	RFC1337 bool // no RST ends TIME-WAIT (RFC 1337)
 
 	MinRTO     time.Duration // 200 ms
 	MaxRTO     time.Duration // 120 s

@@ -40,6 +40,8 @@ const (
 	// DropRstOutOfWindow: a RST whose number is not the one expected
 	// (RFC 5961 §3.2).
 	DropRstOutOfWindow
+	// DropRstTimeWait: a RST in TIME-WAIT, with RFC 1337.
+	DropRstTimeWait
 	// DropListenOverflow: the listener's queue of connections is full.
 	DropListenOverflow
 	// DropSynQueueFull: the listener's queue of half-open connections is full.
@@ -72,6 +74,7 @@ var dropNames = [NumDrops]string{
 	DropPAWS:             "paws",
 	DropSynInWindow:      "syn-in-window",
 	DropRstOutOfWindow:   "rst-out-of-window",
+	DropRstTimeWait:      "rst-time-wait",
 	DropListenOverflow:   "listen-overflow",
 	DropSynQueueFull:     "syn-queue-full",
 	DropSynPruned:        "syn-pruned",

@@ -47,12 +47,15 @@ func TimestampOffset(secret [16]byte, local, remote netip.AddrPort) uint32 {
 	return tupleHash(secret, useTimestamp, local, remote)
 }
 
-// PortOffset returns where in the ephemeral range the search for a local port
-// towards remote begins: F of RFC 6056 §3.3.3 (algorithm 3). Added to a counter
-// of connections it makes ports unpredictable for others, while those towards
-// one destination follow each other and so come back as late as possible.
-func PortOffset(secret [16]byte, local netip.Addr, remote netip.AddrPort) uint32 {
-	return tupleHash(secret, usePort, netip.AddrPortFrom(local, 0), remote)
+// PortHash returns what the choice of a local port towards remote begins with:
+// both hashes of RFC 6056 §3.3.4 (algorithm 4) in one number. period changes
+// all of them.
+func PortHash(secret [16]byte, local netip.Addr, remote netip.AddrPort, period uint32) uint64 {
+	b := tupleBytes(usePort, netip.AddrPortFrom(local, 0), remote)
+	var c [len(b) + 4]byte
+	copy(c[:], b[:])
+	binary.BigEndian.PutUint32(c[len(b):], period)
+	return siphash.Sum64(secret, c[:])
 }
 
 func tupleHash(secret [16]byte, use byte, local, remote netip.AddrPort) uint32 {
