@@ -202,6 +202,7 @@ type Conn struct {
 	wantWrite bool          // a writer waits for room
 
 	tw   *TimeWaitRecord // in TIME-WAIT
+	fo   *fastOpen       // opened with text in the SYN; nil: in the ordinary way
 	stat counters
 }
 

@@ -17,11 +17,11 @@ import (
 type reply int
 
 const (
-	silence reply = iota
-	anAck         // <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>
-	aReset        // <SEQ=SEG.ACK><CTL=RST>
-	aSynAck       // <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>
-	maybeAck      // an ACK, now or with what follows
+	silence  reply = iota
+	anAck          // <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>
+	aReset         // <SEQ=SEG.ACK><CTL=RST>
+	aSynAck        // <SEQ=ISS><ACK=RCV.NXT><CTL=SYN,ACK>
+	maybeAck       // an ACK, now or with what follows
 )
 
 func (r reply) String() string {
