@@ -78,6 +78,14 @@ type TCPConfig struct {
 	// ports of those in TIME-WAIT, as Linux's tcp_tw_reuse. The zero value:
 	// between loopback addresses.
 	TimeWaitReuse TimeWaitReuse
+	// FastOpen says who may open connections with text in the SYN (RFC 7413),
+	// as Linux's tcp_fastopen. The zero value: FastOpenClient and
+	// FastOpenServer, each for those sockets that ask for it.
+	FastOpen FastOpen
+	// FastOpenKeys make the cookies, as Linux's tcp_fastopen_key: the first
+	// makes them, a second is still accepted. None: keys of the stack's own
+	// that change daily.
+	FastOpenKeys [][16]byte
 	// RFC1337 keeps RSTs from ending TIME-WAIT, as Linux's tcp_rfc1337.
 	RFC1337 bool
 	// NewController makes a connection's congestion controller; nil: NewReno.
@@ -113,6 +121,7 @@ type Stack struct {
 	ids  identifiers
 
 	localPorts localPorts
+	fast       fastCache
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -143,6 +152,7 @@ func New(c Config) *Stack {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.cfg.Store(&config{})
 	s.localPorts.init(c.LocalPorts, slices.Clone(c.ReservedPorts))
+	s.fast.init(c.Limits.FastOpen)
 	s.tcp.init(s)
 	s.udp.init()
 	s.ping.init()

@@ -102,7 +102,12 @@ type counters struct {
 		// Cookies sent instead of keeping a SYN, come back, and forged or too old.
 		SynCookiesSent, SynCookiesReceived, SynCookiesFailed counter
 		ChallengeAck, ChallengeWithheld, TimeWaitReused      counter
-		Drop                                                 [tcp.NumDrops]counter
+		// Fast Open: text in the SYN that was taken and that was not, from here
+		// and to here; requests for a cookie; too many waiting.
+		FastOpenActive, FastOpenActiveFail              counter
+		FastOpenPassive, FastOpenPassiveFail            counter
+		FastOpenCookieRequested, FastOpenListenOverflow counter
+		Drop                                            [tcp.NumDrops]counter
 	}
 	Loop struct {
 		Frames counter

@@ -30,6 +30,7 @@ type TCPConn struct {
 	timer     wheel.Timer
 	confirmed mono.Time    // when the neighbour was last vouched for
 	listener  *TCPListener // until the handshake is done: where to be accepted
+	fast      bool         // opened from here by Fast Open, and the outcome is open
 
 	waiters WaitQueue
 }
@@ -61,6 +62,10 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
 // address and port. Errors: those of the route lookup, EADDRNOTAVAIL when the
 // four-tuple is taken or no port is free, ENOBUFS at Limits.Connections, ENETUNREACH for a broadcast or multicast address.
 func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
+	return s.dialTCP(local, remote, false)
+}
+
+func (s *Stack) dialTCP(local, remote netip.AddrPort, fast bool) (*TCPConn, error) {
 	if s.closed.Load() {
 		return nil, syscall.ENETDOWN
 	}
@@ -119,6 +124,9 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 	cfg := s.tcpConfig(&r, c.id, now)
 	beyond(cfg, old)
 	c.core = tcp.NewActive(cfg, now)
+	if fast {
+		c.offerLocked(now)
+	}
 	s.stats.TCP.ActiveOpen.inc()
 	ready := c.outputLocked(now)
 	c.mu.Unlock()
@@ -140,7 +148,7 @@ func (c *TCPConn) input(b *batch, p packet) {
 	c.mu.Unlock()
 	c.waiters.Wake(ready)
 	if l != nil {
-		l.established(c)
+		l.established(b, c)
 	}
 }
 
@@ -157,6 +165,9 @@ func (c *TCPConn) inputLocked(b *batch) Ready {
 	}
 	c.unflushed += b.seg.PayloadLen()
 	ready := c.readyFor(ev)
+	if c.fast && ev&tcp.EvConnected != 0 {
+		c.learnFastLocked(b)
+	}
 	if c.unflushed >= flushBytes {
 		ready |= c.outputLocked(now)
 	}
@@ -239,6 +250,13 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 	c.removed = true
 	t := &c.stack.tcp
+	if c.fast {
+		c.failFastLocked()
+	}
+	if l := c.listener; l != nil && c.core.FastOpened() {
+		c.listener = nil
+		l.fastDone(c.now, false)
+	}
 	c.stack.timers.Stop(&c.timer)
 	if tw == nil {
 		t.swap(c.id, c, nil)
@@ -373,12 +391,13 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 }
 
 // Write gives bytes to be sent; it may take fewer. EAGAIN when the send
-// buffer is full or the connection is not yet open.
+// buffer is full or the connection is not yet open, EINPROGRESS when an empty
+// Write lets the SYN of DialTCPFast go.
 func (c *TCPConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	n, err := c.core.Write(p)
 	var ready Ready
-	if n > 0 {
+	if n > 0 || err == syscall.EINPROGRESS {
 		ready = c.outputLocked(c.stack.clock.Now())
 	}
 	c.mu.Unlock()
@@ -439,7 +458,7 @@ func (c *TCPConn) Ready() (r Ready) {
 		r |= ReadyHup | ReadyIn | ReadyOut
 	}
 	switch st {
-	case tcp.Established, tcp.CloseWait:
+	case tcp.Established, tcp.CloseWait, tcp.SynSent, tcp.SynReceived: // those two for Fast Open
 		if c.core.Writable() > 0 {
 			r |= ReadyOut
 		}

@@ -27,6 +27,7 @@ type TCPListener struct {
 	halfOpen map[*synEntry]struct{}
 	young    int // of halfOpen: the SYN-ACK was sent only once
 	queue    []*TCPConn
+	fast     fastListener
 	cookieAt mono.Time // when a SYN was last answered with a cookie, 0: never
 
 	waiters WaitQueue
@@ -139,6 +140,15 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 		l.stack.sendCookie(b, &r, cfg, id)
 		return
 	}
+	var give tcp.FastOpenOption
+	if wantsFast(b) {
+		l.mu.Unlock()
+		var done bool
+		if give, done = l.inputFastSYN(b, p, id, &r, cfg); done {
+			return
+		}
+		l.mu.Lock()
+	}
 	e := &synEntry{listener: l, id: id, iface: l.stack.replyInterface(p), rec: tcp.NewSynRequest(cfg, b.now, &b.seg), young: true}
 	e.timer.F = e.expire
 	l.halfOpen[e] = struct{}{}
@@ -150,7 +160,7 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 	}
 	st.PassiveOpen.inc()
 	e.mu.Lock()
-	e.outputLocked(b.now)
+	e.sendLocked(b.now, give)
 	e.mu.Unlock()
 }
 
@@ -181,15 +191,22 @@ func (l *TCPListener) Accept() (*TCPConn, error) {
 	return c, nil
 }
 
-// established queues a connection whose handshake is done.
-func (l *TCPListener) established(c *TCPConn) {
+// established queues a connection whose handshake is done, or for a Fast Open,
+// which has long been queued, gives its place to another. b.seg has just been
+// input.
+func (l *TCPListener) established(b *batch, c *TCPConn) {
 	c.mu.Lock()
 	st := c.core.State()
 	done := c.listener == l && st != tcp.SynReceived
 	if done {
 		c.listener = nil
 	}
+	fast := c.core.FastOpened()
 	c.mu.Unlock()
+	if done && fast {
+		l.fastDone(b.now, st == tcp.Closed && b.seg.Flags&tcp.FlagRST != 0)
+		return
+	}
 	if !done || st == tcp.Closed {
 		return
 	}
@@ -335,10 +352,15 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 	return c
 }
 
-func (e *synEntry) outputLocked(now mono.Time) {
+func (e *synEntry) outputLocked(now mono.Time) { e.sendLocked(now, tcp.FastOpenOption{}) }
+
+// sendLocked sends what is due. give goes with the first SYN-ACK only (RFC
+// 7413 §4.2.2, Linux).
+func (e *synEntry) sendLocked(now mono.Time, give tcp.FastOpenOption) {
 	t := e.table()
 	var seg tcp.Segment
 	for e.rec.Output(now, &seg) {
+		seg.Options.FastOpen = give
 		r, err := t.stack.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
 		if err != nil {
 			t.stack.dropOut(e.id.remote.Addr(), DropNoRoute)

@@ -1,8 +1,12 @@
 package tcp
 
 import (
+	"encoding/binary"
+	"net/netip"
+
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
+	"github.com/tapstack/tapstack/internal/siphash"
 )
 
 // This file owns TCP Fast Open (RFC 7413) on one connection: text in the SYN.
@@ -20,8 +24,8 @@ import (
 // A SYN-ACK that acknowledges less means that the rest was not taken, and it is
 // sent again as if for the first time. A SYN that is sent again has neither
 // text nor option, so that whatever dislikes them on the path is got round
-// (RFC 7413 §4.2.1). Cookies are checked, kept and aged by the owner of the
-// connections: ServerCookie here and package stack.
+// (RFC 7413 §4.2.1). Cookies are made here (FastOpenCookie), and
+// checked, kept and aged by package stack.
 
 // fastOpen is what a connection knows that was opened this way, or tried to.
 // Others have none.
@@ -46,7 +50,8 @@ type FastOpenOffer struct {
 }
 
 // FastOpen makes a connection that NewActive has just made, before its first
-// Output, a Fast Open. With o.Text the SYN waits until Write or Connect.
+// Output, a Fast Open. With o.Text, and if there is room for any, the SYN waits
+// until Write or Connect.
 func (c *Conn) FastOpen(o FastOpenOffer) {
 	f := &fastOpen{option: o.Option}
 	if o.Text {
@@ -55,8 +60,8 @@ func (c *Conn) FastOpen(o FastOpenOffer) {
 			room = min(room, o.PeerMSS)
 		}
 		f.room = max(room-maxOptions, 0) // Linux leaves room for all options
-		f.hold = true
-		c.synDue = false
+		f.hold = f.room > 0
+		c.synDue = !f.hold
 	}
 	c.fo = f
 }
@@ -204,4 +209,24 @@ func (c *Conn) Held() bool { return c.state == SynSent && c.fo != nil && c.fo.ho
 // TCPI_OPT_SYN_DATA).
 func (c *Conn) synData() bool {
 	return c.fo != nil && (c.fo.taken || c.fo.server && c.fo.inSyn > 0)
+}
+
+// FastOpenCookie is the server's cookie for a client (RFC 7413 §4.1.2): proof
+// that the client has received something at its address. It is Linux's, so
+// that servers behind one address may share a key.
+func FastOpenCookie(key [16]byte, client, server netip.Addr) FastOpenOption {
+	b := append(client.AsSlice(), server.AsSlice()...)
+	o := FastOpenOption{Present: true, Len: 8}
+	binary.LittleEndian.PutUint64(o.Cookie[:], siphash.Sum64(key, b))
+	return o
+}
+
+// FastOpenKey derives the key of one period from the stack's secret.
+func FastOpenKey(secret [16]byte, period uint32) (key [16]byte) {
+	for half := range byte(2) {
+		b := [6]byte{useFastOpen, half}
+		binary.BigEndian.PutUint32(b[2:], period)
+		binary.BigEndian.PutUint64(key[8*half:], siphash.Sum64(secret, b[:]))
+	}
+	return key
 }

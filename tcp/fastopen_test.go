@@ -3,6 +3,7 @@ package tcp
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -117,7 +118,6 @@ func TestFastOpenClient(t *testing.T) {
 		"a server of tiny segments gets no text": `
 			connect fast
 			fastopen text mss 40 FO 00000000
-			write 2000 = EINPROGRESS
 			> S 0:0(0) <mss 1460,sackOK,TS val 100 ecr 0,nop,wscale 0,FO 00000000>
 		`,
 		"the request for a cookie": `
@@ -430,5 +430,102 @@ func TestFastOpenKeepsTime(t *testing.T) {
 		if rtt := c.Info().RTT; rtt != 20*time.Millisecond {
 			t.Errorf("ack %d: round trip %v", ack, rtt)
 		}
+	}
+}
+
+// TestFastOpenSimulation: text in the SYN and before the third segment, over
+// bad networks.
+func TestFastOpenSimulation(t *testing.T) {
+	for seed := range uint64(80) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			s := newSim(t, 5000+seed)
+			s.noSack = seed%3 == 2
+			offer := FastOpenOffer{Option: FastOpenOption{Present: true, Len: 8}, Text: true, PeerMSS: s.end[1].cfg.MSS}
+			open := func(i int) {
+				e := &s.end[i]
+				e.toSend = max(e.toSend, 1) // or the SYN waits for ever
+				e.c = NewActive(&e.cfg, s.now)
+				e.c.FastOpen(offer)
+			}
+			open(0)
+			if s.rng.IntN(8) == 0 {
+				open(1)
+			}
+			s.run(2 * time.Hour)
+		})
+	}
+}
+
+// FuzzFastOpen throws segments at a server's connection before its handshake
+// is done, and at a client's.
+func FuzzFastOpen(f *testing.F) {
+	f.Add([]byte{0x10, 0, 1, 0, 0x10, 5, 1, 3}, uint16(100), uint16(50), true)
+	f.Add([]byte{0x12, 0, 1, 0, 0x12, 0, 51, 9, 0x10, 3, 52, 0}, uint16(100), uint16(50), false)
+	f.Fuzz(func(t *testing.T, in []byte, inSyn, wrote uint16, server bool) {
+		now := mono.Time(time.Hour)
+		cfg := &Config{ISS: 0xfffffff0, MSS: 1460, RcvBuf: 3000, SndBuf: 3000}
+		var c *Conn
+		if server {
+			syn := &Segment{Seq: 0xffffff00, Flags: FlagSYN, Window: 2000, Options: Options{MSS: 700, SACKPermitted: true}}
+			syn.Payload[0] = make([]byte, inSyn)
+			c = NewFastOpen(cfg, now, syn, FastOpenOption{})
+		} else {
+			c = NewActive(cfg, now)
+			c.FastOpen(FastOpenOffer{Text: true, PeerMSS: int(inSyn)})
+			c.irs = 0xffffff00
+		}
+		c.Write(make([]byte, wrote))
+		flush := func() {
+			for range 1000 {
+				var s Segment
+				if !c.Output(now, &s, 0) {
+					break
+				}
+			}
+			if err := c.settled(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		flush()
+		for ; len(in) >= 4; in = in[4:] {
+			s := &Segment{Flags: Flags(in[0]), Seq: c.irs.Add(int(in[1]) * 16), Ack: c.iss.Add(int(in[2]) * 8), Window: 1000}
+			s.Payload[0] = make([]byte, in[3])
+			if !server && s.Flags&FlagSYN != 0 {
+				s.Seq = c.irs
+			}
+			c.Input(now, s)
+			if err := c.invariants(); err != nil {
+				t.Fatal(err)
+			}
+			flush()
+			if d := c.Deadline(); d != 0 && in[3]&1 != 0 {
+				now = max(now, d)
+				c.Expire(now)
+				flush()
+			}
+			c.Info()
+		}
+		c.Close(now)
+		flush()
+	})
+}
+
+// TestFastOpenCookie: the cookies that Linux makes with this key, from public
+// packet scripts.
+func TestFastOpenCookie(t *testing.T) {
+	key := [16]byte(unhex(t, "f763bfa0813d80ed301d64cd904abcce"))
+	for _, c := range []struct{ client, server, want string }{
+		{"10.248.0.2", "192.168.0.2", "00abaaabe8e954c2"},
+		{"10.248.0.3", "192.168.0.2", "1313a2da994a0951"},
+		{"10.248.0.3", "192.168.0.3", "76d2c1c530f51f79"},
+	} {
+		o := FastOpenCookie(key, netip.MustParseAddr(c.client), netip.MustParseAddr(c.server))
+		if got := fmt.Sprintf("%x", o.value()); got != c.want || !o.Present {
+			t.Errorf("%s to %s: %s, want %s", c.client, c.server, got, c.want)
+		}
+	}
+	a, b := FastOpenKey([16]byte{1}, 1), FastOpenKey([16]byte{1}, 2)
+	if a == b || a == FastOpenKey([16]byte{2}, 1) || a != FastOpenKey([16]byte{1}, 1) || string(a[:8]) == string(a[8:]) {
+		t.Error("keys of periods are not apart")
 	}
 }

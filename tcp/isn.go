@@ -27,6 +27,7 @@ const (
 	usePort
 	useCookie
 	useCookieCounter
+	useFastOpen
 )
 
 // ISN returns the initial sequence number for a connection opened at now:
