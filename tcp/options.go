@@ -71,6 +71,9 @@ func (f *FastOpenOption) parse(v []byte, exp bool) {
 
 // wireLen returns how many bytes put writes, a multiple of 4 of at most 20.
 func (f *FastOpenOption) wireLen() int {
+	if !f.Present {
+		return 0
+	}
 	n := 2 + len(f.value())
 	if f.Exp {
 		n += 2
@@ -212,8 +215,8 @@ func (o *Options) wireLen(syn bool) int {
 	if o.HasWScale {
 		n += 1 + lenWScale
 	}
-	if o.FastOpen.Present {
-		n += o.FastOpen.wireLen()
+	if k := o.FastOpen.wireLen(); n+k <= maxOptions {
+		n += k // the last: beside the longest cookie there is room for what is above
 	}
 	return n
 }
@@ -247,7 +250,7 @@ func (o *Options) put(b []byte, syn bool) {
 		b[0], b[1], b[2], b[3] = optNop, optWScale, lenWScale, byte(max(0, min(o.WScale, MaxWScale)))
 		b = b[1+lenWScale:]
 	}
-	if syn && o.FastOpen.Present {
+	if k := o.FastOpen.wireLen(); syn && k > 0 && k <= len(b) {
 		o.FastOpen.put(b)
 	}
 	if k := o.sackRoom(syn); k > 0 {

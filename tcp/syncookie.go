@@ -59,8 +59,11 @@ var (
 // anything of it. cfg is what a connection with these addresses would have;
 // its ISS is not used.
 func SynCookieReply(cfg *Config, secret [16]byte, local, remote netip.AddrPort, now mono.Time, syn, out *Segment) {
-	s := Segment{Seq: syn.Seq, Flags: syn.Flags, Options: syn.Options}
-	if !s.Options.HasTS {
+	s := Segment{Seq: syn.Seq, Flags: FlagSYN, Options: syn.Options}
+	if s.Options.HasTS {
+		// Of ECN one bit is kept: RFC 3168, not RFC 9768.
+		s.Flags |= syn.Flags & (FlagECE | FlagCWR)
+	} else {
 		s.Options.HasWScale, s.Options.SACKPermitted = false, false // nowhere to keep them
 	}
 	sizes, mss := cookieSizes(local), int(syn.Options.MSS)
@@ -78,7 +81,7 @@ func SynCookieReply(cfg *Config, secret [16]byte, local, remote netip.AddrPort, 
 	f.ISS = cookieISS(secret, local, remote, syn.Seq, cookieCounter(now), uint32(index))
 	NewSynRequest(&f, now, &s).Output(now, out)
 	if out.Options.HasTS {
-		out.Options.TSVal = cookieTimestamp(now, &s) + cfg.TSOffset
+		out.Options.TSVal = cookieTimestamp(now, &s.Options, out.Flags&FlagECE != 0) + cfg.TSOffset
 	}
 }
 
@@ -131,13 +134,16 @@ func cookieISS(secret [16]byte, local, remote netip.AddrPort, irs seq.Num, count
 // cookieTimestamp is the timestamp of the SYN-ACK before its offset. It must
 // not lie ahead of the clock, or the timestamps that follow would be refused
 // as older (RFC 7323 §5.3).
-func cookieTimestamp(now mono.Time, syn *Segment) uint32 {
+func cookieTimestamp(now mono.Time, o *Options, ecn bool) uint32 {
 	bits := uint32(cookieNoWScale)
-	if syn.Options.HasWScale {
-		bits = uint32(syn.Options.WScale)
+	if o.HasWScale {
+		bits = uint32(o.WScale)
 	}
-	if syn.Options.SACKPermitted {
+	if o.SACKPermitted {
 		bits |= cookieSACK
+	}
+	if ecn {
+		bits |= cookieECN
 	}
 	clock := tsNow(now, 0)
 	ts := clock&^cookieTSMask | bits
@@ -147,12 +153,15 @@ func cookieTimestamp(now mono.Time, syn *Segment) uint32 {
 	return ts
 }
 
-// cookieOptions reads what cookieTimestamp wrote.
+// cookieOptions makes the SYN again of what cookieTimestamp wrote.
 func cookieOptions(ts uint32, syn *Segment) {
 	if shift := ts & cookieWScale; shift != cookieNoWScale {
 		syn.Options.HasWScale, syn.Options.WScale = true, int8(shift)
 	}
 	syn.Options.SACKPermitted = ts&cookieSACK != 0
+	if ts&cookieECN != 0 {
+		syn.Flags |= FlagECE | FlagCWR
+	}
 }
 
 func cookieSizes(local netip.AddrPort) *[8]uint16 {

@@ -108,6 +108,28 @@ func TestSynCookieKeepsOptions(t *testing.T) {
 	}
 }
 
+// TestCookieTimestamp: all that fits in six bits, on a clock that never seems
+// to run ahead.
+func TestCookieTimestamp(t *testing.T) {
+	for ms := range 200 {
+		now := mono.Time(time.Hour + time.Duration(ms)*time.Millisecond)
+		for shift := -1; shift <= MaxWScale; shift++ {
+			for bits := range 4 {
+				o := Options{HasWScale: shift >= 0, WScale: int8(max(shift, 0)), SACKPermitted: bits&1 != 0}
+				ts := cookieTimestamp(now, &o, bits&2 != 0)
+				if d := tsNow(now, 0) - ts; d >= 128 {
+					t.Fatalf("at %d ms: %d ms ago", ms, int32(d))
+				}
+				var s Segment
+				cookieOptions(ts, &s)
+				if s.Options != o || (s.Flags == FlagECE|FlagCWR) != (bits&2 != 0) || s.Flags&^(FlagECE|FlagCWR) != 0 {
+					t.Fatalf("at %d ms: %v became %v %v", ms, &o, &s.Options, s.Flags)
+				}
+			}
+		}
+	}
+}
+
 // TestSynCookieLife: a cookie is good for 64 to 128 seconds.
 func TestSynCookieLife(t *testing.T) {
 	cfg, local, remote := cookieConfig(false)
