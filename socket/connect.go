@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // Listen is listen(2); an unbound socket takes a free port. Called again it
@@ -32,6 +33,9 @@ func (f *FD) Listen(backlog int) error {
 		}
 	}
 	err := f.bind.Listen(backlog)
+	if err == nil && f.fastQueue > 0 {
+		f.bind.SetFastOpen(f.fastQueue)
+	}
 	f.listening = f.listening || err == nil
 	return ofStack(err)
 }
@@ -112,34 +116,51 @@ func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 		return err
 	}
 	err = f.handshake(ctx, c)
-	f.mu.Lock()
-	f.connecting = false
-	if err != nil {
-		f.conn = nil
-	}
-	f.mu.Unlock()
+	f.dialled(err)
 	if err != nil {
 		c.Abort()
 	}
 	return err
 }
 
+// dialled ends what dial began; after an error the socket is as before.
+func (f *FD) dialled(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.connecting = false
+	if err != nil {
+		f.conn = nil
+	}
+}
+
 // dial begins a connection.
 func (f *FD) dial(to netip.AddrPort) (c *stack.TCPConn, err error) {
+	f.mu.Lock()
+	fast := f.fastConnect
+	f.mu.Unlock()
+	return f.dialAs(to, fast)
+}
+
+// dialAs begins a connection, by Fast Open or in the ordinary way.
+func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) {
 	a, bad := f.toStack(to)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case f.closed.Load():
 		return nil, net.ErrClosed
-	case f.connecting:
+	case f.connecting || f.conn != nil && f.conn.State() == tcp.SynSent && !f.conn.Held():
 		return nil, syscall.EALREADY
 	case f.conn != nil || f.listening:
 		return nil, syscall.EISCONN
 	case bad != nil:
 		return nil, bad
+	case f.bind != nil && fast:
+		c, err = f.bind.DialFast(a)
 	case f.bind != nil:
 		c, err = f.bind.Dial(a)
+	case fast:
+		c, err = f.stack.DialTCPFast(netip.AddrPortFrom(f.any(), 0), a)
 	default:
 		c, err = f.stack.DialTCP(netip.AddrPortFrom(f.any(), 0), a)
 	}
@@ -150,6 +171,7 @@ func (f *FD) dial(to netip.AddrPort) (c *stack.TCPConn, err error) {
 		c.SetNoDelay(true)
 	}
 	f.conn, f.connecting = c, true
+	f.held.Store(fast && c.Held())
 	return c, nil
 }
 

@@ -14,6 +14,9 @@ import (
 // Send is send(2): all of b, waiting for room unless MSG_DONTWAIT says not to.
 // The bytes of one call stay together, however many goroutines send.
 func (f *FD) Send(b []byte, flags int) (int, error) {
+	if flags&MSG_FASTOPEN != 0 && f.dgram == nil {
+		return f.SendTo(b, flags, netip.AddrPort{})
+	}
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
 		return 0, syscall.EOPNOTSUPP
 	}
@@ -68,7 +71,7 @@ func (f *FD) sendAll(c *stack.TCPConn, b []byte) (sent int, err error) {
 		switch {
 		case err == nil && sent == len(b):
 			return sent, nil
-		case err != nil && err != syscall.EAGAIN:
+		case err != nil && err != syscall.EAGAIN && err != syscall.EINPROGRESS:
 			if f.closed.Load() {
 				err = net.ErrClosed
 			}
@@ -80,8 +83,15 @@ func (f *FD) sendAll(c *stack.TCPConn, b []byte) (sent int, err error) {
 	}
 }
 
-// SendTo is sendto(2); for a stream the address is ignored, as Linux does.
+// SendTo is sendto(2). For a stream the address is ignored, as Linux does,
+// unless MSG_FASTOPEN says to connect there with what can be sent.
 func (f *FD) SendTo(b []byte, flags int, to netip.AddrPort) (int, error) {
+	if flags&MSG_FASTOPEN != 0 && f.dgram == nil {
+		if flags&^(MSG_FASTOPEN|MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
+			return 0, syscall.EOPNOTSUPP
+		}
+		return f.sendFast(b, flags, to)
+	}
 	if f.dgram == nil {
 		return f.Send(b, flags)
 	}
@@ -172,6 +182,9 @@ func (f *FD) recvStream(b []byte, flags int) (int, error) {
 			return 0, net.ErrClosed
 		case err != syscall.EAGAIN || flags&MSG_DONTWAIT != 0:
 			return 0, err
+		}
+		if f.held.CompareAndSwap(true, false) {
+			c.Connect() // or there would be nothing to wait for
 		}
 		if err := f.wait(background, c, stack.ReadyIn, &f.read); err != nil {
 			return 0, err

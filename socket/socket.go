@@ -38,9 +38,10 @@ const (
 
 // Flags of Send and Recv; any other is EOPNOTSUPP.
 const (
-	MSG_TRUNC    = 0x20   // Recv, RecvFrom: a datagram's whole length; a stream's bytes are thrown away
-	MSG_DONTWAIT = 0x40   // EAGAIN instead of waiting
-	MSG_NOSIGNAL = 0x4000 // nothing to do: there is no SIGPIPE here
+	MSG_TRUNC    = 0x20    // Recv, RecvFrom: a datagram's whole length; a stream's bytes are thrown away
+	MSG_DONTWAIT = 0x40    // EAGAIN instead of waiting
+	MSG_NOSIGNAL = 0x4000  // nothing to do: there is no SIGPIPE here
+	MSG_FASTOPEN = 1 << 29 // Send, SendTo: connect, with the beginning of the data in the SYN
 )
 
 // FD is a socket. Its methods may be called from any goroutine; those that
@@ -56,6 +57,7 @@ type FD struct {
 	read, write half
 	turn        chan struct{}   // full while a Send is under way
 	dgram       *stack.Datagram // nil for a stream; never changes
+	held        atomic.Bool     // a stream's SYN waits for the first bytes
 	shut        atomic.Uint32   // of a datagram socket: 1<<SHUT_RD, 1<<SHUT_WR
 
 	mu         sync.Mutex // guards everything below
@@ -65,6 +67,9 @@ type FD struct {
 	listening  bool
 	conn       *stack.TCPConn
 	connecting bool // conn's handshake is under way
+
+	fastQueue   int  // TCP_FASTOPEN
+	fastConnect bool // TCP_FASTOPEN_CONNECT
 }
 
 // Socket is socket(2): AF_INET or AF_INET6; SOCK_STREAM, or SOCK_DGRAM with

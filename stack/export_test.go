@@ -1,5 +1,11 @@
 package stack
 
+import (
+	"net/netip"
+
+	"github.com/tapstack/tapstack/tcp"
+)
+
 // What tests may see of a stack's insides.
 
 // Table returns the number of entries in the connection table, and how many of
@@ -14,4 +20,14 @@ func (c *TCPConn) Holding() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.core.Holding()
+}
+
+// TryPorts looks for a local port as DialTCP does.
+func (s *Stack) TryPorts(local netip.Addr, remote netip.AddrPort, try func(port uint16) error) error {
+	return s.forConnection(s.clock.Now(), local, remote, try)
+}
+
+// LearnFastOpen gives the stack a cookie of a server.
+func (s *Stack) LearnFastOpen(local, remote netip.AddrPort) {
+	s.fast.learn(s.clock.Now(), fourTuple{local, remote}, tcp.FastOpenTried{Asked: true}, tcp.FastOpenOption{Present: true, Len: 8}, 1400)
 }

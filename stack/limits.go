@@ -44,6 +44,10 @@ type Limits struct {
 	// PathMTU is the most destinations whose path MTU is remembered.
 	// Default 4096; the oldest is forgotten first.
 	PathMTU int
+	// FastOpen is the most servers whose cookie, or whose dislike of text in
+	// the SYN, is remembered. Default 1024; what was not heard of for longest
+	// is forgotten first.
+	FastOpen int
 	// LoopbackFrames is the most frames waiting on the loopback interface.
 	// Default 4096. (loop.drop.queue-full)
 	LoopbackFrames int
@@ -77,6 +81,7 @@ func (l *Limits) setDefaults() {
 	set(&l.Addresses, 64)
 	set(&l.Routes, 4096)
 	set(&l.PathMTU, 4096)
+	set(&l.FastOpen, 1024)
 	set(&l.LoopbackFrames, 4096)
 	set(&l.ICMPErrorsPerSecond, 1000)
 	set(&l.ICMPErrorBurst, 50)

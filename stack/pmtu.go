@@ -79,6 +79,6 @@ type identifiers struct {
 }
 
 func (t *identifiers) next(s *Stack, src, dst netip.Addr, proto uint8) uint32 {
-	h := tcp.PortOffset(s.secret, src, netip.AddrPortFrom(dst, uint16(proto)))
+	h := uint32(tcp.PortHash(s.secret, src, netip.AddrPortFrom(dst, uint16(proto)), 0))
 	return h + t.counter[h%uint32(len(t.counter))].Add(1)
 }

@@ -6,15 +6,6 @@ import (
 	"slices"
 	"sync"
 	"syscall"
-
-	"github.com/tapstack/tapstack/tcp"
-)
-
-// The ephemeral ports, Linux's ip_local_port_range (RFC 6335 §6 suggests
-// 49152 to 65535).
-const (
-	ephemeralFirst = 32768
-	ephemeralCount = 60999 - ephemeralFirst + 1
 )
 
 // bound is an endpoint that holds a local port.
@@ -62,15 +53,13 @@ func (t *bindings[E]) add(s *Stack, e E, port uint16) (uint16, error) {
 		t.m[port] = append(t.m[port], e)
 		return port, nil
 	}
-	start := s.randUint32()
-	for n := range uint32(ephemeralCount) {
-		port = uint16(ephemeralFirst + (start+n)%ephemeralCount)
-		if len(t.m[port]) == 0 {
-			t.m[port] = append(t.m[port], e)
-			return port, nil
-		}
+	_, stream := any(e).(*TCPListener)
+	port, ok := s.localPorts.forSocket(s.randUint32(), stream, func(port uint16) bool { return len(t.m[port]) == 0 })
+	if !ok {
+		return 0, syscall.EADDRINUSE
 	}
-	return 0, syscall.EADDRINUSE
+	t.m[port] = append(t.m[port], e)
+	return port, nil
 }
 
 func (t *bindings[E]) takenLocked(e E, port uint16) bool {
@@ -135,17 +124,4 @@ func accepts(a netip.Addr, both bool, dst netip.Addr) int {
 		return 1
 	}
 	return 0
-}
-
-// ephemeral tries the ports of RFC 6056 §3.3.3's algorithm for a connection
-// from local to remote until try succeeds. EADDRNOTAVAIL when none is free.
-func (s *Stack) ephemeral(local netip.Addr, remote netip.AddrPort, try func(port uint16) error) error {
-	offset := tcp.PortOffset(s.secret, local, remote)
-	for range ephemeralCount {
-		port := uint16(ephemeralFirst + (offset+s.tcp.port.Add(1))%ephemeralCount)
-		if err := try(port); err != syscall.EADDRINUSE {
-			return err
-		}
-	}
-	return syscall.EADDRNOTAVAIL
 }

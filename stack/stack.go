@@ -27,6 +27,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,12 @@ type Config struct {
 	Limits Limits
 	// TCP holds the timing of connections; zero fields take Linux's values.
 	TCP TCPConfig
+	// LocalPorts is where ports come from that nobody asked for, Linux's
+	// ip_local_port_range; zero, or one without ports, is 32768 to 60999.
+	// ReservedPorts are those in it that are only for who asks for them
+	// (ip_local_reserved_ports).
+	LocalPorts    PortRange
+	ReservedPorts []PortRange
 }
 
 // TCPConfig is the part of tcp.Config that is the same for all connections.
@@ -56,6 +63,31 @@ type TCPConfig struct {
 	MinRTO, MaxRTO, InitialRTO         time.Duration
 	DelayedAck, TimeWait, FinWait2     time.Duration
 	SynRetries, SynAckRetries, Retries int
+	// SynCookies says when a listener answers SYNs without keeping them, as
+	// Linux's tcp_syncookies. The zero value: when its queue is full.
+	SynCookies SynCookies
+	// AbortOnOverflow resets a connection for which the accept queue has no
+	// room when its handshake is done, as Linux's tcp_abort_on_overflow.
+	// Without it the peer's ACK is ignored, and there may be room for the next.
+	AbortOnOverflow bool
+	// ChallengeACKs is how many challenge ACKs the host sends in a second, on
+	// average (RFC 5961 §10, Linux's tcp_challenge_ack_limit). The zero value:
+	// as many as the limit of each connection allows, as Linux.
+	ChallengeACKs int
+	// TimeWaitReuse says whether connections that are opened here may take the
+	// ports of those in TIME-WAIT, as Linux's tcp_tw_reuse. The zero value:
+	// between loopback addresses.
+	TimeWaitReuse TimeWaitReuse
+	// FastOpen says who may open connections with text in the SYN (RFC 7413),
+	// as Linux's tcp_fastopen. The zero value: FastOpenClient and
+	// FastOpenServer, each for those sockets that ask for it.
+	FastOpen FastOpen
+	// FastOpenKeys make the cookies, as Linux's tcp_fastopen_key: the first
+	// makes them, a second is still accepted. None: keys of the stack's own
+	// that change daily.
+	FastOpenKeys [][16]byte
+	// RFC1337 keeps RSTs from ending TIME-WAIT, as Linux's tcp_rfc1337.
+	RFC1337 bool
 	// NewController makes a connection's congestion controller; nil: NewReno.
 	NewController func(mss int) cc.Controller
 }
@@ -88,6 +120,9 @@ type Stack struct {
 	pmtu pathMTUs
 	ids  identifiers
 
+	localPorts localPorts
+	fast       fastCache
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // reader goroutines
@@ -116,6 +151,8 @@ func New(c Config) *Stack {
 	s.icmpLimit = icmp.NewLimiter(c.Limits.ICMPErrorsPerSecond, c.Limits.ICMPErrorBurst)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.cfg.Store(&config{})
+	s.localPorts.init(c.LocalPorts, slices.Clone(c.ReservedPorts))
+	s.fast.init(c.Limits.FastOpen)
 	s.tcp.init(s)
 	s.udp.init()
 	s.ping.init()

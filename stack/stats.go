@@ -99,7 +99,15 @@ type counters struct {
 	}
 	TCP struct {
 		Input, Output, ActiveOpen, PassiveOpen, Accepted, TimeWait, ResetOut counter
-		Drop                                                                 [tcp.NumDrops]counter
+		// Cookies sent instead of keeping a SYN, come back, and forged or too old.
+		SynCookiesSent, SynCookiesReceived, SynCookiesFailed counter
+		ChallengeAck, ChallengeWithheld, TimeWaitReused      counter
+		// Fast Open: text in the SYN that was taken and that was not, from here
+		// and to here; requests for a cookie; too many waiting.
+		FastOpenActive, FastOpenActiveFail              counter
+		FastOpenPassive, FastOpenPassiveFail            counter
+		FastOpenCookieRequested, FastOpenListenOverflow counter
+		Drop                                            [tcp.NumDrops]counter
 	}
 	// Offload is the segmentation done in place of a device.
 	Offload struct {

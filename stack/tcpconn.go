@@ -30,6 +30,7 @@ type TCPConn struct {
 	timer     wheel.Timer
 	confirmed mono.Time    // when the neighbour was last vouched for
 	listener  *TCPListener // until the handshake is done: where to be accepted
+	fast      bool         // opened from here by Fast Open, and the outcome is open
 
 	waiters WaitQueue
 }
@@ -52,15 +53,19 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
 		MinRTO:        t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
 		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
 		SynRetries: t.SynRetries, SynAckRetries: t.SynAckRetries, Retries: t.Retries,
+		Challenge: s.tcp.mayChallenge, RFC1337: t.RFC1337,
 	}
 }
 
 // DialTCP begins a connection to remote and returns at once, with the SYN
 // sent; readiness to write or an error says how it went. local may lack
-// address and port. Errors: those of the route lookup, EADDRINUSE when the
-// four-tuple is taken, EADDRNOTAVAIL when no port is free, ENOBUFS at
-// Limits.Connections, ENETUNREACH for a broadcast or multicast address.
+// address and port. Errors: those of the route lookup, EADDRNOTAVAIL when the
+// four-tuple is taken or no port is free, ENOBUFS at Limits.Connections, ENETUNREACH for a broadcast or multicast address.
 func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
+	return s.dialTCP(local, remote, false)
+}
+
+func (s *Stack) dialTCP(local, remote netip.AddrPort, fast bool) (*TCPConn, error) {
 	if s.closed.Load() {
 		return nil, syscall.ENETDOWN
 	}
@@ -92,18 +97,20 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 	var old successor
 	connect := func(port uint16) error {
 		c.id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
-		return s.tcp.insert(c.id, c)
+		err := s.tcp.insert(c.id, c)
+		if err == syscall.EADDRINUSE {
+			if next, ok := s.tcp.takeOver(now, c.id, local.Port() != 0); ok {
+				old, err = next, s.tcp.insert(c.id, c)
+			}
+		}
+		return err
 	}
 	if local.Port() != 0 {
-		err = connect(local.Port())
-		if e, ok := s.tcp.lookup(c.id).(*timeWaitEntry); ok && err == syscall.EADDRINUSE {
-			// RFC 9293 §3.10.7.4 allows the old incarnation's successor to
-			// come from this side as well.
-			old = s.tcp.wait.remove(e)
-			err = connect(local.Port())
+		if err = connect(local.Port()); err == syscall.EADDRINUSE {
+			err = syscall.EADDRNOTAVAIL // as Linux: the port is ours, the pair is not to be had
 		}
 	} else {
-		err = s.ephemeral(r.src, netip.AddrPortFrom(r.dst, remote.Port()), func(port uint16) error {
+		err = s.forConnection(now, r.src, netip.AddrPortFrom(r.dst, remote.Port()), func(port uint16) error {
 			if s.tcp.listen.held(port) {
 				return syscall.EADDRINUSE
 			}
@@ -117,6 +124,9 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 	cfg := s.tcpConfig(&r, c.id, now)
 	beyond(cfg, old)
 	c.core = tcp.NewActive(cfg, now)
+	if fast {
+		c.offerLocked(now)
+	}
 	s.stats.TCP.ActiveOpen.inc()
 	ready := c.outputLocked(now)
 	c.mu.Unlock()
@@ -138,7 +148,7 @@ func (c *TCPConn) input(b *batch, p packet) {
 	c.mu.Unlock()
 	c.waiters.Wake(ready)
 	if l != nil {
-		l.established(c)
+		l.established(b, c)
 	}
 }
 
@@ -155,6 +165,9 @@ func (c *TCPConn) inputLocked(b *batch) Ready {
 	}
 	c.unflushed += b.seg.PayloadLen()
 	ready := c.readyFor(ev)
+	if c.fast && ev&tcp.EvConnected != 0 {
+		c.learnFastLocked(b)
+	}
 	if c.unflushed >= flushBytes {
 		ready |= c.outputLocked(now)
 	}
@@ -233,6 +246,13 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 	c.removed = true
 	t := &c.stack.tcp
+	if c.fast {
+		c.failFastLocked()
+	}
+	if l := c.listener; l != nil && c.core.FastOpened() {
+		c.listener = nil
+		l.fastDone(c.now, false)
+	}
 	c.stack.timers.Stop(&c.timer)
 	if tw == nil {
 		t.swap(c.id, c, nil)
@@ -367,12 +387,13 @@ func (c *TCPConn) Read(p []byte) (int, error) {
 }
 
 // Write gives bytes to be sent; it may take fewer. EAGAIN when the send
-// buffer is full or the connection is not yet open.
+// buffer is full or the connection is not yet open, EINPROGRESS when an empty
+// Write lets the SYN of DialTCPFast go.
 func (c *TCPConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	n, err := c.core.Write(p)
 	var ready Ready
-	if n > 0 {
+	if n > 0 || err == syscall.EINPROGRESS {
 		ready = c.outputLocked(c.stack.clock.Now())
 	}
 	c.mu.Unlock()
@@ -433,7 +454,7 @@ func (c *TCPConn) Ready() (r Ready) {
 		r |= ReadyHup | ReadyIn | ReadyOut
 	}
 	switch st {
-	case tcp.Established, tcp.CloseWait:
+	case tcp.Established, tcp.CloseWait, tcp.SynSent, tcp.SynReceived: // those two for Fast Open
 		if c.core.Writable() > 0 {
 			r |= ReadyOut
 		}

@@ -25,7 +25,10 @@ type TCPListener struct {
 	closed   bool
 	backlog  int
 	halfOpen map[*synEntry]struct{}
+	young    int // of halfOpen: the SYN-ACK was sent only once
 	queue    []*TCPConn
+	fast     fastListener
+	cookieAt mono.Time // when a SYN was last answered with a cookie, 0: never
 
 	waiters WaitQueue
 }
@@ -71,8 +74,11 @@ func (l *TCPListener) Listen(backlog int) error {
 	if l.closed {
 		return syscall.EBADF
 	}
+	if backlog < 0 {
+		backlog = l.stack.limits.Backlog // Linux: listen takes it as unsigned
+	}
 	// Linux: a backlog of n lets n+1 connections wait.
-	l.open, l.backlog = true, min(max(backlog, 0), l.stack.limits.Backlog)+1
+	l.open, l.backlog = true, min(backlog, l.stack.limits.Backlog)+1
 	return nil
 }
 
@@ -109,8 +115,6 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 	}
 	cfg := l.stack.tcpConfig(&r, id, b.now)
 	beyond(cfg, b.old)
-	e := &synEntry{listener: l, id: id, iface: l.stack.replyInterface(p), rec: tcp.NewSynRequest(cfg, b.now, &b.seg)}
-	e.timer.F = e.expire
 	l.mu.Lock()
 	switch {
 	case l.closed:
@@ -123,12 +127,32 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 		l.mu.Unlock()
 		st.Drop[tcp.DropListenOverflow].inc()
 		return
-	case len(l.halfOpen) >= l.stack.limits.SynQueue:
+	case !b.old.valid && l.wantCookieLocked():
+		// Never for the successor of a connection in TIME-WAIT: that peer is
+		// real, and its record makes room.
+		if l.stack.tcpcfg.SynCookies == SynCookiesOff {
+			l.mu.Unlock()
+			st.Drop[tcp.DropSynQueueFull].inc()
+			return
+		}
+		l.cookieAt = b.now
 		l.mu.Unlock()
-		st.Drop[tcp.DropSynQueueFull].inc()
+		l.stack.sendCookie(b, &r, cfg, id)
 		return
 	}
+	var give tcp.FastOpenOption
+	if wantsFast(b) {
+		l.mu.Unlock()
+		var done bool
+		if give, done = l.inputFastSYN(b, p, id, &r, cfg); done {
+			return
+		}
+		l.mu.Lock()
+	}
+	e := &synEntry{listener: l, id: id, iface: l.stack.replyInterface(p), rec: tcp.NewSynRequest(cfg, b.now, &b.seg), young: true}
+	e.timer.F = e.expire
 	l.halfOpen[e] = struct{}{}
+	l.young++
 	l.mu.Unlock()
 	if l.stack.tcp.insert(id, e) != nil {
 		l.forget(e)
@@ -136,12 +160,13 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 	}
 	st.PassiveOpen.inc()
 	e.mu.Lock()
-	e.outputLocked(b.now)
+	e.sendLocked(b.now, give)
 	e.mu.Unlock()
 }
 
 func (l *TCPListener) forget(e *synEntry) {
 	l.mu.Lock()
+	l.agedLocked(e)
 	delete(l.halfOpen, e)
 	l.mu.Unlock()
 }
@@ -166,15 +191,22 @@ func (l *TCPListener) Accept() (*TCPConn, error) {
 	return c, nil
 }
 
-// established queues a connection whose handshake is done.
-func (l *TCPListener) established(c *TCPConn) {
+// established queues a connection whose handshake is done, or for a Fast Open,
+// which has long been queued, gives its place to another. b.seg has just been
+// input.
+func (l *TCPListener) established(b *batch, c *TCPConn) {
 	c.mu.Lock()
 	st := c.core.State()
 	done := c.listener == l && st != tcp.SynReceived
 	if done {
 		c.listener = nil
 	}
+	fast := c.core.FastOpened()
 	c.mu.Unlock()
+	if done && fast {
+		l.fastDone(b.now, st == tcp.Closed && b.seg.Flags&tcp.FlagRST != 0)
+		return
+	}
 	if !done || st == tcp.Closed {
 		return
 	}
@@ -239,6 +271,8 @@ type synEntry struct {
 	iface    *Interface
 	timer    wheel.Timer
 
+	young bool // counted in listener.young, and guarded by its lock
+
 	mu   sync.Mutex // guards rec and gone
 	rec  *tcp.SynRequest
 	gone bool
@@ -273,6 +307,12 @@ func (e *synEntry) input(b *batch, p packet) {
 			// Linux: the ACK is ignored; the SYN-ACK will be sent again and
 			// the client's next segment gets another chance.
 			t.stack.stats.TCP.Drop[tcp.DropListenOverflow].inc()
+			if t.stack.tcpcfg.AbortOnOverflow {
+				e.removeLocked()
+				e.mu.Unlock()
+				t.reset(b, p)
+				return
+			}
 			break
 		}
 		c := e.establishLocked(b.now)
@@ -312,10 +352,15 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 	return c
 }
 
-func (e *synEntry) outputLocked(now mono.Time) {
+func (e *synEntry) outputLocked(now mono.Time) { e.sendLocked(now, tcp.FastOpenOption{}) }
+
+// sendLocked sends what is due. give goes with the first SYN-ACK only (RFC
+// 7413 §4.2.2, Linux).
+func (e *synEntry) sendLocked(now mono.Time, give tcp.FastOpenOption) {
 	t := e.table()
 	var seg tcp.Segment
 	for e.rec.Output(now, &seg) {
+		seg.Options.FastOpen = give
 		r, err := t.stack.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
 		if err != nil {
 			t.stack.dropOut(e.id.remote.Addr(), DropNoRoute)
@@ -332,9 +377,16 @@ func (e *synEntry) expire(now mono.Time) {
 	if e.gone {
 		return
 	}
-	if e.rec.Deadline().Due(now) && e.rec.Expire(now) == tcp.VerdictRemove {
-		e.removeLocked()
-		return
+	if e.rec.Deadline().Due(now) {
+		if e.listener.crowdedOut(e) {
+			e.table().stack.stats.TCP.Drop[tcp.DropSynPruned].inc()
+			e.removeLocked()
+			return
+		}
+		if e.rec.Expire(now) == tcp.VerdictRemove {
+			e.removeLocked()
+			return
+		}
 	}
 	e.outputLocked(now)
 }

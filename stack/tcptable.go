@@ -51,8 +51,11 @@ type tcpTable struct {
 	size   atomic.Int64
 
 	listen bindings[*TCPListener]
-	port   atomic.Uint32 // counter of RFC 6056's port selection
 	wait   timeWaitQueue
+
+	challenge    tcp.ChallengeLimit
+	challengeMu  sync.Mutex // guards challenge
+	mayChallenge func(now mono.Time) bool
 
 	closing atomic.Pointer[chan struct{}] // closed when Shutdown has drained the table
 }
@@ -65,6 +68,24 @@ func (t *tcpTable) init(s *Stack) {
 	t.listen.init()
 	t.wait.table = t
 	t.wait.timer.F = t.wait.expire
+	t.challenge = tcp.ChallengeLimit{PerSecond: s.tcpcfg.ChallengeACKs, Rand: s.newRand()}
+	t.mayChallenge = t.takeChallenge
+}
+
+// takeChallenge is the host's limit of challenge ACKs (RFC 5961 §10).
+func (t *tcpTable) takeChallenge(now mono.Time) bool {
+	st := &t.stack.stats.TCP
+	if t.challenge.PerSecond > 0 {
+		t.challengeMu.Lock()
+		ok := t.challenge.Take(now)
+		t.challengeMu.Unlock()
+		if !ok {
+			st.ChallengeWithheld.inc()
+			return false
+		}
+	}
+	st.ChallengeAck.inc()
+	return true
 }
 
 func (t *tcpTable) shard(id fourTuple) *tcpShard {
@@ -169,12 +190,8 @@ func (t *tcpTable) dispatch(b *batch, p packet) {
 		e.input(b, p)
 		return
 	}
-	// Only a SYN can open a connection (RFC 9293 §3.10.7.2).
-	if b.seg.Flags&(tcp.FlagSYN|tcp.FlagACK|tcp.FlagRST) == tcp.FlagSYN {
-		if l := t.lookupListener(id.local); l != nil {
-			l.inputSYN(b, p, id)
-			return
-		}
+	if l := t.lookupListener(id.local); l != nil && l.input(b, p, id) {
+		return
 	}
 	t.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()
 	t.reset(b, p)

@@ -133,37 +133,6 @@ func TestTimeWaitReopens(t *testing.T) {
 	})
 }
 
-// TestSynFlood: half-open connections are bounded, visibly, and others work.
-func TestSynFlood(t *testing.T) {
-	h := newTestHost(t, stack.Config{Limits: stack.Limits{SynQueue: 256}}, stack.InterfaceConfig{}).meet()
-	h.answers()
-	l := h.listen(80, 5)
-	other := h.listen(81, 5)
-	p := h.connect(l, false, 40000)
-	for k := range 5000 {
-		h.d.inject(syn(k%2 == 1, uint16(1024+k), 80, uint32(k)*7919, 1460))
-		h.d.take()
-		if k%500 == 0 {
-			p.input(tcp.FlagACK|tcp.FlagPSH, "still here")
-			buf := make([]byte, 20)
-			if n, err := p.conn.Read(buf); err != nil || string(buf[:n]) != "still here" {
-				t.Fatalf("after %d SYNs: %q, %v", k, buf[:n], err)
-			}
-		}
-	}
-	wantTable(t, h.s, 257, 0)
-	if n := h.count("tcp.drop.syn-queue-full"); n != 5000-256 {
-		t.Errorf("%d SYNs counted as dropped", n)
-	}
-	h.connect(other, true, 40001) // another listener has a queue of its own
-	h.d.keep = 1
-	h.run(5 * time.Minute)
-	wantTable(t, h.s, 2, 0)
-	h.d.keep = 0
-	h.d.take()
-	h.connect(l, false, 40002)
-}
-
 // TestBacklog: as Linux, n+1 connections wait; the handshakes of others stay
 // open until there is room.
 func TestBacklog(t *testing.T) {
@@ -304,59 +273,6 @@ func TestDrain(t *testing.T) {
 	h.s.Drain(context.Background()) // does not wait for TIME-WAIT
 	if err := h.s.Shutdown(context.Background()); err != nil {
 		t.Error(err)
-	}
-}
-
-// ports are the local ports of a few connections to two destinations.
-func ports(t *testing.T, seed uint64) (list []uint16) {
-	t.Helper()
-	n := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}) // for its clock
-	s := stack.New(stack.Config{Clock: n.n.Clock(), Seed: seed})
-	defer s.Close()
-	i, err := s.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: &injector{mtu: 1500}, MAC: hostMAC, NoDAD: true})
-	if err == nil {
-		err = i.AddAddr(netip.MustParsePrefix("10.77.0.7/24"))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for k := range 20 {
-		c, err := s.DialTCP(netip.AddrPort{}, addrPort(fmt.Sprintf("10.77.0.%d:80", 1+k%2)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, c.LocalAddr().Port())
-	}
-	for range 5 {
-		u, _ := s.NewUDP(false)
-		u.Bind(addrPort("0.0.0.0:0"))
-		list = append(list, u.LocalAddr().Port())
-		u.Close()
-	}
-	return list
-}
-
-// TestEphemeralPorts: RFC 6056 algorithm 3; in range, different per
-// destination and seed, the same for the same seed.
-func TestEphemeralPorts(t *testing.T) {
-	a, b, c := ports(t, 1), ports(t, 1), ports(t, 2)
-	if fmt.Sprint(a) != fmt.Sprint(b) {
-		t.Errorf("equal seeds: %v and %v", a, b)
-	}
-	same, gaps := 0, 0
-	for k, p := range a {
-		if p < 32768 || p > 60999 {
-			t.Errorf("port %d", p)
-		}
-		if p == c[k] {
-			same++
-		}
-		if k > 0 && k < 20 && max(p, a[k-1])-min(p, a[k-1]) > 100 {
-			gaps++
-		}
-	}
-	if same > 2 || gaps < 19 {
-		t.Errorf("%d ports equal with another seed; of neighbouring ones %d far apart: %v %v", same, gaps, a, c)
 	}
 }
 

@@ -38,6 +38,7 @@ type Config struct {
 	NewController func(mss int) cc.Controller
 
 	NoDelay bool // turn Nagle's algorithm off
+	RFC1337 bool // no RST ends TIME-WAIT (RFC 1337)
 
 	MinRTO     time.Duration // 200 ms
 	MaxRTO     time.Duration // 120 s
@@ -49,6 +50,10 @@ type Config struct {
 	SynRetries    int // 6: retransmissions of a SYN
 	SynAckRetries int // 5: retransmissions of a SYN-ACK
 	Retries       int // 15: R2 of RFC 9293 §3.8.3, retransmissions of data
+
+	// Challenge is asked before each challenge ACK, for the limit of the host;
+	// nil allows all.
+	Challenge func(now mono.Time) bool
 }
 
 // Events says what a call changed for those who wait on the connection.
@@ -64,6 +69,10 @@ const (
 	EvTimeWait                     // the state is TimeWait: TimeWait() may replace it
 	EvOutput                       // Output has something to send
 )
+
+// DefaultSynAckRetries is how often a SYN-ACK is sent again, if Config does not
+// say: Linux's tcp_synack_retries.
+const DefaultSynAckRetries = 5
 
 // Limits of what one connection answers and counts.
 const (
@@ -193,6 +202,7 @@ type Conn struct {
 	wantWrite bool          // a writer waits for room
 
 	tw   *TimeWaitRecord // in TIME-WAIT
+	fo   *fastOpen       // opened with text in the SYN; nil: in the ordinary way
 	stat counters
 }
 
@@ -254,7 +264,7 @@ func (cfg *Config) fill() {
 	def(&cfg.TimeWait, 60*time.Second)
 	def(&cfg.FinWait2, 60*time.Second)
 	defInt(&cfg.SynRetries, 6)
-	defInt(&cfg.SynAckRetries, 5)
+	defInt(&cfg.SynAckRetries, DefaultSynAckRetries)
 	defInt(&cfg.Retries, 15)
 	defInt(&cfg.MSS, defaultPeerMSS)
 	defInt(&cfg.SendMSS, cfg.MSS)

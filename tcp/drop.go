@@ -40,10 +40,15 @@ const (
 	// DropRstOutOfWindow: a RST whose number is not the one expected
 	// (RFC 5961 §3.2).
 	DropRstOutOfWindow
+	// DropRstTimeWait: a RST in TIME-WAIT, with RFC 1337.
+	DropRstTimeWait
 	// DropListenOverflow: the listener's queue of connections is full.
 	DropListenOverflow
 	// DropSynQueueFull: the listener's queue of half-open connections is full.
 	DropSynQueueFull
+	// DropSynPruned: a half-open connection whose SYN-ACK was not answered, given
+	// up early because the queue fills up.
+	DropSynPruned
 	// DropReassemblyFull: too many gaps before it, or no room for it.
 	DropReassemblyFull
 	// DropMemory: a limit on memory was reached.
@@ -69,8 +74,10 @@ var dropNames = [NumDrops]string{
 	DropPAWS:             "paws",
 	DropSynInWindow:      "syn-in-window",
 	DropRstOutOfWindow:   "rst-out-of-window",
+	DropRstTimeWait:      "rst-time-wait",
 	DropListenOverflow:   "listen-overflow",
 	DropSynQueueFull:     "syn-queue-full",
+	DropSynPruned:        "syn-pruned",
 	DropReassemblyFull:   "reassembly-full",
 	DropMemory:           "memory",
 	DropClosed:           "closed",

@@ -24,6 +24,7 @@ type Info struct {
 	Unread           int           // bytes waiting for Read
 
 	Timestamps, SACK, WScale bool // options in use
+	SynData                  bool // text in the SYN was taken (RFC 7413)
 
 	BytesIn, BytesOut, BytesAcked uint64 // in order; sent, repeats included; acknowledged
 	SegmentsIn, SegmentsOut       uint64 // counted on the wire
@@ -73,7 +74,7 @@ func (c *Conn) Info() Info {
 		SndWnd: c.sndWnd, RcvWnd: max(c.rcvAdv.Sub(c.rcvNxt), 0),
 		SndWScale: int(c.sndWScale), RcvWScale: int(c.rcvWScale),
 		Unread:     c.rcv.Len(),
-		Timestamps: c.tsOK, SACK: c.sackOK, WScale: c.wsOK,
+		Timestamps: c.tsOK, SACK: c.sackOK, WScale: c.wsOK, SynData: c.synData(),
 		BytesIn: n.bytesIn, BytesOut: n.bytesOut, BytesAcked: n.bytesAcked,
 		SegmentsIn: n.segsIn, SegmentsOut: n.segsOut,
 		Retransmits: n.retransmits, FastRetransmits: n.fastRetransmits, Timeouts: n.timeouts,

@@ -36,9 +36,9 @@ func (c *Conn) Input(now mono.Time, s *Segment) (Events, Drop) {
 // inputSynSent is RFC 9293 §3.10.7.3.
 func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 	// RFC 9293 §3.10.7.3, first: check the ACK bit. Only our SYN is in flight,
-	// so exactly one number is acceptable.
+	// so exactly one number is acceptable, unless it carried text.
 	hasAck := s.Flags&FlagACK != 0
-	if hasAck && s.Ack != c.iss+1 {
+	if hasAck && !c.acksSyn(s.Ack) {
 		if s.Flags&FlagRST == 0 {
 			c.rst, c.rstSeq = resetBare, s.Ack
 		}
@@ -73,7 +73,7 @@ func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 		c.synDue = true
 		return DropNone
 	}
-	c.synAcked(now)
+	c.synAcked(now, s.Ack)
 	c.moveTo(evSynAck)
 	c.established(now)
 	c.ackOnce()
@@ -158,11 +158,14 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		return DropBadFlags
 	}
 	if c.state == SynReceived {
-		if s.Ack != c.iss+1 {
+		if !c.acksSyn(s.Ack) {
 			c.rst, c.rstSeq = resetBare, s.Ack
 			return DropBadAck
 		}
 		c.inputAckOfSyn(now, s)
+		if c.fastServer() && (s.Ack != c.sndUna || s.Options.NumSACK > 0) {
+			c.inputAck(now, s, segLen) // of text that was sent before
+		}
 	} else if d := c.inputAck(now, s, segLen); d != DropNone {
 		return d
 	}
@@ -216,6 +219,10 @@ func (c *Conn) resetByDeparted(at seq.Num) bool {
 func (c *Conn) inputReset() {
 	switch c.state {
 	case SynReceived:
+		if c.fastServer() {
+			c.fail(syscall.ECONNRESET) // the application may have it already
+			return
+		}
 		c.fail(syscall.ECONNREFUSED)
 	case CloseWait:
 		c.fail(syscall.EPIPE)
@@ -233,18 +240,18 @@ func (c *Conn) inputAckOfSyn(now mono.Time, s *Segment) {
 	c.sndWnd = int(s.Window) << shift
 	c.maxSndWnd = c.sndWnd
 	c.sndWl1, c.sndWl2 = s.Seq, s.Ack
-	c.synAcked(now)
+	c.synAcked(now, s.Ack)
 	c.moveTo(evAckSyn)
 	c.established(now)
 }
 
 // synAcked notes that the peer has our SYN.
-func (c *Conn) synAcked(now mono.Time) {
-	c.sndUna = c.iss + 1
-	c.sndNxt = c.sndUna
-	c.rexmit, c.rexmitEnd = c.sndUna, c.sndUna
-	c.rack.fack = c.sndUna
+func (c *Conn) synAcked(now mono.Time, ack seq.Num) {
 	c.timers[timerRexmit] = 0
+	if !c.fastServer() {
+		c.sendFrom(c.iss + 1)
+		c.synTextAcked(ack)
+	}
 	c.synDue = false
 	if c.rttTiming {
 		c.rttTiming = false
@@ -253,7 +260,9 @@ func (c *Conn) synAcked(now mono.Time) {
 		c.rtt.synRetransmitted()
 	}
 	c.retries = 0
-	c.sndSml = c.sndUna
+	if c.sndUna != c.sndNxt {
+		c.timers[timerRexmit] = now.Add(c.rto()) // text went before the handshake was done
+	}
 }
 
 // established tells the user, and does what CLOSE had to put off (RFC 9293
@@ -301,18 +310,12 @@ func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
 		c.arrivedTwice(s.Seq, seq.Min(s.Seq.Add(s.PayloadLen()), c.rcvNxt))
 		return
 	}
-	c.challenge(now)
-}
-
-// challenge sends a challenge ACK (RFC 5961 §3.2), at a limited rate (§7).
-func (c *Conn) challenge(now mono.Time) {
-	if c.oowAckAt != 0 && now.Sub(c.oowAckAt) < challengeInterval {
-		c.stat.acksWithheld++
-		return
+	if s.Flags&FlagSYN != 0 {
+		c.challenge(now)
+	} else if c.mayAnswer(now) {
+		c.stat.challenges++
+		c.ackNow()
 	}
-	c.oowAckAt = now
-	c.stat.challenges++
-	c.ackNow()
 }
 
 // ackOnce asks Output for an ACK, if none is owed yet.

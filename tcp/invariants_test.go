@@ -74,10 +74,17 @@ func (c *Conn) settled() error {
 	if c.outputDue() {
 		return bad("output due after Output returned false")
 	}
+	if c.Held() {
+		return nil // nothing has left yet
+	}
+	synAck := c.state == SynReceived && c.fastServer() // in flight, but not numbered
+	if synAck && c.timers[timerRexmit] == 0 {
+		return bad("SYN-ACK without a timer")
+	}
 	if c.sndUna != c.sndNxt && c.timers[timerRexmit] == 0 {
 		return bad("in flight without a timer")
 	}
-	if c.sndUna == c.sndNxt && c.timers[timerRexmit] != 0 {
+	if c.sndUna == c.sndNxt && c.timers[timerRexmit] != 0 && !synAck {
 		return bad("timer without anything in flight")
 	}
 	if c.state.Synchronized() {

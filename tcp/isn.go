@@ -25,6 +25,9 @@ const (
 	useISN byte = iota + 1
 	useTimestamp
 	usePort
+	useCookie
+	useCookieCounter
+	useFastOpen
 )
 
 // ISN returns the initial sequence number for a connection opened at now:
@@ -45,21 +48,28 @@ func TimestampOffset(secret [16]byte, local, remote netip.AddrPort) uint32 {
 	return tupleHash(secret, useTimestamp, local, remote)
 }
 
-// PortOffset returns where in the ephemeral range the search for a local port
-// towards remote begins: F of RFC 6056 §3.3.3 (algorithm 3). Added to a counter
-// of connections it makes ports unpredictable for others, while those towards
-// one destination follow each other and so come back as late as possible.
-func PortOffset(secret [16]byte, local netip.Addr, remote netip.AddrPort) uint32 {
-	return tupleHash(secret, usePort, netip.AddrPortFrom(local, 0), remote)
+// PortHash returns what the choice of a local port towards remote begins with:
+// both hashes of RFC 6056 §3.3.4 (algorithm 4) in one number. period changes
+// all of them.
+func PortHash(secret [16]byte, local netip.Addr, remote netip.AddrPort, period uint32) uint64 {
+	b := tupleBytes(usePort, netip.AddrPortFrom(local, 0), remote)
+	var c [len(b) + 4]byte
+	copy(c[:], b[:])
+	binary.BigEndian.PutUint32(c[len(b):], period)
+	return siphash.Sum64(secret, c[:])
 }
 
 func tupleHash(secret [16]byte, use byte, local, remote netip.AddrPort) uint32 {
-	var b [37]byte
+	b := tupleBytes(use, local, remote)
+	return uint32(siphash.Sum64(secret, b[:]))
+}
+
+func tupleBytes(use byte, local, remote netip.AddrPort) (b [37]byte) {
 	b[0] = use
 	l, r := local.Addr().As16(), remote.Addr().As16()
 	copy(b[1:], l[:])
 	copy(b[17:], r[:])
 	binary.BigEndian.PutUint16(b[33:], local.Port())
 	binary.BigEndian.PutUint16(b[35:], remote.Port())
-	return uint32(siphash.Sum64(secret, b[:]))
+	return b
 }

@@ -32,8 +32,9 @@ func TestWhatTheHashesDependOn(t *testing.T) {
 	type in struct {
 		secret        byte
 		local, remote string
+		period        uint32
 	}
-	base := in{1, "10.77.0.7:1000", "10.77.0.1:80"}
+	base := in{1, "10.77.0.7:1000", "10.77.0.1:80", 5}
 	isn := func(i in) uint32 {
 		return uint32(ISN([16]byte{15: i.secret}, netip.MustParseAddrPort(i.local), netip.MustParseAddrPort(i.remote), 1))
 	}
@@ -41,7 +42,8 @@ func TestWhatTheHashesDependOn(t *testing.T) {
 		return TimestampOffset([16]byte{15: i.secret}, netip.MustParseAddrPort(i.local), netip.MustParseAddrPort(i.remote))
 	}
 	port := func(i in) uint32 {
-		return PortOffset([16]byte{15: i.secret}, netip.MustParseAddrPort(i.local).Addr(), netip.MustParseAddrPort(i.remote))
+		n := PortHash([16]byte{15: i.secret}, netip.MustParseAddrPort(i.local).Addr(), netip.MustParseAddrPort(i.remote), i.period)
+		return uint32(n) ^ uint32(n>>32)
 	}
 	for _, c := range []struct {
 		name          string
@@ -49,13 +51,14 @@ func TestWhatTheHashesDependOn(t *testing.T) {
 		isn, ts, port bool // whether the number changes
 	}{
 		{"nothing", base, false, false, false},
-		{"secret", in{2, base.local, base.remote}, true, true, true},
-		{"local address", in{1, "10.77.0.8:1000", base.remote}, true, true, true},
-		{"local port", in{1, "10.77.0.7:1001", base.remote}, true, true, false},
-		{"remote address", in{1, base.local, "10.77.0.2:80"}, true, true, true},
-		{"remote port", in{1, base.local, "10.77.0.1:81"}, true, true, true},
-		{"ends swapped", in{1, base.remote, base.local}, true, true, true},
-		{"IPv6", in{1, "[fd77::7]:1000", "[fd77::1]:80"}, true, true, true},
+		{"secret", in{2, base.local, base.remote, 5}, true, true, true},
+		{"local address", in{1, "10.77.0.8:1000", base.remote, 5}, true, true, true},
+		{"local port", in{1, "10.77.0.7:1001", base.remote, 5}, true, true, false},
+		{"remote address", in{1, base.local, "10.77.0.2:80", 5}, true, true, true},
+		{"remote port", in{1, base.local, "10.77.0.1:81", 5}, true, true, true},
+		{"ends swapped", in{1, base.remote, base.local, 5}, true, true, true},
+		{"period", in{1, base.local, base.remote, 6}, false, false, true},
+		{"IPv6", in{1, "[fd77::7]:1000", "[fd77::1]:80", 5}, true, true, true},
 	} {
 		if got := isn(c.in) != isn(base); got != c.isn {
 			t.Errorf("%s: ISN changes: %v", c.name, got)

@@ -1,5 +1,6 @@
 // The TCP options (RFC 9293 §3.2): maximum segment size, window scale and
-// timestamps (RFC 7323), selective acknowledgment (RFC 2018). Reading is
+// timestamps (RFC 7323), selective acknowledgment (RFC 2018), Fast Open (RFC
+// 7413). Reading is
 // lenient and writing uses Linux's order and padding, so that the peer meets
 // nothing it has not met before.
 
@@ -23,12 +24,19 @@ const (
 	optSACKPermitted = 4
 	optSACK          = 5
 	optTimestamps    = 8
+	optFastOpen      = 34
+	optExperiment    = 254 // RFC 4727; with this number (RFC 6994) it is Fast Open
+	fastOpenNumber   = 0xf989
 
 	lenMSS           = 4
 	lenWScale        = 3
 	lenSACKPermitted = 2
 	lenSACKBlock     = 8
 	lenTimestamps    = 10
+
+	// The shortest and longest cookie (RFC 7413 §2), with an even length.
+	minCookie = 4
+	maxCookie = 16
 )
 
 // MaxWScale is the largest window scale shift (RFC 7323 §2.3).
@@ -41,8 +49,56 @@ const maxOptions = MaxHeaderLen - MinHeaderLen
 // Right the one after its last (RFC 2018 §3).
 type SACKBlock struct{ Left, Right seq.Num }
 
-// Options are the options of one segment. MSS, window scale and SACK-permitted
-// exist only with SYN, SACK blocks only without it; where they do not belong
+// FastOpenOption is the Fast Open option of a SYN or SYN-ACK (RFC 7413 §4.1.1).
+type FastOpenOption struct {
+	Present bool
+	Exp     bool  // in the form used before the RFC: kind 254 with a number
+	Len     uint8 // of the cookie in bytes; 0 asks for one
+	Cookie  [maxCookie]byte
+}
+
+// value returns the cookie.
+func (f *FastOpenOption) value() []byte { return f.Cookie[:min(f.Len, maxCookie)] }
+
+// parse takes the option's value. A cookie of a length that none can have is
+// no option (RFC 7413 §4.1.1).
+func (f *FastOpenOption) parse(v []byte, exp bool) {
+	if n := len(v); n == 0 || n >= minCookie && n <= maxCookie && n%2 == 0 {
+		*f = FastOpenOption{Present: true, Exp: exp, Len: uint8(n)}
+		copy(f.Cookie[:], v)
+	}
+}
+
+// wireLen returns how many bytes put writes, a multiple of 4 of at most 20.
+func (f *FastOpenOption) wireLen() int {
+	if !f.Present {
+		return 0
+	}
+	n := 2 + len(f.value())
+	if f.Exp {
+		n += 2
+	}
+	return (n + 3) &^ 3
+}
+
+func (f *FastOpenOption) put(b []byte) {
+	v := f.value()
+	n := 2
+	b[0] = optFastOpen
+	if f.Exp {
+		n = 4
+		b[0] = optExperiment
+		binary.BigEndian.PutUint16(b[2:], fastOpenNumber)
+	}
+	b[1] = byte(n + len(v))
+	n += copy(b[n:], v)
+	for ; n < f.wireLen(); n++ {
+		b[n] = optNop
+	}
+}
+
+// Options are the options of one segment. MSS, window scale, SACK-permitted and
+// Fast Open exist only with SYN, SACK blocks only without it; where they do not belong
 // they are neither read nor written.
 type Options struct {
 	MSS           uint16 // bytes; 0: absent
@@ -53,6 +109,7 @@ type Options struct {
 	TSVal, TSEcr  uint32 // with HasTS
 	SACK          [4]SACKBlock
 	NumSACK       int // blocks of SACK in use
+	FastOpen      FastOpenOption
 }
 
 // parse reads the options in b, which is the header from its 20th byte on.
@@ -99,6 +156,14 @@ func (o *Options) parse(b []byte, syn bool) {
 				o.HasTS = true
 				o.TSVal = binary.BigEndian.Uint32(v)
 				o.TSEcr = binary.BigEndian.Uint32(v[4:])
+			}
+		case optFastOpen:
+			if syn {
+				o.FastOpen.parse(v, false)
+			}
+		case optExperiment:
+			if syn && len(v) >= 2 && binary.BigEndian.Uint16(v) == fastOpenNumber {
+				o.FastOpen.parse(v[2:], true)
 			}
 		case optSACK:
 			// 40 bytes of options have room for four blocks at most.
@@ -150,12 +215,15 @@ func (o *Options) wireLen(syn bool) int {
 	if o.HasWScale {
 		n += 1 + lenWScale
 	}
+	if k := o.FastOpen.wireLen(); n+k <= maxOptions {
+		n += k // the last: beside the longest cookie there is room for what is above
+	}
 	return n
 }
 
 // put writes the options to b in the order and with the padding of Linux:
 //
-//	SYN:    mss | sackOK TS  (or nop nop sackOK, or nop nop TS) | nop wscale
+//	SYN:    mss | sackOK TS  (or nop nop sackOK, or nop nop TS) | nop wscale | FO
 //	others: nop nop TS | nop nop sack
 func (o *Options) put(b []byte, syn bool) {
 	if syn && o.MSS != 0 {
@@ -180,6 +248,10 @@ func (o *Options) put(b []byte, syn bool) {
 	}
 	if syn && o.HasWScale {
 		b[0], b[1], b[2], b[3] = optNop, optWScale, lenWScale, byte(max(0, min(o.WScale, MaxWScale)))
+		b = b[1+lenWScale:]
+	}
+	if k := o.FastOpen.wireLen(); syn && k > 0 && k <= len(b) {
+		o.FastOpen.put(b)
 	}
 	if k := o.sackRoom(syn); k > 0 {
 		b[0], b[1], b[2], b[3] = optNop, optNop, optSACK, byte(2+k*lenSACKBlock)
@@ -193,7 +265,7 @@ func (o *Options) put(b []byte, syn bool) {
 }
 
 // String writes the options as packetdrill does, padding left out:
-// "mss 1460,sackOK,TS val 100 ecr 0,wscale 7".
+// "mss 1460,sackOK,TS val 100 ecr 0,wscale 7,FO 0123abcd".
 func (o *Options) String() string {
 	var b strings.Builder
 	item := func(format string, a ...any) {
@@ -213,6 +285,16 @@ func (o *Options) String() string {
 	}
 	if o.HasWScale {
 		item("wscale %d", o.WScale)
+	}
+	if f := &o.FastOpen; f.Present {
+		name := "FO"
+		if f.Exp {
+			name = "FOEXP"
+		}
+		if len(f.value()) > 0 {
+			name += " "
+		}
+		item("%s%x", name, f.value())
 	}
 	for i, s := range o.SACK[:max(0, min(o.NumSACK, len(o.SACK)))] {
 		if i == 0 {

@@ -26,7 +26,7 @@ func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 		ok = c.tw.Output(now, s)
 	case c.synDue:
 		ok = c.outputSyn(now, s)
-	case c.state >= Established && c.outputText(now, s, limit):
+	case c.mayText() && c.outputText(now, s, limit):
 		ok = true
 	case c.probeDue:
 		ok = c.outputProbe(now, s)
@@ -53,7 +53,7 @@ func (c *Conn) outputDue() bool {
 	case c.synDue || c.probeDue || c.owedAcks > 0:
 		return true
 	}
-	return c.state >= Established &&
+	return c.mayText() &&
 		(c.probe.due || c.rexmitNow && c.againDue() ||
 			c.kick && (c.againDue() || c.unsent() > 0 || c.wrClosed && !c.finSent))
 }
@@ -89,6 +89,9 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 		s.Ack = c.rcvNxt
 		c.lastAckSent = c.rcvNxt
 		c.owedAcks = 0
+		if c.fastServer() {
+			s.Window = uint16(c.synWindowLeft())
+		}
 	}
 	if ws {
 		o.HasWScale, o.WScale = true, int8(windowScale(c.cfg.RcvBuf))
@@ -100,8 +103,12 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 			o.TSEcr = c.tsRecent
 		}
 	}
+	first := c.retries == 0 && c.timers[timerRexmit] == 0
+	if c.fo != nil {
+		c.putFastOpen(s, first)
+	}
 	// RFC 6298 §2 and §3: time the first transmission only.
-	if c.retries == 0 && c.timers[timerRexmit] == 0 {
+	if first {
 		c.rttTiming, c.rttSeq, c.rttAt = true, c.iss+1, now
 	} else {
 		c.rttTiming = false
@@ -180,7 +187,7 @@ func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int) {
 // congestion window, limit and the rules against small segments allow.
 func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 	unsent := c.unsent()
-	fin := c.wrClosed && !c.finSent
+	fin := c.wrClosed && !c.finSent && c.state != SynReceived
 	pipe := c.pipe()
 	if unsent > 0 && c.sndUna == c.sndNxt && c.sentAt != 0 {
 		if idle := now.Sub(c.sentAt); idle > c.rto() {
@@ -282,7 +289,7 @@ func (c *Conn) advance(now mono.Time, n int) {
 // persist starts the timer that asks whether the peer's window is still too
 // small, when nothing in flight would bring the news (RFC 9293 §3.8.6.1).
 func (c *Conn) persist(now mono.Time) {
-	if c.sndUna == c.sndNxt && c.timers[timerPersist] == 0 && !c.probeDue {
+	if c.sndUna == c.sndNxt && c.timers[timerPersist] == 0 && !c.probeDue && c.state >= Established {
 		c.timers[timerPersist] = now.Add(c.probeInterval())
 	}
 }

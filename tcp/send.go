@@ -17,12 +17,12 @@ import (
 func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	ack := s.Ack
 	// RFC 5961 §5.2: SND.UNA - MAX.SND.WND =< SEG.ACK =< SND.NXT, anything
-	// else may be a blind attacker's guess.
+	// else may be a blind attacker's guess, text and all.
 	if c.sndNxt.Less(ack) {
 		c.challenge(now)
 		return DropBadAck
 	}
-	if ack.Less(c.sndUna.Add(-c.maxSndWnd)) {
+	if ack.Less(c.sndUna.Add(-c.oldestAck())) {
 		c.challenge(now)
 		return DropOldAck
 	}
@@ -171,6 +171,9 @@ func (c *Conn) unsent() int {
 // InWindow reports whether n is the number of something in flight: what an
 // ICMP error quotes must be, or it is forged (RFC 5927 §4.1).
 func (c *Conn) InWindow(n seq.Num) bool {
+	if c.state == SynReceived && n == c.iss {
+		return true // Fast Open counts from the number after it
+	}
 	return c.sndUna.LessEq(n) && n.Less(c.sndNxt)
 }
 
@@ -202,6 +205,9 @@ func (c *Conn) TooBig(now mono.Time, at seq.Num, mtu int) {
 		return
 	}
 	c.pathMSS = path
+	if c.state == SynSent && c.fo != nil && c.fo.inSyn > 0 {
+		c.synDue = true // again at once, without the text that made it too big
+	}
 	if !c.state.Synchronized() {
 		return // the SYN is small; its options take the new size when it is answered
 	}

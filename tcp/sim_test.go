@@ -231,6 +231,8 @@ func (s *sim) deliver(i int, raw []byte) {
 			e.c = e.req.Conn(&e.cfg, s.now)
 			e.c.Input(s.now, &seg)
 		}
+	case seg.Flags == FlagSYN && seg.Options.FastOpen.Present:
+		e.c = NewFastOpen(&e.cfg, s.now, &seg, FastOpenOption{})
 	case seg.Flags == FlagSYN:
 		e.req = NewSynRequest(&e.cfg, s.now, &seg)
 	}

@@ -199,6 +199,9 @@ func (r *SynRequest) Expire(now mono.Time) Verdict {
 	return VerdictReply
 }
 
+// Retries returns how often the SYN-ACK was sent again because of a time-out.
+func (r *SynRequest) Retries() int { return int(r.retries) }
+
 // Deadline returns when Expire is to be called, 0 before the first Output.
 func (r *SynRequest) Deadline() mono.Time { return r.deadline }
 

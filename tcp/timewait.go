@@ -27,6 +27,7 @@ type TimeWaitRecord struct {
 	rcvWScale             uint8
 	tsOK                  bool
 	replyDue              bool
+	rfc1337               bool
 }
 
 // enterTimeWait starts the 2 MSL wait (RFC 9293 §3.10.7.4, eighth: "start the
@@ -39,6 +40,7 @@ func (c *Conn) enterTimeWait(now mono.Time) {
 		localPort: c.cfg.LocalPort, remotePort: c.cfg.RemotePort,
 		window: c.selectWindow(), rcvWScale: c.rcvWScale,
 		tsOK:     c.tsOK,
+		rfc1337:  c.cfg.RFC1337,
 		replyDue: c.owedAcks > 0,
 	}
 	c.timers = [numTimers]mono.Time{}
@@ -85,7 +87,7 @@ func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 
 	// RFC 9293 §3.6.1 (MAY-2) and RFC 6191: a SYN that is certainly newer than
 	// the old connection, by timestamp or else by sequence number, reopens.
-	if syn && !rst && s.Flags&FlagACK == 0 && !old {
+	if syn && !rst && s.Flags&(FlagACK|FlagFIN) == 0 && !old {
 		if w.rcvNxt.Less(s.Seq) || hasTS && tsBefore(w.tsRecent, s.Options.TSVal) {
 			return VerdictReuse, DropNone
 		}
@@ -111,8 +113,12 @@ func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 		}
 		return w.answer(now), DropOutOfWindow
 	}
-	// RFC 9293 §3.10.7.4, second, with RFC 5961 §3.2. RFC 1337 would rather
-	// ignore every RST here; Linux by default does not, nor do we.
+	// RFC 9293 §3.10.7.4, second, with RFC 5961 §3.2. RFC 1337 §3 would rather
+	// ignore every RST here (F1), since an old duplicate ACK can draw one that
+	// is valid; Linux by default does not, nor do we.
+	if rst && w.rfc1337 {
+		return VerdictDrop, DropRstTimeWait
+	}
 	if rst {
 		if s.Seq != w.rcvNxt {
 			return w.answer(now), DropRstOutOfWindow
@@ -162,6 +168,14 @@ func (w *TimeWaitRecord) Output(now mono.Time, s *Segment) bool {
 		s.Options.HasTS, s.Options.TSVal, s.Options.TSEcr = true, tsNow(now, w.tsOffset), w.tsRecent
 	}
 	return true
+}
+
+// Reusable reports that a connection may be opened from this side with the
+// same addresses and ports, with an ISS of at least NextISS: the peer tells old
+// segments by their timestamps, which have grown since the connection ended,
+// more than after ago (RFC 6191 §2).
+func (w *TimeWaitRecord) Reusable(now mono.Time, after time.Duration) bool {
+	return w.tsOK && now.Sub(w.deadline.Add(-w.wait)) >= after
 }
 
 // NextISS is the least initial sequence number with which a connection that

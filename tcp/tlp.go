@@ -41,7 +41,7 @@ func (c *Conn) armProbe(now mono.Time) {
 	c.timers[timerProbe] = 0
 	flight := c.sndNxt.Sub(c.sndUna)
 	switch {
-	case !c.sackOK, flight == 0, c.probe.out, c.probe.due, c.timers[timerReorder] != 0:
+	case !c.sackOK, c.state < Established, flight == 0, c.probe.out, c.probe.due, c.timers[timerReorder] != 0:
 		return
 	case c.phase == phaseLoss, c.board.reneged(): // the retransmission timer's business
 		return

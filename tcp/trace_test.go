@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 //
 //	config rcvbuf=65535 mss=1460 iss=0 peer=0   before anything else
 //	connect | listen                            active or passive open
+//	fastopen [text] [mss N] [FO cookie]         of the connection just made, or of those to come
 //	< S 0:0(0) win 65535 <mss 1460>             a segment arrives
 //	> S. 0:0(0) ack 1 win 65535 <mss 1460>      exactly this segment leaves
 //	+200ms                                      time passes; nothing may leave before its end
@@ -40,6 +42,7 @@ type trace struct {
 	req        *SynRequest
 	tw         *TimeWaitRecord
 	lis        bool
+	fast       *FastOpenOption // listening: for the SYN-ACK
 	drop       Drop
 	out        []outSeg
 	got, wrote int // stream positions: read by us, written by us
@@ -128,7 +131,11 @@ func (tr *trace) flush() {
 		data := append(append([]byte{}, o.seg.Payload[0]...), o.seg.Payload[1]...)
 		o.seg.Payload = [2][]byte{data, nil}
 		for i, b := range data {
-			if p := o.seg.Seq.Sub(tr.cfg.ISS) - 1 + i; b != pattern(p) {
+			p := o.seg.Seq.Sub(tr.cfg.ISS) - 1 + i
+			if o.seg.Flags&FlagSYN != 0 {
+				p++
+			}
+			if b != pattern(p) {
 				tr.fail("wrong byte at %d of segment %s", i, tr.show(&o.seg))
 			}
 		}
@@ -230,9 +237,36 @@ func (tr *trace) step(f []string) {
 		}
 	case f[0] == "connect":
 		tr.c = NewActive(&tr.cfg, tr.now)
-		tr.flush()
+		if arg(1) != "fast" { // "fastopen" follows
+			tr.flush()
+		}
 	case f[0] == "listen":
 		tr.lis = true
+	case f[0] == "fastopen":
+		var o FastOpenOffer
+		for i := 1; i < len(f); i++ {
+			switch f[i] {
+			case "text":
+				o.Text = true
+			case "mss":
+				i++
+				o.PeerMSS, _ = strconv.Atoi(arg(i))
+			default:
+				tr.parseFastOpen(&o.Option, strings.Join(f[i:], " "))
+				i = len(f)
+			}
+		}
+		if tr.lis {
+			tr.fast = &o.Option
+			break
+		}
+		tr.c.FastOpen(o)
+		tr.flush()
+	case f[0] == "send": // the SYN without text
+		if !tr.c.Connect() {
+			tr.fail("no SYN waits")
+		}
+		tr.flush()
 	case f[0] == "<":
 		tr.input(tr.parse(f[1:], true))
 	case f[0] == ">":
@@ -350,7 +384,7 @@ func errName(err error) string {
 	errors.As(err, &no)
 	for e, n := range map[syscall.Errno]string{syscall.EAGAIN: "EAGAIN", syscall.EPIPE: "EPIPE", syscall.ECONNRESET: "ECONNRESET",
 		syscall.ECONNREFUSED: "ECONNREFUSED", syscall.ETIMEDOUT: "ETIMEDOUT", syscall.EHOSTUNREACH: "EHOSTUNREACH",
-		syscall.ENOTCONN: "ENOTCONN", syscall.ECONNABORTED: "ECONNABORTED"} {
+		syscall.ENOTCONN: "ENOTCONN", syscall.EINPROGRESS: "EINPROGRESS", syscall.ECONNABORTED: "ECONNABORTED"} {
 		if e == no {
 			return n
 		}
@@ -410,6 +444,8 @@ func (tr *trace) input(s *Segment, _ map[string]bool) {
 	case tr.req != nil:
 		v, tr.drop = tr.req.Input(tr.now, s)
 		verdict(v)
+	case tr.lis && s.Flags == FlagSYN && tr.fast != nil:
+		tr.c = NewFastOpen(&tr.cfg, tr.now, s, *tr.fast)
 	case tr.lis && s.Flags == FlagSYN:
 		tr.req = NewSynRequest(&tr.cfg, tr.now, s)
 	default:
@@ -456,6 +492,9 @@ func (tr *trace) parse(f []string, in bool) (*Segment, map[string]bool) {
 	data := make([]byte, n)
 	for i := range data {
 		data[i] = pattern(a - 1 + i)
+		if s.Flags&FlagSYN != 0 {
+			data[i] = pattern(a + i)
+		}
 	}
 	s.Payload[0] = data
 	s.Window = 65535
@@ -499,6 +538,8 @@ func (tr *trace) parseOptions(o *Options, text string, theirs seq.Num) {
 			o.HasWScale = true
 		case scan(item, "TS val %d ecr %d", &o.TSVal, &o.TSEcr):
 			o.HasTS = true
+		case strings.HasPrefix(item, "FO"):
+			tr.parseFastOpen(&o.FastOpen, item)
 		case strings.HasPrefix(item, "sack "):
 			for _, b := range strings.Fields(item)[1:] {
 				if !scan(b, "%d:%d", &l, &r) {
@@ -511,6 +552,16 @@ func (tr *trace) parseOptions(o *Options, text string, theirs seq.Num) {
 			tr.fail("bad option %q", item)
 		}
 	}
+}
+
+func (tr *trace) parseFastOpen(o *FastOpenOption, item string) {
+	name, cookie, _ := strings.Cut(item, " ")
+	b, err := hex.DecodeString(cookie)
+	if err != nil || len(b) > maxCookie || name != "FO" && name != "FOEXP" {
+		tr.fail("bad option %q", item)
+	}
+	*o = FastOpenOption{Present: true, Exp: name == "FOEXP", Len: uint8(len(b))}
+	copy(o.Cookie[:], b)
 }
 
 func scan(s, format string, a ...any) bool {

@@ -44,7 +44,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write appends p to the send buffer and returns how many bytes it took:
 // fewer than all when the buffer is full, syscall.EAGAIN when none fit or the
-// handshake is not finished. When the connection has failed it returns the
+// handshake is not finished; syscall.EINPROGRESS when a SYN that waited for
+// text leaves without. When the connection has failed it returns the
 // error if Read has not yet, then syscall.EPIPE, as after CloseWrite.
 func (c *Conn) Write(p []byte) (int, error) {
 	if err := c.takeErr(); err != nil {
@@ -53,9 +54,19 @@ func (c *Conn) Write(p []byte) (int, error) {
 	switch {
 	case c.wrClosed:
 		return 0, syscall.EPIPE
-	case c.state == SynSent || c.state == SynReceived:
+	case c.Held():
+		// Fast Open: what the SYN can carry, and the SYN is on its way.
+		c.wantWrite = true
+		n := c.snd.Write(p[:min(len(p), c.synRoom())])
+		c.Connect()
+		if n == 0 {
+			return 0, syscall.EINPROGRESS
+		}
+		return n, nil
+	case c.state == SynSent || c.state == SynReceived && !c.fastServer():
 		c.wantWrite = true
 		return 0, syscall.EAGAIN
+	case c.state == SynReceived:
 	case c.state != Established && c.state != CloseWait:
 		return 0, syscall.EPIPE
 	}
@@ -84,10 +95,14 @@ func (c *Conn) EOF() bool { return c.rcvFin || c.rdClosed || c.state == Closed }
 
 // Writable returns how many bytes Write can take.
 func (c *Conn) Writable() int {
-	if c.wrClosed || c.state != Established && c.state != CloseWait {
-		return 0
+	switch {
+	case c.wrClosed:
+	case c.state == Established || c.state == CloseWait || c.state == SynReceived && c.fastServer():
+		return c.snd.Free()
+	case c.Held():
+		return c.synRoom()
 	}
-	return c.snd.Free()
+	return 0
 }
 
 // Err returns why the connection failed, a syscall.Errno, or nil.

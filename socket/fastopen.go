@@ -1,0 +1,111 @@
+package socket
+
+// This file owns TCP Fast Open (RFC 7413) as programs see it: the options
+// TCP_FASTOPEN and TCP_FASTOPEN_CONNECT, and MSG_FASTOPEN.
+
+import (
+	"net"
+	"net/netip"
+	"syscall"
+
+	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
+)
+
+// SetFastOpen lets n connections be accepted, read and written before their
+// handshake is done (TCP_FASTOPEN), now or once the socket listens; 0 ends
+// that. What the first SYN carried may then come twice, as two connections.
+// Errors: EINVAL for n below 0 or a socket that is connected.
+func (f *FD) SetFastOpen(n int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed.Load():
+		return net.ErrClosed
+	case f.typ != SOCK_STREAM:
+		return syscall.ENOPROTOOPT
+	case n < 0 || f.conn != nil:
+		return syscall.EINVAL
+	}
+	f.fastQueue = n
+	if f.listening {
+		f.bind.SetFastOpen(n)
+	}
+	return nil
+}
+
+// SetFastOpenConnect makes Connect return at once where the server is known to
+// take text in the SYN, which then leaves with the first bytes sent
+// (TCP_FASTOPEN_CONNECT); an error of the handshake comes from a later call. A
+// Recv that would wait lets it leave too. Elsewhere Connect asks the server for
+// a cookie. Errors: EOPNOTSUPP when the stack does not permit it, EINVAL once
+// connected.
+func (f *FD) SetFastOpenConnect(on bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed.Load():
+		return net.ErrClosed
+	case f.typ != SOCK_STREAM:
+		return syscall.ENOPROTOOPT
+	case f.stack.FastOpen()&stack.FastOpenClient == 0:
+		return syscall.EOPNOTSUPP
+	case f.conn != nil || f.listening:
+		return syscall.EINVAL
+	}
+	f.fastConnect = on
+	return nil
+}
+
+// sendFast is a Send with MSG_FASTOPEN: it connects to the address and sends
+// the beginning of b with the SYN if it can. Without MSG_DONTWAIT it waits for
+// the handshake and sends all; with it, it returns what the SYN took, and
+// EINPROGRESS if that was nothing. Errors: those of Connect, EOPNOTSUPP when
+// the stack does not permit it or there is no address.
+func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
+	if err := f.mayWait(background, &f.write); err != nil {
+		return 0, err
+	}
+	if f.stack.FastOpen()&stack.FastOpenClient == 0 {
+		return 0, syscall.EOPNOTSUPP
+	}
+	c, err := f.stream()
+	switch {
+	case err == syscall.ENOTCONN && !to.IsValid():
+		return 0, syscall.EOPNOTSUPP
+	case err == syscall.ENOTCONN:
+		if c, err = f.dialAs(to, true); err == syscall.EISCONN {
+			err = syscall.EALREADY // another goroutine was faster
+		}
+	case err == nil && c.State() != tcp.SynSent:
+		err = syscall.EISCONN
+	case err == nil && !c.Held():
+		err = syscall.EALREADY
+	}
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	if c.Held() {
+		n, err = c.Write(b)
+	}
+	if flags&MSG_DONTWAIT != 0 || err != nil && err != syscall.EINPROGRESS && err != syscall.EAGAIN {
+		f.dialled(nil)
+		if n == 0 && (err == nil || err == syscall.EAGAIN) {
+			err = syscall.EINPROGRESS
+		}
+		return n, err
+	}
+	err = f.handshake(background, c)
+	f.dialled(err)
+	if err != nil {
+		c.Abort() // as after Connect: the socket may try again
+		return 0, err
+	}
+	if err := f.takeTurn(); err != nil {
+		return n, err
+	}
+	m, err := f.sendAll(c, b[n:])
+	<-f.turn
+	return n + m, err
+}

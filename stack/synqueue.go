@@ -1,0 +1,133 @@
+package stack
+
+import (
+	"github.com/tapstack/tapstack/tcp"
+)
+
+// This file owns what a listener does with segments of peers it does not know,
+// and how it stays open to new ones when its queue of half-open connections
+// fills up (RFC 4987).
+//
+// Linux also bounds that queue by the backlog. Here Limits.SynQueue alone does:
+// a record is small, and what a cookie keeps of a SYN is less.
+
+// SynCookies says when a SYN is answered with a cookie.
+type SynCookies uint8
+
+// The modes, as tcp_syncookies 1, 0 and 2 of Linux.
+const (
+	SynCookiesAuto   SynCookies = iota // when the queue of half-open connections is full
+	SynCookiesOff                      // never: SYNs that find the queue full are dropped
+	SynCookiesAlways                   // always; for tests
+)
+
+// input handles a segment of no known connection to the listener's port, in
+// the order of RFC 9293 §3.10.7.2. It reports false when the segment is to be
+// treated as if nobody listened.
+func (l *TCPListener) input(b *batch, p packet, id fourTuple) bool {
+	flags := b.seg.Flags
+	switch {
+	case flags&tcp.FlagRST != 0: // first: "should be ignored"
+		return false
+	case flags&tcp.FlagSYN != 0 && flags&tcp.FlagACK == 0: // third
+		if flags&tcp.FlagFIN != 0 {
+			// Departs from the RFC, which would keep the FIN for later, as
+			// Linux does: nobody sends that but scanners.
+			l.stack.stats.TCP.Drop[tcp.DropBadFlags].inc()
+			return true
+		}
+		l.inputSYN(b, p, id)
+		return true
+	case flags&tcp.FlagACK != 0: // second: a reset, but for a cookie that comes back
+		return flags&tcp.FlagSYN == 0 && l.inputCookie(b, p, id)
+	}
+	// Fourth: "drop the segment".
+	l.stack.stats.TCP.Drop[tcp.DropBadFlags].inc()
+	return true
+}
+
+// wantCookieLocked reports that there is no room for a record. Linux without
+// cookies also keeps the last quarter of the queue for destinations known from
+// earlier connections; no such thing is remembered here.
+func (l *TCPListener) wantCookieLocked() bool {
+	c := &l.stack.tcpcfg
+	return len(l.halfOpen) >= l.stack.limits.SynQueue || c.SynCookies == SynCookiesAlways
+}
+
+// sendCookie answers the SYN in b.seg and forgets it.
+func (s *Stack) sendCookie(b *batch, r *route, cfg *tcp.Config, id fourTuple) {
+	tcp.SynCookieReply(cfg, s.secret, id.local, id.remote, b.now, &b.seg, &b.reply)
+	s.stats.TCP.SynCookiesSent.inc()
+	s.tcp.emitAlone(b.now, r, &b.reply)
+}
+
+// inputCookie opens the connection whose cookie b.seg brings back. It reports
+// false when it brings none. Cookies are only looked for while some may be on
+// their way.
+func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
+	l.mu.Lock()
+	sent, full := l.cookieAt, len(l.queue) >= l.backlog
+	l.mu.Unlock()
+	if sent == 0 || b.now.Sub(sent) > tcp.SynCookieLife {
+		return false
+	}
+	s := l.stack
+	st := &s.stats.TCP
+	iface := s.replyInterface(p)
+	r, err := s.findRoute(p.src, p.dst, iface)
+	if err != nil {
+		s.dropOut(p.src, DropNoRoute)
+		return true
+	}
+	core := tcp.OpenSynCookie(s.tcpConfig(&r, id, b.now), s.secret, id.local, id.remote, b.now, &b.seg)
+	if core == nil {
+		st.SynCookiesFailed.inc()
+		return false
+	}
+	st.SynCookiesReceived.inc()
+	if full {
+		// As for a record whose handshake is done: the peer sends again.
+		st.Drop[tcp.DropListenOverflow].inc()
+		return !s.tcpcfg.AbortOnOverflow
+	}
+	c := &TCPConn{stack: s, id: id, iface: iface, route: r, listener: l, core: core}
+	c.timer.F = c.expire
+	if s.tcp.insert(id, c) != nil {
+		return true
+	}
+	st.PassiveOpen.inc()
+	c.input(b, p)
+	return true
+}
+
+// agedLocked notes that e was not answered within its first time-out, or is
+// no longer half-open.
+func (l *TCPListener) agedLocked(e *synEntry) {
+	if e.young {
+		e.young = false
+		l.young--
+	}
+}
+
+// crowdedOut reports that e, whose time-out has come, is to make room. As in
+// Linux, half of the queue is for those whose SYN-ACK was sent only once: once
+// more than half is taken, the others get fewer retransmissions, the fewer the
+// more of them there are, down to two. A client that is there answers the
+// first, even if the network is bad.
+func (l *TCPListener) crowdedOut(e *synEntry) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.agedLocked(e)
+	n := len(l.halfOpen)
+	if 2*n <= max(8, l.stack.limits.SynQueue) {
+		return false
+	}
+	retries := l.stack.tcpcfg.SynAckRetries
+	if retries <= 0 {
+		retries = tcp.DefaultSynAckRetries
+	}
+	for young := 2 * l.young; retries > 2 && n >= young; young *= 2 {
+		retries--
+	}
+	return e.rec.Retries() >= retries
+}
