@@ -69,6 +69,9 @@ func (f *FD) Accept(ctx context.Context) (*FD, netip.AddrPort, error) {
 		}
 		switch err {
 		case syscall.EAGAIN:
+			if f.async.Load() {
+				return nil, netip.AddrPort{}, err
+			}
 			err = f.wait(ctx, l, stack.ReadyIn, &f.read)
 		case syscall.EBADF:
 			_, err = f.listener() // closed, or shut down
@@ -110,6 +113,9 @@ func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 			return err
 		}
 		return ofStack(f.dgram.Connect(a))
+	}
+	if f.async.Load() {
+		return f.connectAsync(remote)
 	}
 	c, err := f.dial(remote)
 	if err != nil {

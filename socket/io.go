@@ -20,6 +20,7 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
 		return 0, syscall.EOPNOTSUPP
 	}
+	flags = f.asyncFlags(flags)
 	if f.dgram != nil {
 		return f.sendTo(b, 0, netip.AddrPort{})
 	}
@@ -158,7 +159,7 @@ func (f *FD) RecvFrom(b []byte, flags int) (n int, from netip.AddrPort, err erro
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC) != 0 {
 		return 0, from, syscall.EOPNOTSUPP
 	}
-	n, err = f.recvStream(b, flags)
+	n, err = f.recvStream(b, f.asyncFlags(flags))
 	return n, from, err
 }
 

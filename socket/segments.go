@@ -85,6 +85,7 @@ func (f *FD) recvDatagram(b []byte, flags int) (n, seg int, from netip.AddrPort,
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC) != 0 {
 		return 0, 0, from, syscall.EOPNOTSUPP
 	}
+	flags = f.asyncFlags(flags)
 	for {
 		if err := f.mayWait(background, &f.read); err != nil {
 			return 0, 0, from, err

@@ -52,6 +52,7 @@ type FD struct {
 	typ    int
 	proto  int
 	closed atomic.Bool
+	async  atomic.Bool   // O_NONBLOCK, see nonblock.go
 	done   chan struct{} // closed by Close
 
 	read, write half

@@ -471,6 +471,13 @@ func (c *TCPConn) Err() error {
 	return c.core.Err()
 }
 
+// TakeError returns the pending error and clears it (SO_ERROR).
+func (c *TCPConn) TakeError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.core.TakeErr()
+}
+
 // State returns the connection's state (RFC 9293 §3.3.2).
 func (c *TCPConn) State() tcp.State {
 	c.mu.Lock()

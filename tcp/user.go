@@ -87,6 +87,21 @@ func (c *Conn) takeErr() error {
 	return c.err
 }
 
+// TakeErr is SO_ERROR of getsockopt(2): why the connection failed, if nobody
+// was told yet, or as on Linux the ICMP error that may have passed; it is
+// cleared.
+func (c *Conn) TakeErr() error {
+	if err := c.takeErr(); err != nil {
+		return err
+	}
+	soft := c.softErr
+	c.softErr = 0
+	if soft == 0 {
+		return nil
+	}
+	return soft
+}
+
 // Readable returns how many bytes Read can take.
 func (c *Conn) Readable() int { return c.rcv.Len() }
 
