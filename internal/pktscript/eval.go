@@ -245,7 +245,7 @@ var comparisons = []string{"==", "!=", "<=", ">=", "<", ">", "in"}
 // compare is a chain as "990 <= x <= 1010".
 func (x *evaluator) compare() any {
 	v := x.binary(0)
-	result, any := true, false
+	result, chained := true, false
 chain:
 	for {
 		for _, op := range comparisons {
@@ -256,13 +256,13 @@ chain:
 			if x.take(op) {
 				w := x.binary(0)
 				result = result && compare(op, v, w)
-				v, any = w, true
+				v, chained = w, true
 				continue chain
 			}
 		}
 		break
 	}
-	if any {
+	if chained {
 		return result
 	}
 	return v

@@ -1,0 +1,272 @@
+package pktscript
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tapstack/tapstack/stack"
+)
+
+// This file owns the commands in backquotes. There is no shell here: what sets
+// something that this stack has is done, what only tidies up or sets what is
+// so anyway is passed over, and anything else makes the script unsupported.
+
+// settings are what commands change before the first event.
+type settings struct {
+	stack  stack.Config
+	noGSO  bool // the link takes one segment at a time
+	v      map[string]string
+	frozen bool // the stack exists
+}
+
+// command does one command line.
+func (r *runner) command(line string) error {
+	line = strings.ReplaceAll(line, "\\\n", " ")
+	for _, one := range strings.FieldsFunc(line, func(c rune) bool { return c == '\n' || c == ';' }) {
+		for part := range strings.SplitSeq(one, "&&") {
+			if i := strings.Index(part, "#"); i >= 0 {
+				part = part[:i]
+			}
+			if err := r.simpleCommand(words(part)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// words splits a command at blanks outside quotes and drops redirections.
+func words(s string) (list []string) {
+	var b strings.Builder
+	var quote rune
+	some := false
+	flush := func() {
+		w := b.String()
+		b.Reset()
+		if some && !strings.Contains(w, ">") && w != "/dev/null" {
+			list = append(list, w)
+		}
+		some = false
+	}
+	for _, c := range s {
+		switch {
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote, some = c, true
+		case quote == 0 && (c == ' ' || c == '\t'):
+			flush()
+		default:
+			b.WriteRune(c)
+			some = true
+		}
+	}
+	flush()
+	return list
+}
+
+func (r *runner) simpleCommand(w []string) error {
+	if len(w) == 0 {
+		return nil
+	}
+	base := w[0][strings.LastIndex(w[0], "/")+1:]
+	line := strings.Join(w, " ")
+	switch {
+	case base == "defaults.sh":
+		return r.defaults()
+	case base == "set_sysctls.py":
+		for _, a := range w[1:] {
+			if err := r.sysctl(strings.TrimPrefix(a, "/proc/sys/")); err != nil {
+				return err
+			}
+		}
+		return nil
+	case strings.HasPrefix(base, "sysctl_restore"):
+		return nil
+	case base == "sysctl":
+		for _, a := range w[1:] {
+			if a[0] == '-' {
+				continue
+			}
+			if err := r.sysctl(a); err != nil {
+				return err
+			}
+		}
+		return nil
+	case base == "ethtool" && strings.Contains(line, "tso off"):
+		return r.set("tso", "off", func() { r.set0.noGSO = true })
+	case line == "tc qdisc add dev tun0 root pfifo", strings.HasPrefix(line, "ip tcp_metrics flush"), base == "nstat":
+		return nil
+	case base == "sockstat":
+		// A count of sockets in a state: the segments that follow tell it.
+		r.ignored = append(r.ignored, line)
+		return nil
+	case base == "tcpdrop", base == "sleep", base == "true", base == "echo" && len(w) < 3:
+		return nil
+	}
+	return &Unsupported{Reason: "command " + line}
+}
+
+// set changes a setting by name, unless the stack exists already with another.
+func (r *runner) set(name, value string, do func()) error {
+	if r.set0.frozen && r.set0.v[name] != value {
+		return &Unsupported{Reason: fmt.Sprintf("%s becomes %s in the middle", name, value)}
+	}
+	if r.set0.v == nil {
+		r.set0.v = map[string]string{}
+	}
+	r.set0.v[name] = value
+	if do != nil {
+		do()
+	}
+	return nil
+}
+
+// defaults are what Google's scripts run with.
+func (r *runner) defaults() error {
+	for _, s := range []string{
+		"net.ipv4.tcp_rmem=4096 540000 15728640", "net.ipv4.tcp_wmem=4096 262144 4194304", "net.ipv4.tcp_timestamps=1",
+		"net.ipv4.tcp_syn_retries=5", "net.ipv4.tcp_synack_retries=5", "net.ipv4.tcp_sack=1", "net.ipv4.tcp_dsack=1",
+		"net.ipv4.tcp_congestion_control=cubic", "net.ipv4.tcp_slow_start_after_idle=0", "net.ipv4.tcp_ecn=0",
+	} {
+		if err := r.sysctl(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sysctl does one "name=value".
+func (r *runner) sysctl(assignment string) error {
+	name, value, ok := strings.Cut(assignment, "=")
+	if !ok {
+		return nil // a question
+	}
+	name = strings.ReplaceAll(name, "/", ".")
+	value = strings.Trim(value, `"`)
+	if strings.HasPrefix(name, "net.inet.") || strings.HasPrefix(name, "kern.") {
+		return r.bsdSysctl(name, value)
+	}
+	s, ok := sysctls[name]
+	if !ok {
+		return &Unsupported{Reason: "sysctl " + name}
+	}
+	if s.any {
+		return nil
+	}
+	var err error
+	setErr := r.set(name, value, func() { err = s.apply(r, value) })
+	if setErr != nil {
+		return setErr
+	}
+	return err
+}
+
+// sysctl is what becomes of one of Linux's settings.
+type sysctl struct {
+	any   bool // whatever it is set to makes no difference here
+	apply func(r *runner, value string) error
+}
+
+// only accepts one value, the one that is so here.
+func only(want string) sysctl {
+	return sysctl{apply: func(_ *runner, v string) error {
+		if v != want {
+			return &Unsupported{Reason: "a sysctl is " + v + ", here it is always " + want}
+		}
+		return nil
+	}}
+}
+
+// ignored are settings without a counterpart that would change a segment.
+var ignoredSysctl = sysctl{any: true}
+
+func intSysctl(f func(c *stack.Config, n int)) sysctl {
+	return sysctl{apply: func(r *runner, v string) error {
+		n, err := strconv.ParseInt(v, 0, 64)
+		if err != nil {
+			return &Unsupported{Reason: "sysctl value " + v}
+		}
+		f(&r.set0.stack, int(n))
+		return nil
+	}}
+}
+
+// sizes reads the three numbers of tcp_rmem and tcp_wmem.
+func sizes(f func(c *stack.Config, min, def, max int)) sysctl {
+	return sysctl{apply: func(r *runner, v string) error {
+		var n [3]int
+		w := strings.Fields(v)
+		for i := range n {
+			if len(w) != 3 {
+				return &Unsupported{Reason: "sysctl value " + v}
+			}
+			var err error
+			if n[i], err = strconv.Atoi(w[i]); err != nil {
+				return &Unsupported{Reason: "sysctl value " + v}
+			}
+		}
+		f(&r.set0.stack, n[0], n[1], n[2])
+		return nil
+	}}
+}
+
+var sysctls = map[string]sysctl{
+	"net.ipv4.tcp_rmem":                  sizes(func(c *stack.Config, _, _, n int) { c.Limits.TCPReceive = n }),
+	"net.ipv4.tcp_wmem":                  sizes(func(c *stack.Config, _, _, n int) { c.Limits.TCPSend = n }),
+	"net.ipv4.tcp_timestamps":            only("1"),
+	"net.ipv4.tcp_sack":                  only("1"),
+	"net.ipv4.tcp_dsack":                 only("1"),
+	"net.ipv4.tcp_window_scaling":        only("1"),
+	"net.ipv4.tcp_ecn":                   only("0"),
+	"net.ipv4.tcp_syn_retries":           intSysctl(func(c *stack.Config, n int) { c.TCP.SynRetries = n }),
+	"net.ipv4.tcp_synack_retries":        intSysctl(func(c *stack.Config, n int) { c.TCP.SynAckRetries = n }),
+	"net.ipv4.tcp_retries2":              intSysctl(func(c *stack.Config, n int) { c.TCP.Retries = n }),
+	"net.ipv4.tcp_fin_timeout":           intSysctl(func(c *stack.Config, n int) { c.TCP.FinWait2 = time.Duration(n) * time.Second }),
+	"net.ipv4.tcp_congestion_control":    ignoredSysctl,
+	"net.ipv4.tcp_slow_start_after_idle": ignoredSysctl,
+	"net.ipv4.tcp_min_tso_segs":          ignoredSysctl,
+	"net.ipv4.tcp_tso_win_divisor":       ignoredSysctl,
+	"net.ipv4.tcp_pacing_ss_ratio":       ignoredSysctl,
+	"net.ipv4.tcp_pacing_ca_ratio":       ignoredSysctl,
+	"net.ipv4.tcp_frto":                  ignoredSysctl,
+	"net.ipv4.tcp_fack":                  ignoredSysctl,
+	"net.ipv4.tcp_reordering":            only("3"),
+	"net.ipv4.tcp_recovery":              only("1"),
+	"net.ipv4.tcp_early_retrans":         only("3"),
+	"net.ipv4.tcp_syncookies":            ignoredSysctl,
+	"net.ipv4.tcp_moderate_rcvbuf":       ignoredSysctl,
+	"net.ipv4.tcp_comp_sack_nr":          ignoredSysctl,
+	"net.ipv4.tcp_no_metrics_save":       ignoredSysctl,
+	"net.ipv4.tcp_ecn_fallback":          ignoredSysctl,
+	"net.ipv4.tcp_invalid_ratelimit":     only("500"),
+	"net.ipv4.tcp_challenge_ack_limit":   ignoredSysctl,
+}
+
+// bsdDefaults are FreeBSD's settings as its scripts find them; scripts that
+// change them to test FreeBSD's alternative behaviour are not for us.
+var bsdDefaults = map[string]string{
+	"net.inet.tcp.rfc1323": "1", "net.inet.tcp.sack.enable": "1", "net.inet.tcp.ecn.enable": "2",
+	"net.inet.tcp.blackhole": "0", "net.inet.tcp.insecure_rst": "0", "net.inet.tcp.insecure_syn": "0",
+	"net.inet.tcp.drop_synfin": "0", "net.inet.tcp.icmp_may_rst": "1", "net.inet.tcp.rexmit_initial": "1000",
+	"net.inet.tcp.rexmit_slop": "200", "net.inet.tcp.rexmit_drop_options": "0", "net.inet.tcp.syncookies": "1",
+	"net.inet.tcp.syncookies_only": "0", "net.inet.tcp.delacktime": "40", "net.inet.tcp.keepinit": "75000",
+	"net.inet.tcp.keepidle": "7200000", "net.inet.tcp.keepintvl": "75000", "net.inet.tcp.keepcnt": "8",
+	"net.inet.tcp.path_mtu_discovery": "1", "net.inet.tcp.pmtud_blackhole_detection": "0",
+	"net.inet.tcp.recvspace": "65536", "net.inet.tcp.sendspace": "32768", "kern.ipc.maxsockbuf": "2097152",
+	"net.inet.tcp.hostcache.purgenow": "1", "net.inet.tcp.mssdflt": "536", "net.inet.tcp.v6mssdflt": "1220",
+	"net.inet.tcp.udp_tunneling_port": "0", "net.inet.tcp.ecn.maxretries": "1", "net.inet.tcp.tolerate_missing_ts": "0",
+}
+
+func (r *runner) bsdSysctl(name, value string) error {
+	def, ok := bsdDefaults[name]
+	switch {
+	case !ok:
+		return &Unsupported{Reason: "FreeBSD's sysctl " + name}
+	case def == value:
+		return nil
+	}
+	return &Unsupported{Reason: fmt.Sprintf("FreeBSD's sysctl %s=%s", name, value)}
+}

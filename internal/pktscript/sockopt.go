@@ -1,0 +1,219 @@
+package pktscript
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
+
+// This file owns getsockopt, setsockopt and ioctl. Options are passed on by
+// the kernel's numbers to whatever of the interfaces below a socket offers;
+// those that have a method of their own are in the table. So an option that
+// package socket learns is known here at once.
+
+// intOptions is setsockopt(2) with an int for a value.
+type intOptions interface {
+	SetsockoptInt(level, name, value int) error
+	GetsockoptInt(level, name int) (int, error)
+}
+
+// lingerOptions is SO_LINGER, whose value is a struct linger.
+type lingerOptions interface {
+	SetLinger(on bool, seconds int) error
+}
+
+// stringOptions is for options whose value is text, as TCP_CONGESTION.
+type stringOptions interface {
+	SetsockoptString(level, name int, value string) error
+	GetsockoptString(level, name int) (string, error)
+}
+
+// ioctls is ioctl(2) with an int for a value.
+type ioctls interface {
+	Ioctl(request int) (int, error)
+}
+
+// setters are options with a method of their own on socket.FD.
+var setters = map[[2]int]func(f *file, v int) error{
+	{1, 2}:   func(*file, int) error { return nil }, // SO_REUSEADDR: TIME-WAIT never keeps a port here
+	{1, 6}:   func(f *file, v int) error { return f.fd.SetBroadcast(v != 0) },
+	{6, 1}:   func(f *file, v int) error { return f.fd.SetNoDelay(v != 0) },
+	{41, 26}: func(f *file, v int) error { return f.fd.SetV6Only(v != 0) },
+}
+
+// getters are the same for getsockopt.
+var getters = map[[2]int]func(f *file) (int, error){
+	{1, 4}: func(f *file) (int, error) {
+		var errno syscall.Errno
+		errors.As(f.fd.TakeError(), &errno)
+		return int(errno), nil
+	},
+}
+
+// option reads level and name.
+func (c *sysCall) option() (f *file, key [2]int, label string, err error) {
+	f, err = c.sock()
+	if err != nil {
+		return
+	}
+	level, err := c.num(1, 0)
+	if err != nil {
+		return
+	}
+	name, err := c.num(2, 0)
+	return f, [2]int{int(level), int(name)}, c.arg(2).String(), err
+}
+
+func (c *sysCall) setsockopt() (int64, error) {
+	f, key, label, err := c.option()
+	if err != nil {
+		return 0, err
+	}
+	v := c.arg(3)
+	if v.Kind == ExprStruct && v.Field("onoff") != nil {
+		on, err1 := v.Field("onoff").number()
+		sec, err2 := v.Field("linger").orZero().number()
+		l, ok := any(f.fd).(lingerOptions)
+		if !ok || err1 != nil || err2 != nil {
+			return 0, &Unsupported{Reason: "setsockopt " + label}
+		}
+		return 0, l.SetLinger(on != 0, int(sec))
+	}
+	if v.Kind == ExprString {
+		s, ok := any(f.fd).(stringOptions)
+		if !ok {
+			return 0, &Unsupported{Reason: "setsockopt " + label}
+		}
+		return 0, s.SetsockoptString(key[0], key[1], v.Text)
+	}
+	n, err := v.number()
+	if err != nil {
+		return 0, err
+	}
+	if c.r.script.BSD && (label == "SO_RCVBUF" || label == "SO_SNDBUF") {
+		return 0, nil
+	}
+	if o, ok := any(f.fd).(intOptions); ok {
+		if err := o.SetsockoptInt(key[0], key[1], int(n)); err != syscall.ENOPROTOOPT || setters[key] == nil {
+			return 0, c.unknownOption(err, label)
+		}
+	}
+	set := setters[key]
+	if set == nil {
+		return 0, &Unsupported{Reason: "setsockopt " + label}
+	}
+	return 0, set(f, int(n))
+}
+
+// unknownOption skips a script whose option does not exist, unless that is
+// what it wants to see.
+func (c *sysCall) unknownOption(err error, label string) error {
+	if err == syscall.ENOPROTOOPT && c.Errno != "ENOPROTOOPT" {
+		return &Unsupported{Reason: c.Name + " " + label}
+	}
+	return err
+}
+
+func (c *sysCall) getsockopt() (int64, error) {
+	f, key, label, err := c.option()
+	if err != nil {
+		return 0, err
+	}
+	if c.r.script.BSD && (label == "SO_RCVBUF" || label == "SO_SNDBUF") {
+		return 0, nil
+	}
+	want := c.arg(3)
+	if want.Kind == ExprString {
+		s, ok := any(f.fd).(stringOptions)
+		if !ok {
+			return 0, &Unsupported{Reason: "getsockopt " + label}
+		}
+		got, err := s.GetsockoptString(key[0], key[1])
+		if err == nil && got != want.Text {
+			return 0, wrong("%s is %q", label, got)
+		}
+		return 0, err
+	}
+	n, err := c.getInt(f, key, label)
+	if err != nil || want.Kind == ExprAny {
+		return 0, err
+	}
+	w, err := want.number()
+	if err != nil {
+		return 0, err
+	}
+	if int32(n) != int32(w) {
+		return 0, wrong("%s is %s, not %s", label, optionValue(key, n), want)
+	}
+	return 0, nil
+}
+
+func (c *sysCall) getInt(f *file, key [2]int, label string) (int, error) {
+	if o, ok := any(f.fd).(intOptions); ok {
+		if n, err := o.GetsockoptInt(key[0], key[1]); err != syscall.ENOPROTOOPT || getters[key] == nil {
+			return n, c.unknownOption(err, label)
+		}
+	}
+	get := getters[key]
+	if get == nil {
+		return 0, &Unsupported{Reason: "getsockopt " + label}
+	}
+	return get(f)
+}
+
+func optionValue(key [2]int, n int) string {
+	if key == [2]int{1, 4} && n != 0 {
+		return errnoName(syscall.Errno(n))
+	}
+	return fmt.Sprint(n)
+}
+
+func (c *sysCall) ioctl() (int64, error) {
+	f, err := c.sock()
+	if err != nil {
+		return 0, err
+	}
+	request, err := c.num(1, 0)
+	if err != nil {
+		return 0, err
+	}
+	if request == symbols["FIONBIO"] {
+		n, err := c.num(2, 0)
+		f.async = n != 0
+		return 0, err
+	}
+	n, err := f.ioctl(int(request))
+	if err != nil {
+		return 0, err
+	}
+	if c.arg(2).Kind == ExprAny {
+		return 0, nil
+	}
+	want, err := c.arg(2).number()
+	if err == nil && want != int64(n) {
+		err = wrong("%s is %d, not %d", c.arg(1), n, want)
+	}
+	return 0, err
+}
+
+func (f *file) ioctl(request int) (int, error) {
+	if o, ok := any(f.fd).(ioctls); ok {
+		if n, err := o.Ioctl(request); err != syscall.ENOTTY && err != syscall.EINVAL {
+			return n, err
+		}
+	}
+	s := f.fd.Stream()
+	if s == nil {
+		return 0, syscall.EINVAL
+	}
+	i := s.Info()
+	switch int64(request) {
+	case symbols["SIOCINQ"]:
+		return i.Unread, nil
+	case symbols["SIOCOUTQ"]:
+		return i.Unacked + i.Unsent, nil
+	case symbols["SIOCOUTQNSD"]:
+		return i.Unsent, nil
+	}
+	return 0, &Unsupported{Reason: fmt.Sprintf("ioctl %#x", request)}
+}
