@@ -116,7 +116,7 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		segLen++
 	}
 	closed := false
-	if !c.acceptable(at, segLen) {
+	if !c.acceptable(at, segLen) || s.Flags&FlagRST != 0 && at == c.rcvAdv && c.rcvNxt != c.rcvAdv {
 		// "If the RCV.WND is zero, no segments will be acceptable, but
 		// special allowance should be made to accept valid ACKs, URGs, and
 		// RSTs": a window probe's octet goes, the rest is seen.
@@ -198,7 +198,8 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 //
 // Departs from the RFC in one point, as Linux does: an empty segment exactly
 // at the right edge is accepted. It is what a peer sends that has filled our
-// window, and if data before it was lost its ACKs must still count.
+// window, and if data before it was lost its ACKs must still count. A RST there
+// has no such excuse, and is not answered with a challenge.
 func (c *Conn) acceptable(at seq.Num, n int) bool {
 	if n == 0 {
 		return c.rcvNxt.LessEq(at) && at.LessEq(c.rcvAdv)

@@ -97,7 +97,7 @@ func (r *SynRequest) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	// RFC 9293 §3.10.7.4, first. The window is that of the SYN-ACK.
 	rcvNxt := r.irs + 1
 	edge := rcvNxt.Add(synWindow(int(r.rcvBuf)))
-	if n := s.Len(); n == 0 && !(rcvNxt.LessEq(s.Seq) && s.Seq.LessEq(edge)) ||
+	if n := s.Len(); n == 0 && !(rcvNxt.LessEq(s.Seq) && s.Seq.LessEq(edge)) || rst && s.Seq == edge ||
 		n > 0 && !(s.Seq.Less(edge) && rcvNxt.Less(s.Seq.Add(n))) {
 		if rst {
 			return VerdictDrop, DropOutOfWindow

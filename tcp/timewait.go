@@ -139,8 +139,9 @@ func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	if hasTS && !tsBefore(s.Options.TSVal, w.tsRecent) {
 		w.tsRecent, w.tsAt = s.Options.TSVal, now
 	}
-	// Seventh: nothing can follow the FIN.
-	if n > 0 {
+	// Seventh: nothing can follow the FIN. Linux answers whatever does not
+	// have the number that is next.
+	if n > 0 || s.Seq != w.rcvNxt {
 		return w.answer(now), DropOutOfWindow
 	}
 	return VerdictDrop, DropNone
