@@ -83,11 +83,18 @@ func (c *Conn) isDSACK(b SACKBlock, s *Segment) bool {
 }
 
 // arrivedTwice remembers [left, right) for the next ACK to report, which goes
-// at once (RFC 2883 §4).
+// at once (RFC 2883 §4). Of several pieces of one segment that do not touch,
+// the first is reported (§4.2.3).
 func (c *Conn) arrivedTwice(left, right seq.Num) {
-	if c.sackOK && left.Less(right) {
-		c.dsack = SACKBlock{left, right}
-		c.ackOnce()
+	if !c.sackOK || !left.Less(right) {
+		return
+	}
+	c.ackOnce()
+	switch d := &c.dsack; {
+	case *d == SACKBlock{}:
+		*d = SACKBlock{left, right}
+	case left.LessEq(d.Right) && d.Left.LessEq(right):
+		d.Left, d.Right = seq.Min(d.Left, left), seq.Max(d.Right, right)
 	}
 }
 
