@@ -28,8 +28,10 @@ type flow struct {
 	localISN, scriptISN    uint32
 	hasRemote              bool
 	remoteISN              uint32
-	lastSYN                uint32 // number of the last SYN that the script sent
-	rcvNxt                 uint32 // script number behind the text the script sent in order
+	lastSYN                uint32      // number of the last SYN that the script sent
+	rcvNxt                 uint32      // script number behind the text the script sent in order
+	early                  [][2]uint32 // text that the script sent beyond a gap
+	sentAck                uint32      // the highest ack of the stack that was looked at
 	tsVals                 map[uint32]uint32
 	hasTS                  bool
 	scriptTS, realTS       uint32 // the first timestamp that was sent
@@ -185,15 +187,7 @@ func (w *flow) inbound(k *Packet) ([]byte, error) {
 			f.seq += w.remoteISN
 		}
 		f.ack += w.localISN
-		if k.Seq-w.rcvNxt == 0 || int32(k.Seq-w.rcvNxt) < 0 {
-			end := k.Seq + uint32(k.Len)
-			if hasFlag(k.Flags, 'F') {
-				end++
-			}
-			if int32(end-w.rcvNxt) > 0 {
-				w.rcvNxt = end
-			}
-		}
+		w.received(k)
 	}
 	if !hasFlag(k.Flags, '.') && !k.HasAck {
 		f.ack = 0
@@ -224,6 +218,24 @@ func (w *flow) inbound(k *Packet) ([]byte, error) {
 		return nil, err
 	}
 	return f.wrapIP(protoTCP, b), nil
+}
+
+// received notes what of the script's text the stack has in order.
+func (w *flow) received(k *Packet) {
+	end := k.Seq + uint32(k.Len)
+	if hasFlag(k.Flags, 'F') {
+		end++
+	}
+	w.early = append(w.early, [2]uint32{k.Seq, end})
+	for i := 0; i < len(w.early); i++ {
+		if e := w.early[i]; int32(e[0]-w.rcvNxt) <= 0 {
+			if int32(e[1]-w.rcvNxt) > 0 {
+				w.rcvNxt = e[1]
+			}
+			w.early = append(w.early[:i], w.early[i+1:]...)
+			i = -1
+		}
+	}
 }
 
 func hasFlag(flags string, c byte) bool {

@@ -390,8 +390,9 @@ func (r *runner) outbound(k *Packet) error {
 		w.toScript(f, k.Absolute)
 		w.mapTS(f, k)
 		diff := r.match(k, f, w)
-		if diff != "" && r.script.BSD && w.soonAck(f) {
+		if diff != "" && r.script.BSD && w.soonAck(f, k) {
 			r.trace("> %s  (sooner than FreeBSD)", f)
+			w.sentAck = f.ack
 			continue
 		}
 		if diff == "" {
@@ -404,13 +405,18 @@ func (r *runner) outbound(k *Packet) error {
 			return fmt.Errorf("%s\n\twanted %s\n\tgot    > %s", diff, k, f)
 		}
 		r.trace("> %s", f)
+		if f.has('.') {
+			w.sentAck = f.ack
+		}
 		return nil
 	}
 }
 
-// soonAck reports a bare ACK that only tells what has arrived in order.
-func (w *flow) soonAck(f *frame) bool {
-	return f.proto == TCP && f.flags == flagsOf(".") && len(f.payload) == 0 && f.ack == w.rcvNxt && findSACK(f.opts) == nil
+// soonAck reports a bare ACK that only tells what has arrived in order, and
+// not more than the one expected will.
+func (w *flow) soonAck(f *frame, k *Packet) bool {
+	return f.proto == TCP && f.flags == flagsOf(".") && len(f.payload) == 0 && findSACK(f.opts) == nil &&
+		int32(f.ack-w.sentAck) > 0 && int32(w.rcvNxt-f.ack) >= 0 && int32(k.Ack-f.ack) >= 0
 }
 
 func findSACK(list []TCPOption) *TCPOption {
