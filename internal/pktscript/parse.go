@@ -9,9 +9,12 @@ import (
 
 // This file owns the grammar of the whole: head, events and their times.
 
-// Parse reads a script. Errors are *SyntaxError, with the line, and
-// *Unsupported for what is understood but not done here.
-func Parse(name, src string) (*Script, error) {
+// Parse reads a script for IPv4, if it does not say otherwise. Errors are
+// *SyntaxError, with the line, and *Unsupported for what is understood but not
+// done here.
+func Parse(name, src string) (*Script, error) { return parse(name, src, "") }
+
+func parse(name, src, version string) (*Script, error) {
 	s := &Script{Name: name, BSD: isBSD(src), lines: strings.Split(src, "\n")}
 	src, err := preprocess(src, map[string]bool{"STANDARD": true})
 	if err != nil {
@@ -21,7 +24,7 @@ func Parse(name, src string) (*Script, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &parser{toks: toks, script: s}
+	p := &parser{toks: toks, script: s, version: version}
 	if err := p.run(); err != nil {
 		return nil, err
 	}
@@ -35,6 +38,8 @@ type parser struct {
 	at     int
 	script *Script
 	define map[string]token // --define=NAME=value
+	// version is the family unless an option says it.
+	version string
 }
 
 func (p *parser) run() (err error) {
@@ -144,7 +149,19 @@ func (p *parser) head() {
 			continue
 		}
 		value = strings.Trim(value, `"`)
+		if name == "ip_version" {
+			p.version = value
+		}
 		p.script.Options = append(p.script.Options, Option{name, value})
+	}
+	// The one symbol that every script may use: the segment size of a link
+	// with the usual MTU.
+	if _, ok := p.define["MSS"]; !ok {
+		mss := "1460"
+		if p.version == "ipv6" {
+			mss = "1440"
+		}
+		p.addDefine(p.peek(), "MSS="+mss)
 	}
 }
 

@@ -65,7 +65,7 @@ func (r Result) String() string {
 
 // Run parses and runs the text of a script.
 func Run(name, src string, opt RunOptions) Result {
-	s, err := Parse(name, src)
+	s, err := parse(name, src, opt.IPVersion)
 	if err != nil {
 		return verdict(err, 0)
 	}
