@@ -174,7 +174,7 @@ func TestClose(t *testing.T) {
 			> F. 1:1(0) ack 1
 			< P. 1:11(10) ack 2
 			drop closed
-			> R. 2:2(0) ack 1
+			> R 2:2(0)
 			state CLOSED
 		`,
 		"orphan: FIN alone is taken": opened + `

@@ -184,6 +184,14 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		}
 		// Linux: a lone FIN needs no room, so it is taken even here.
 	}
+	if c.rdClosed && c.wrClosed && !c.rcvFin && len(text) > 0 && c.rcvNxt.Less(at.Add(len(text))) {
+		// RFC 9293 §3.10.4 after RFC 1122 §4.2.2.13: nobody is left to read
+		// this, and the peer must know. The RST is one of a connection that
+		// does not exist, as Linux sends it.
+		c.rst, c.rstSeq = resetBare, s.Ack
+		c.fail(syscall.ECONNRESET)
+		return DropClosed
+	}
 	// RFC 9293 §3.10.7.4, seventh and eighth: text and FIN.
 	return c.inputText(now, at, text, fin, s.Segs)
 }

@@ -1,8 +1,6 @@
 package tcp
 
 import (
-	"syscall"
-
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
 )
@@ -21,13 +19,6 @@ func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs 
 		// remote side. Ignore the segment text."
 		return DropOutOfWindow
 	}
-	if c.rdClosed && c.wrClosed && len(text) > 0 && c.rcvNxt.Less(at.Add(len(text))) {
-		// RFC 9293 §3.10.4 after RFC 1122 §4.2.2.13: nobody is left to read
-		// this, and the peer must know.
-		c.abort(syscall.ECONNRESET)
-		return DropClosed
-	}
-
 	// Cut off what came before and what does not fit.
 	if d := c.rcvNxt.Sub(at); d > 0 {
 		if d > len(text) {
