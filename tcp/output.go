@@ -253,9 +253,10 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 }
 
 // mayTail is Nagle's algorithm in Minshall's variant, as Linux has it: a small
-// segment goes unless one is already in flight (RFC 9293 §3.7.4).
+// segment goes unless one is already in flight (RFC 9293 §3.7.4). As a tail loss
+// probe it always goes.
 func (c *Conn) mayTail() bool {
-	return c.cfg.NoDelay || !c.sndUna.Less(c.sndSml)
+	return c.cfg.NoDelay || c.probe.due || !c.sndUna.Less(c.sndSml)
 }
 
 // advance moves sndNxt over n numbers just sent for the first time.

@@ -311,7 +311,7 @@ func TestTailLossProbe(t *testing.T) {
 			> P. 1001:2001(1000) ack 1
 			shutdown
 			> F. 2001:2001(0) ack 1
-			+202ms > FP. 1002:2001(999) ack 1
+			+202ms > F. 2001:2001(0) ack 1
 			+100ms < . 1:1(0) ack 2002
 			state FIN-WAIT-2
 		`,

@@ -100,6 +100,13 @@ func (b *scoreboard) add(now mono.Time, start, end seq.Num) {
 	b.buf = append(b.buf, sentRange{sent: now, start: start, end: end})
 }
 
+// lastSegment returns the segment that was sent last: what is left of the last
+// range when whole segments are taken from its front. Something is in flight.
+func (b *scoreboard) lastSegment(mss int) (start, end seq.Num) {
+	r := &b.buf[len(b.buf)-1]
+	return r.end.Add(-((r.len()-1)%mss + 1)), r.end
+}
+
 // split divides range i at number at, unless there are too many. It reports
 // whether a range begins at at.
 func (b *scoreboard) split(i int, at seq.Num) bool {

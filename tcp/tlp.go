@@ -77,11 +77,11 @@ func (c *Conn) outputTailProbe(now mono.Time, s *Segment, mss int) {
 	resent := !c.outputNew(now, s, mss, mss)
 	c.probe.due = false
 	if resent {
-		end := c.sndNxt
+		start, end := c.board.lastSegment(mss)
 		if c.board.sackedLast() {
-			end = seq.Min(c.sndUna.Add(mss), end)
+			start, end = c.sndUna, seq.Min(c.sndUna.Add(mss), c.sndNxt)
 		}
-		c.sendAgain(now, s, seq.Max(end.Add(-mss), c.sndUna), end, mss)
+		c.sendAgain(now, s, start, end, mss)
 	}
 	// In recovery the congestion control already knows what the probe may repair.
 	c.probe = tailProbe{out: true, end: c.sndNxt, resent: resent && c.phase == phaseOpen, flight: c.sndNxt.Sub(c.sndUna)}
