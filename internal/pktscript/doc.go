@@ -11,11 +11,12 @@
 //	   v
 //	runner: one event after the other                     run.go
 //	   | time         wait for it, or check it            run.go
-//	   | calls        table by name -> socket.FD          calls.go, sockopt.go, poll.go
-//	   | packets      relative -> real numbers -> bytes   flow.go, wire.go
+//	   | calls        table by name -> socket.FD          calls.go, sockets.go, text.go,
+//	   |                                                  sockopt.go, poll.go
+//	   | packets      relative -> real numbers -> bytes   packets.go, flow.go, wire.go
 //	   |              bytes -> compared with the script   match.go
 //	   | commands     sysctl and the like -> stack.Config command.go
-//	   | code         assertions on tcp_info              eval.go, tcpinfo.go
+//	   | code         assertions on tcp_info              eval.go, expr.go, tcpinfo.go
 //	   v
 //	link: Ethernet, ARP and ND around the script's IP     link.go
 //
