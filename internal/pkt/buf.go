@@ -75,7 +75,9 @@ type Buf struct {
 	// Group marks a frame that arrived by link-layer multicast or broadcast:
 	// RFC 1122 §3.2.2 forbids ICMP errors about it, TCP ignores it.
 	Group bool
-	// At is when the frame was read from the device.
+	// At is when the frame arrived. A device may leave it 0: to look at the
+	// clock for each frame costs more than some frames do, and the stack does
+	// so once for those that come together.
 	At mono.Time
 
 	// more is payload that follows the slab's bytes and belongs to somebody

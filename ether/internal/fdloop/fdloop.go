@@ -277,7 +277,6 @@ func (r *receiver) take() *pkt.Buf {
 		b.Put()
 		b = small
 	}
-	b.At = mono.Now()
 	// Not even a buffer that was only copied from is used again as it is: the
 	// device may have moved its front.
 	r.b = pkt.Get(r.loop.ops.Size)
