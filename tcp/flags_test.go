@@ -87,7 +87,8 @@ func (b tcb) oracle(s *Segment) (State, reply) {
 	}
 	var ok bool
 	if n == 0 {
-		ok = b.rcv.LessEq(at) && at.LessEq(b.edge) // the edge itself: Linux
+		// The edge itself: Linux, but no RST there.
+		ok = b.rcv.LessEq(at) && at.LessEq(b.edge) && !(rst && at == b.edge && b.edge != b.rcv)
 	} else {
 		last := at.Add(n - 1)
 		ok = b.rcv.LessEq(at) && at.Less(b.edge) || b.rcv.LessEq(last) && last.Less(b.edge)
@@ -159,8 +160,8 @@ func (b tcb) oracle(s *Segment) (State, reply) {
 		}
 		return to, silence
 	}
-	if b.state == TimeWait && n > 0 {
-		return to, anAck
+	if b.state == TimeWait && (n > 0 || at != b.rcv) {
+		return to, anAck // Linux: to whatever does not have the next number
 	}
 	return to, silence
 }

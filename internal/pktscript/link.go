@@ -51,10 +51,15 @@ func (l *link) Attach(deliver func(*pkt.Buf), idle func()) bool {
 // Send implements ether.Device.
 func (l *link) Send(_ int, frames []*pkt.Buf) (int, error) {
 	for _, p := range frames {
-		gso.Segment(p, func(p *pkt.Buf) {
+		if p.GSO.Type == pkt.GSONone {
 			l.take(p.Bytes())
-			p.Put()
-		})
+		} else {
+			gso.Cut(p, func(p *pkt.Buf) {
+				l.take(p.Bytes())
+				p.Put()
+			})
+		}
+		p.Put()
 	}
 	return len(frames), nil
 }
