@@ -1,5 +1,7 @@
 package tcp
 
+import "github.com/tapstack/tapstack/tcp/cc"
+
 // This file owns how fast to send during fast recovery with SACK: Proportional
 // Rate Reduction, RFC 9937. The congestion control says where the window is to
 // end (ssthresh); on the way there sending is spread over the ACKs of one round
@@ -42,9 +44,10 @@ func (c *Conn) prrAck(delivered int, safe bool) {
 	p.cwnd = pipe + max(n, 0)
 }
 
-// cwnd is how many bytes may be in flight now.
+// cwnd is how many bytes may be in flight now. A controller without a threshold
+// has its own ways in recovery.
 func (c *Conn) cwnd() int {
-	if c.phase == phaseFast && c.sackOK {
+	if c.phase == phaseFast && c.sackOK && c.cc.Ssthresh() < cc.MaxWindow {
 		return c.prr.cwnd
 	}
 	cwnd, _ := c.cc.Window()
