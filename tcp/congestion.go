@@ -74,6 +74,7 @@ type ackBefore struct {
 // beginAck begins the processing of the ACK in s.
 func (c *Conn) beginAck(now mono.Time, s *Segment) ackBefore {
 	c.rack.begin(now, s, c.cfg.TSOffset)
+	c.noteDue()
 	return ackBefore{c.pipe(), c.dupBytes, c.phase}
 }
 

@@ -35,7 +35,7 @@ type Config struct {
 	RcvBuf, SndBuf int
 
 	// NewController makes the congestion control; nil means cc.NewCubic.
-	NewController func(mss int) cc.Controller
+	NewController cc.New
 
 	NoDelay bool // turn Nagle's algorithm off
 	RFC1337 bool // no RST ends TIME-WAIT (RFC 1337)

@@ -279,7 +279,7 @@ func (c *Conn) advance(now mono.Time, n int) {
 		c.rexmit, c.rexmitEnd = c.sndNxt.Add(n), c.sndNxt.Add(n)
 	}
 	c.board.add(now, c.sndNxt, c.sndNxt.Add(n), c.stamp(now, n))
-	c.prr.out += n
+	c.prr.sent(n)
 	c.sndNxt = c.sndNxt.Add(n)
 	c.noteUsage(now, c.cwnd()-c.pipe() < c.mss)
 	c.sentAt = now

@@ -65,7 +65,7 @@ func (c *Conn) repair(now mono.Time, lost int, advanced bool) {
 		c.phase = phaseFast
 		c.probe = tailProbe{} // whatever it would have told is known
 		c.prrBegin()
-		c.cc.OnLoss(now, c.sndNxt.Sub(c.sndUna))
+		c.cc.OnLoss(now, c.sndNxt.Sub(c.sndUna)+int(c.prr.credit))
 		c.rexmitNow = true
 	}
 	if c.phase == phaseFast {
@@ -76,7 +76,7 @@ func (c *Conn) repair(now mono.Time, lost int, advanced bool) {
 // expireReorder is the end of the reordering window: what has not arrived by
 // now is lost (RFC 8985 §6.2, step 5).
 func (c *Conn) expireReorder(now mono.Time) {
-	c.rack.bytes = 0
+	c.rack.bytes, c.prr.due = 0, 0
 	if lost := c.detectLoss(now); lost > 0 {
 		c.repair(now, lost, false)
 		c.rexmitNow = true
@@ -102,7 +102,7 @@ func (c *Conn) dupAck(now mono.Time) {
 	c.setRecover()
 	c.phase, c.partial = phaseFast, false
 	c.resendFirst(now)
-	c.cc.OnLoss(now, flight)
+	c.cc.OnLoss(now, flight+int(c.prr.due))
 }
 
 // newAck takes an ACK of acked new bytes, and reports whether the
@@ -210,7 +210,7 @@ func (c *Conn) nextAgain() (start, end seq.Num) {
 
 // sentAgainAt notes that n numbers from at on were sent again at now.
 func (c *Conn) sentAgainAt(now mono.Time, at seq.Num, n int) {
-	c.prr.out += n
+	c.prr.sent(n)
 	c.board.sentOnceMore(now, at, at.Add(n), c.stamp(now, n))
 	if !c.sackOK {
 		c.rexmit = at.Add(n)

@@ -38,12 +38,13 @@ type hystart struct {
 	samples uint8 // rttSampleCount, up to nRTTSample
 	rounds  uint8 // of CSS that are complete
 	css     bool
-	begun   bool
+	begun   bool // a round, with its first ACK
 }
 
 // onAck takes an ACK in the first slow start, and reports whether slow start is
 // over. A round lasts until all is acknowledged that was in flight when it
-// began.
+// began: when its first ACK came, so that what the last ACK of the round before
+// let out is among it.
 func (h *hystart) onAck(a *Ack) bool {
 	if !h.begun {
 		h.begun = true
@@ -61,8 +62,7 @@ func (h *hystart) onAck(a *Ack) bool {
 			return true
 		}
 	}
-	h.left = int32(min(max(a.Unacked, 0), MaxWindow))
-	h.last, h.cur, h.samples = h.cur, 0, 0
+	h.last, h.cur, h.samples, h.begun = h.cur, 0, 0, false
 	return false
 }
 
