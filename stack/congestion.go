@@ -26,6 +26,12 @@ func (s *Stack) Congestion() string { return s.newController()(minMSSForName).Na
 // minMSSForName is a segment size for a controller that is only asked its name.
 const minMSSForName = 536
 
+// HasCongestion reports whether there is a congestion control of that name.
+func (s *Stack) HasCongestion(name string) bool {
+	_, ok := cc.ByName(name)
+	return ok
+}
+
 // SetCongestion changes the congestion control, one of cc.Names; window and
 // threshold go on as they are. ENOENT when there is none of that name.
 func (c *TCPConn) SetCongestion(name string) (err error) {
