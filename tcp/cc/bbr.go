@@ -53,6 +53,7 @@ type BBR struct {
 
 // bbrUndo is what is restored when a recovery was for nothing.
 type bbrUndo struct {
+	saved                           bool
 	state                           bbrState // it left because of the loss; bbrNone: none
 	bwShort                         int64
 	inflightShort, inflightLongterm int
@@ -247,9 +248,7 @@ func (b *BBR) OnLoss(now mono.Time, inFlight int) {
 	if b.phase != Open {
 		return
 	}
-	if !b.lossInRound {
-		b.saveState()
-	}
+	b.saveState()
 	b.saveCwnd()
 	b.phase = Recovery
 }
@@ -268,9 +267,7 @@ func (b *BBR) OnECN(now mono.Time, inFlight int) {
 
 // OnTimeout implements Controller: OnEnterRTO.
 func (b *BBR) OnTimeout(now mono.Time, inFlight int) {
-	if b.phase == Open && !b.lossInRound {
-		b.saveState()
-	}
+	b.saveState()
 	b.saveCwnd()
 	b.phase = AfterTimer
 	b.cwnd = b.mss
@@ -280,6 +277,7 @@ func (b *BBR) OnTimeout(now mono.Time, inFlight int) {
 func (b *BBR) OnRecoveryExit(now mono.Time) {
 	if b.phase != Open {
 		b.phase = Open
+		b.undo.saved = false
 		b.restoreCwnd()
 	}
 }
@@ -306,12 +304,15 @@ func (b *BBR) Undo(now mono.Time) {
 	case u.state == bbrUp && b.state != bbrUp && b.state != bbrProbeRTT:
 		b.startRefill()
 	}
-	u.state = bbrNone
+	*u = bbrUndo{}
 }
 
-// saveState is SaveStateUponLoss without the window.
+// saveState is SaveStateUponLoss without the window: before the first loss of
+// what becomes a recovery.
 func (b *BBR) saveState() {
-	b.undo = bbrUndo{bwShort: b.bwShort, inflightShort: b.inflightShort, inflightLongterm: b.inflightLongterm}
+	if b.phase == Open && !b.undo.saved {
+		b.undo = bbrUndo{saved: true, bwShort: b.bwShort, inflightShort: b.inflightShort, inflightLongterm: b.inflightLongterm}
+	}
 }
 
 // saveCwnd is SaveCwnd: the last window that neither a loss nor ProbeRTT has

@@ -182,15 +182,13 @@ func (b *BBR) updateMinRTT(s *bbrSample) {
 func (b *BBR) noteLoss(total uint64) {
 	if !b.lossInRound {
 		b.lossRoundDelivered = total
-		if b.phase == Open {
-			b.saveState()
-		}
 	}
 	b.lossInRound = true
 }
 
 // OnLost implements Sampler: HandleLostPacket.
 func (b *BBR) OnLost(l Lost) {
+	b.saveState()
 	b.noteLoss(l.Total)
 	if !l.Adjoins {
 		b.lossRanges++

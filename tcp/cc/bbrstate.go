@@ -85,7 +85,7 @@ func (b *BBR) checkStartupDone(s *bbrSample) {
 	if b.state != bbrStartup {
 		return
 	}
-	if s.Rate.Valid && b.lossRoundStart && s.Phase == Recovery && b.phase == Recovery &&
+	if s.Rate.Valid && b.lossRoundStart && s.Phase == Recovery &&
 		(b.lossRanges >= bbrFullLossRanges || b.lossRanges > 0 && !b.sack) && b.tooMuchLost(s.Rate.Lost, s.Rate.TxInFlight) {
 		b.leaveStartup()
 	}
@@ -190,7 +190,7 @@ func (b *BBR) timeToProbe(now mono.Time) bool {
 // timeToGoDown is IsTimeToGoDown.
 func (b *BBR) timeToGoDown(s *bbrSample) bool {
 	switch {
-	case b.prevTooHigh && s.InFlight >= b.inflightLongterm:
+	case b.prevTooHigh && s.PriorInFlight > b.inflightLongterm-b.mss:
 		b.prevCautious = true // the last probe ended here in losses: see how it goes first
 		return true
 	case s.CwndLimited && b.cwnd >= b.inflightLongterm:
