@@ -193,8 +193,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 	fin := c.wrClosed && !c.finSent && c.state != SynReceived
 	pipe := c.pipe()
 	if unsent > 0 && c.sndUna == c.sndNxt && c.sentAt != 0 {
-		c.cc.OnIdle(now, now.Sub(c.sentAt), c.rto())
-		c.sentAt = now // once for each pause, whether this text may go or not
+		c.noteIdle(now)
 	}
 	room := c.cwnd() - pipe
 	if unsent == 0 && !fin {

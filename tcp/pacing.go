@@ -37,12 +37,13 @@ func (c *Conn) paceRoom(now mono.Time, mss, limit int) int {
 	}
 	p := c.pace
 	switch {
+	case p.left > 0 && now <= p.next: // of the one that is leaving
 	case now >= p.next:
 		// A timer that comes late is made up for by up to half a quantum, as
 		// Linux does; what was not used otherwise is gone.
 		p.left = cc.Quantum(rate, mss)
 		p.next = max(p.next, now.Add(-paceTime(p.left, rate)/2))
-	case p.left <= 0:
+	default:
 		c.timers[timerPace] = p.next
 		return 0
 	}

@@ -60,10 +60,22 @@ func pattern(i int) byte { return byte(i*7 + i>>8*13 + i>>16) }
 
 func run(t *testing.T, script string) *trace {
 	t.Helper()
+	tr := newTrace(t)
+	tr.play(script)
+	return tr
+}
+
+func newTrace(t *testing.T) *trace {
 	start := mono.Time(10 * time.Second)
 	tr := &trace{t: t, now: start, limit: 0}
 	tr.cfg = Config{LocalPort: 1, RemotePort: 2, MSS: 1460, RcvBuf: 65535, SndBuf: 1 << 20, IPHeader: 20,
 		TSOffset: 100 - tsNow(start, 0), NewController: cc.NewReno} // whose sums can be done in the head
+	return tr
+}
+
+// play goes on with a script.
+func (tr *trace) play(script string) {
+	tr.t.Helper()
 	for _, l := range strings.Split(script, "\n") {
 		if i := strings.Index(l, "//"); i >= 0 {
 			l = l[:i]
@@ -79,13 +91,12 @@ func run(t *testing.T, script string) *trace {
 		}
 		tr.step(strings.Fields(l))
 		tr.check()
-		if t.Failed() {
-			t.FailNow()
+		if tr.t.Failed() {
+			tr.t.FailNow()
 		}
 	}
 	tr.line = "end of script"
 	tr.quiet()
-	return tr
 }
 
 func (tr *trace) fail(f string, a ...any) {

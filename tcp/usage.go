@@ -47,6 +47,17 @@ func (c *Conn) noteUsage(now mono.Time, full bool) {
 	}
 }
 
+// noteIdle tells the controller that text is about to be sent with nothing in
+// flight: once for each pause, whether this text may go at once or not.
+func (c *Conn) noteIdle(now mono.Time) {
+	idle, rto := now.Sub(c.sentAt), c.rto()
+	c.cc.OnIdle(now, idle, rto)
+	c.sentAt = now
+	if idle > rto {
+		c.usage.at, c.usage.used = now, 0 // it is not told twice
+	}
+}
+
 // windowUsed is Linux's tcp_is_cwnd_limited: in slow start, which doubles the
 // window in a round trip, half of it is enough.
 func (c *Conn) windowUsed() bool {
