@@ -37,7 +37,7 @@ func (c *Conn) paceRoom(now mono.Time, mss, limit int) int {
 	}
 	p := c.pace
 	switch {
-	case p.left > 0 && now <= p.next: // of the one that is leaving
+	case p.left >= mss && now <= p.next: // of the one that is leaving
 	case now >= p.next:
 		// A timer that comes late is made up for by up to half a quantum, as
 		// Linux does; what was not used otherwise is gone.
@@ -47,7 +47,7 @@ func (c *Conn) paceRoom(now mono.Time, mss, limit int) int {
 		c.timers[timerPace] = p.next
 		return 0
 	}
-	return min(limit, max(p.left, mss))
+	return min(limit, p.left)
 }
 
 // paceSent counts n bytes that leave.
