@@ -10,7 +10,8 @@ import (
 // SetCongestion chooses the congestion control by name ("cubic", "reno",
 // "bbr"), at any time: of the connection, which goes on with the window it
 // has; of a connection to come; of a listener, for those it accepts. Errors:
-// ENOENT when there is none of that name, ENOPROTOOPT on a datagram socket.
+// ENOENT when there is none of that name, EINVAL without a name, ENOPROTOOPT on
+// a datagram socket.
 func (f *FD) SetCongestion(name string) (err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -19,6 +20,8 @@ func (f *FD) SetCongestion(name string) (err error) {
 		return net.ErrClosed
 	case f.typ != SOCK_STREAM:
 		return syscall.ENOPROTOOPT
+	case name == "":
+		return syscall.EINVAL
 	case !f.stack.HasCongestion(name):
 		return syscall.ENOENT
 	}
@@ -32,8 +35,8 @@ func (f *FD) SetCongestion(name string) (err error) {
 	return err
 }
 
-// Congestion returns the name of the congestion control. Errors: ENOPROTOOPT on
-// a datagram socket.
+// Congestion returns the name of the congestion control. Errors: EOPNOTSUPP on a
+// datagram socket, as in Linux.
 func (f *FD) Congestion() (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -41,7 +44,7 @@ func (f *FD) Congestion() (string, error) {
 	case f.closed.Load():
 		return "", net.ErrClosed
 	case f.typ != SOCK_STREAM:
-		return "", syscall.ENOPROTOOPT
+		return "", syscall.EOPNOTSUPP
 	case f.conn != nil:
 		return f.conn.Congestion(), nil
 	case f.congestion != "":
