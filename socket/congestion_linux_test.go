@@ -12,17 +12,7 @@ import (
 	"github.com/tapstack/tapstack/socket"
 )
 
-// congestion is TCP_CONGESTION of a socket, set and asked.
-type congestion interface {
-	set(name string) error
-	get() (string, error)
-}
-
-type ourCongestion struct{ f *socket.FD }
-
-func (o ourCongestion) set(name string) error { return o.f.SetCongestion(name) }
-func (o ourCongestion) get() (string, error)  { return o.f.Congestion() }
-
+// kernelCongestion is TCP_CONGESTION of a kernel socket.
 type kernelCongestion int
 
 func (k kernelCongestion) set(name string) error {
@@ -48,13 +38,13 @@ func TestCongestionOption(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer syscall.Close(fd)
-		ours, kernel := ourCongestion{sock(t, p.a, socket.AF_INET, typ, 0)}, kernelCongestion(fd)
+		ours, kernel := sock(t, p.a, socket.AF_INET, typ, 0), kernelCongestion(fd)
 		for _, name := range []string{"reno", "no-such", "", "a-name-that-is-much-too-long"} {
-			got, want := ours.set(name), kernel.set(name)
+			got, want := ours.SetCongestion(name), kernel.set(name)
 			if !errors.Is(got, want) && (got != nil || want != nil) {
 				t.Errorf("type %d, %q: %v, the kernel %v", typ, name, got, want)
 			}
-			a, aerr := ours.get()
+			a, aerr := ours.Congestion()
 			b, berr := kernel.get()
 			if a != b || !errors.Is(aerr, berr) && (aerr != nil || berr != nil) {
 				t.Errorf("type %d after %q: %q %v, the kernel %q %v", typ, name, a, aerr, b, berr)
