@@ -45,8 +45,8 @@ type stage struct {
 // than a byte per ACK.
 const fracBits = 20
 
-// The decrease factors beta_cubic of RFC 9438 §4.6 and, for ECN, of RFC 8511
-// §3.1.
+// The decrease factors beta_cubic of RFC 9438 §4.6 and, for ECN in congestion
+// avoidance, of RFC 8511 §3.1.
 const (
 	cubicBeta    = 70 // per cent
 	cubicBetaECN = 85
@@ -146,8 +146,12 @@ func (c *Cubic) OnLoss(now mono.Time, inFlight int) {
 
 // OnECN implements Controller.
 func (c *Cubic) OnECN(now mono.Time, inFlight int) {
+	percent := cubicBetaECN
+	if c.cwnd < c.ssthresh {
+		percent = cubicBeta
+	}
 	if c.phase == Open {
-		c.onECN(c.decrease(cubicBetaECN))
+		c.onECN(c.decrease(percent))
 	}
 }
 

@@ -46,9 +46,15 @@ func (r *Reno) OnLoss(now mono.Time, inFlight int) {
 	}
 }
 
-// OnECN implements Controller: beta_ecn of RFC 8511 §3.1 is 0.8.
+// OnECN implements Controller: beta_ecn of RFC 8511 §3.1 is 0.8. That is for
+// congestion avoidance; slow start may have gone twice as far as it should, and
+// a mark is a loss there (RFC 3168 §6.1.2).
 func (r *Reno) OnECN(now mono.Time, inFlight int) {
-	if r.onECN(r.flight(inFlight) * 4 / 5) {
+	percent := 80
+	if r.cwnd < r.ssthresh {
+		percent = 50
+	}
+	if r.onECN(r.flight(inFlight) * percent / 100) {
 		r.acked = 0
 	}
 }

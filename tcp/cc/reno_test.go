@@ -179,12 +179,19 @@ func TestReno(t *testing.T) {
 			{"mss", 1400, 1400, 1000},
 			{"mss", 0, 1400, 1000},
 		}},
+		{"ECN: in slow start as a loss", []step{
+			{"ecn", 9000, 4500, 4500},
+			{"undo", 0, 4500, 4500},
+		}},
 		{"ECN: a fifth less, RFC 8511", []step{
+			{"ack", 8000, 18000, MaxWindow},
+			{"loss", 18000, 9000, 9000},
+			{"exit", 0, 9000, 9000},
 			{"ecn", 9000, 7200, 7200},
 			{"ce", 100000, 7200, 7200}, // it brings bad news: no growth
 			{"undo", 0, 7200, 7200},
 			{"ecn", 7200, 5760, 5760},
-			{"ecn", 1000, 1000, 2000}, // down to a segment, RFC 3168 §6.1.2
+			{"ecn", 1200, 1000, 2000}, // down to a segment, RFC 3168 §6.1.2
 			{"ack", 1000, 2000, 2000},
 			{"ack", 2000, 3000, 2000},
 		}},
