@@ -44,7 +44,6 @@ type Ack struct {
 	Now       mono.Time
 	Acked     int // bytes by which it advanced sndUna
 	Delivered int // bytes that it was the first to say arrived, by SACK or without
-	Lost      int // bytes taken for lost because of it
 	CE        int // bytes that met congestion by its account (RFC 3168, RFC 9768)
 	// PriorInFlight and InFlight are the bytes in the network before and
 	// after it, Unacked is sndNxt-sndUna after it.

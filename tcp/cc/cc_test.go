@@ -121,7 +121,7 @@ func drive(t *testing.T, in []byte) {
 			n := next()
 			total += uint64(n)
 			flight := next()
-			a := Ack{Now: now, Acked: next(), Delivered: n, Lost: next(), PriorInFlight: flight, InFlight: flight, Unacked: next(),
+			a := Ack{Now: now, Acked: next(), Delivered: n, PriorInFlight: flight, InFlight: flight, Unacked: next(),
 				RTT: time.Duration(next()), SRTT: time.Duration(next()), CwndLimited: op&64 != 0, Used: next(), Phase: Phase(op >> 4 % 3)}
 			if op&128 != 0 {
 				a.CE = next()
