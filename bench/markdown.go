@@ -133,7 +133,7 @@ func (r *report) markdown() []byte {
 	if cc == "" {
 		cc = "the system's default"
 	}
-	line("* Kernel sockets use %s as congestion control, on both sides; gVisor uses CUBIC, this stack Reno with SACK, RACK and tail loss probes.", cc)
+	line("* Kernel sockets use %s as congestion control, on both sides; gVisor uses CUBIC, this stack too, with SACK, RACK and tail loss probes.", cc)
 	line("* All servers run the services of `tapstack up` as processes of their own, started anew in each round. In a round every test runs on every peer")
 	line("  before the next test, and each round begins with another peer.")
 	line("* The client is the same program for every peer, with blocking kernel sockets and a thread for each stream: 256 KiB a call for bulk, in MB/s of 10⁶ bytes;")

@@ -47,7 +47,7 @@ func (t *tapstack) about() string {
 	case t.plain:
 		return "the same on TAP " + t.dev() + " with plain frames of 1500 bytes (`--offload=off`)"
 	}
-	return "the stack on TAP " + t.dev() + ", a port of the bridge on which the client is; MTU 1500, super-frames of up to 64 KB with checksums left out (`--offload=require`). Its congestion control is Reno, its recovery SACK, RACK and tail loss probes"
+	return "the stack on TAP " + t.dev() + ", a port of the bridge on which the client is; MTU 1500, super-frames of up to 64 KB with checksums left out (`--offload=require`). Its congestion control is CUBIC, its recovery SACK, RACK and tail loss probes"
 }
 
 func (t *tapstack) start(ctx context.Context) (err error) {

@@ -32,6 +32,9 @@ func (f *FD) Listen(backlog int) error {
 			return err
 		}
 	}
+	if f.congestion != "" {
+		f.bind.SetCongestion(f.congestion)
+	}
 	err := f.bind.Listen(backlog)
 	if err == nil && f.fastQueue > 0 {
 		f.bind.SetFastOpen(f.fastQueue)
@@ -175,6 +178,9 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 	}
 	if f.noDelay {
 		c.SetNoDelay(true)
+	}
+	if f.congestion != "" {
+		c.SetCongestion(f.congestion)
 	}
 	f.conn, f.connecting = c, true
 	f.held.Store(fast && c.Held())

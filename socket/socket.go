@@ -63,7 +63,8 @@ type FD struct {
 
 	mu         sync.Mutex // guards everything below
 	only6      bool
-	noDelay    bool // kept for the connection to come
+	noDelay    bool   // kept for the connection to come
+	congestion string // likewise; "": the stack's
 	bind       *stack.TCPListener
 	listening  bool
 	conn       *stack.TCPConn

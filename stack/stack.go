@@ -88,8 +88,8 @@ type TCPConfig struct {
 	FastOpenKeys [][16]byte
 	// RFC1337 keeps RSTs from ending TIME-WAIT, as Linux's tcp_rfc1337.
 	RFC1337 bool
-	// NewController makes a connection's congestion controller; nil: NewReno.
-	NewController func(mss int) cc.Controller
+	// NewController makes a connection's congestion controller; nil: cc.NewCubic.
+	NewController cc.New
 }
 
 // Stack is one host.

@@ -8,6 +8,7 @@ import (
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/wheel"
 	"github.com/tapstack/tapstack/tcp"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // TCPListener holds a local TCP port; after Listen it accepts connections.
@@ -20,15 +21,16 @@ type TCPListener struct {
 	both  bool // the IPv6 wildcard takes IPv4 as well
 	share bool
 
-	mu       sync.Mutex // guards everything below
-	open     bool       // Listen was called
-	closed   bool
-	backlog  int
-	halfOpen map[*synEntry]struct{}
-	young    int // of halfOpen: the SYN-ACK was sent only once
-	queue    []*TCPConn
-	fast     fastListener
-	cookieAt mono.Time // when a SYN was last answered with a cookie, 0: never
+	mu         sync.Mutex // guards everything below
+	open       bool       // Listen was called
+	closed     bool
+	backlog    int
+	halfOpen   map[*synEntry]struct{}
+	young      int // of halfOpen: the SYN-ACK was sent only once
+	queue      []*TCPConn
+	fast       fastListener
+	cookieAt   mono.Time // when a SYN was last answered with a cookie, 0: never
+	controller cc.New    // of accepted connections; nil: the stack's
 
 	waiters WaitQueue
 }
@@ -342,7 +344,9 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 	}
 	c := &TCPConn{stack: s, id: e.id, iface: e.iface, route: r, listener: e.listener}
 	c.timer.F = c.expire
-	c.core = e.rec.Conn(s.tcpConfig(&r, e.id, now), now)
+	cfg := s.tcpConfig(&r, e.id, now)
+	cfg.NewController = e.listener.newController()
+	c.core = e.rec.Conn(cfg, now)
 	e.gone = true
 	s.timers.Stop(&e.timer)
 	if !s.tcp.swap(e.id, e, c) {

@@ -34,8 +34,8 @@ type Config struct {
 	// the largest window offered; the window scale follows from it.
 	RcvBuf, SndBuf int
 
-	// NewController makes the congestion control; nil means cc.NewReno.
-	NewController func(mss int) cc.Controller
+	// NewController makes the congestion control; nil means cc.NewCubic.
+	NewController cc.New
 
 	NoDelay bool // turn Nagle's algorithm off
 	RFC1337 bool // no RST ends TIME-WAIT (RFC 1337)
@@ -103,6 +103,7 @@ const (
 	timerReorder = iota // RFC 8985: a segment may still be only late
 	timerProbe          // RFC 8985: the last segments may be lost; before timerRexmit, which it puts off
 	timerRexmit         // RFC 6298: oldest unacknowledged segment
+	timerPace           // the next quantum may leave
 	timerPersist        // RFC 9293 §3.8.6.1: the peer's window is closed
 	timerDelAck         // RFC 9293 §3.8.6.3: an ACK is being held back
 	timerOrphan         // FIN-WAIT-2 without an application
@@ -173,9 +174,10 @@ type Conn struct {
 	probes     int // window probes sent since the window closed: the back-off
 	unanswered int // window probes since the peer was last heard
 	recovery
-	cc       cc.Controller
-	sentAt   mono.Time // when new text last left
-	cwndFull bool      // the congestion window, not the application, stopped us
+	cc     cc.Controller
+	sentAt mono.Time // when new text last left
+	usage  usage
+	pace   *pacer // nil until something was paced
 
 	// What Output owes.
 	synDue   bool
@@ -273,7 +275,7 @@ func (cfg *Config) fill() {
 	cfg.RcvBuf = min(cfg.RcvBuf, maxWindow)
 	cfg.SndBuf = min(cfg.SndBuf, maxWindow)
 	if cfg.NewController == nil {
-		cfg.NewController = cc.NewReno
+		cfg.NewController = cc.NewCubic
 	}
 }
 

@@ -18,12 +18,14 @@
 //	                             -> inputSack            sack.go, scoreboard.go: what arrived
 //	                             -> detectLoss           rack.go: what is lost
 //	                             -> repair, newAck       recover.go, prr.go, tlp.go: what follows
-//	                             -> cc.Controller        how fast to go on
+//	                             -> endAck               congestion.go, rate.go: tells cc.Controller,
+//	                                                     which says how fast to go on
 //	                    text -> inOrder, outOfOrder      receive.go, reassembly.go
 //	                    FIN -> inputFin
 //
 //	Conn.Output -> RST?  SYN?  lost text?  tail?  new text, FIN?  probe?  ACK?
 //	            -> Segment -> PutHeader -> bytes         output.go, segment.go
+//	                                                     as windows and pacing.go allow
 //
 // # States
 //
@@ -78,5 +80,6 @@
 // reason. In short: a window probe is an old number rather than a new octet;
 // an empty segment at the right edge of the window is accepted; orphans in
 // FIN-WAIT-2 end after a minute; urgent data stays in the stream; fast recovery
-// probes its tail, too.
+// probes its tail, too; after a pause the congestion window is halved for each
+// time-out it lasted instead of falling to the initial one.
 package tcp

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // FuzzConn throws arbitrary segments, calls and times at a core. The input is
@@ -56,6 +57,11 @@ func FuzzConn(f *testing.F) {
 		payload := make([]byte, 1<<16)
 		for n := 0; len(prog) > 0 && n < 500; n++ {
 			op := next(1)[0]
+			if op >= 240 {
+				if err := c.SetCongestion(now, cc.Names()[int(op)%len(cc.Names())]); err != nil {
+					t.Fatal(err)
+				}
+			}
 			switch op % 10 {
 			default: // a segment arrives
 				b := next(10)

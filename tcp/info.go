@@ -12,16 +12,24 @@ type Info struct {
 	State State
 
 	RTT, RTTVar, RTO time.Duration // RFC 6298's SRTT, RTTVAR and RTO; RTT 0: not measured
-	Cwnd, Ssthresh   int           // congestion window; slow start threshold
-	InFlight         int           // estimate of what is in the network
-	MSS              int           // largest payload sent in a segment
-	PeerMSS          int           // what the peer announced
-	SndWnd, RcvWnd   int           // the peer's window, and ours as last announced
-	SndWScale        int           // shift of the peer's window field
-	RcvWScale        int           // shift of ours
-	Unsent, Unacked  int           // bytes in the send buffer not yet sent; sent, not yet acknowledged
-	SACKed, Lost     int           // parts of Unacked that arrived by the peer's SACK; that are lost and not yet sent again
-	Unread           int           // bytes waiting for Read
+	MinRTT           time.Duration // the least of the last five minutes; 0: not measured
+	Congestion       string        // name of the congestion control
+	PacingRate       int64         // bytes per second; 0: not paced
+	// DeliveryRate is the last delivery rate sample that the application did
+	// not limit, or a higher one that it did, in bytes per second; 0 without a
+	// controller that asks for samples.
+	DeliveryRate        int64
+	DeliveryRateLimited bool // it did
+	Cwnd, Ssthresh      int  // congestion window; slow start threshold
+	InFlight            int  // estimate of what is in the network
+	MSS                 int  // largest payload sent in a segment
+	PeerMSS             int  // what the peer announced
+	SndWnd, RcvWnd      int  // the peer's window, and ours as last announced
+	SndWScale           int  // shift of the peer's window field
+	RcvWScale           int  // shift of ours
+	Unsent, Unacked     int  // bytes in the send buffer not yet sent; sent, not yet acknowledged
+	SACKed, Lost        int  // parts of Unacked that arrived by the peer's SACK; that are lost and not yet sent again
+	Unread              int  // bytes waiting for Read
 
 	Timestamps, SACK, WScale bool // options in use
 	SynData                  bool // text in the SYN was taken (RFC 7413)
@@ -69,7 +77,7 @@ func (c *Conn) Info() Info {
 	n := &c.stat
 	i := Info{
 		State: c.state,
-		RTT:   c.rtt.srtt, RTTVar: c.rtt.rttvar, RTO: c.rto(),
+		RTT:   c.rtt.srtt, RTTVar: c.rtt.rttvar, RTO: c.rto(), MinRTT: c.rack.minRTT,
 		MSS: c.mss, PeerMSS: c.peerMSS,
 		SndWnd: c.sndWnd, RcvWnd: max(c.rcvAdv.Sub(c.rcvNxt), 0),
 		SndWScale: int(c.sndWScale), RcvWScale: int(c.rcvWScale),
@@ -86,6 +94,11 @@ func (c *Conn) Info() Info {
 	if c.cc != nil {
 		i.Cwnd = c.cwnd()
 		i.Ssthresh = c.cc.Ssthresh()
+		_, i.PacingRate = c.cc.Window()
+		i.Congestion = c.cc.Name()
+	}
+	if x := c.rack.rates; x != nil {
+		i.DeliveryRate, i.DeliveryRateLimited = x.rate, x.rateLimited
 	}
 	if c.state.Synchronized() && c.state != TimeWait {
 		i.InFlight = c.pipe()

@@ -268,6 +268,7 @@ func (c *Conn) synAcked(now mono.Time, ack seq.Num) {
 	} else {
 		c.rtt.synRetransmitted()
 	}
+	c.startController(now)
 	c.retries = 0
 	if c.sndUna != c.sndNxt {
 		c.timers[timerRexmit] = now.Add(c.rto()) // text went before the handshake was done

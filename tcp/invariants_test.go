@@ -88,7 +88,7 @@ func (c *Conn) settled() error {
 		return bad("timer without anything in flight")
 	}
 	if c.state.Synchronized() {
-		if c.sndUna == c.sndNxt && (c.unsent() > 0 || c.wrClosed && !c.finSent) && c.timers[timerPersist] == 0 {
+		if c.sndUna == c.sndNxt && (c.unsent() > 0 || c.wrClosed && !c.finSent) && c.timers[timerPersist] == 0 && c.timers[timerPace] == 0 {
 			return bad("something to send, nothing in flight, no timer")
 		}
 		if c.lastAckSent.Less(c.rcvNxt) && c.timers[timerDelAck] == 0 {
@@ -103,11 +103,8 @@ func (c *Conn) settled() error {
 
 // check compares the sums with the ranges, which cover what is in flight.
 func (b *scoreboard) check(c *Conn) error {
-	if !c.sackOK {
-		if len(b.buf) != 0 {
-			return fmt.Errorf("scoreboard without SACK")
-		}
-		return nil
+	if !c.sackOK && (b.sacked != 0 || b.lost != 0) {
+		return fmt.Errorf("SACK without SACK")
 	}
 	at, sacked, lost, holes := c.sndUna, 0, 0, 0
 	for i := b.head; i < len(b.buf); i++ {

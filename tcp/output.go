@@ -143,6 +143,9 @@ func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
 	at, end := c.nextAgain()
 	room := mss
 	if !c.rexmitNow {
+		if limit = c.paceRoom(now, mss, limit); limit == 0 {
+			return false
+		}
 		pipe := c.pipe()
 		room = c.cwnd() - pipe
 		if pipe == 0 {
@@ -190,14 +193,24 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 	fin := c.wrClosed && !c.finSent && c.state != SynReceived
 	pipe := c.pipe()
 	if unsent > 0 && c.sndUna == c.sndNxt && c.sentAt != 0 {
-		if idle := now.Sub(c.sentAt); idle > c.rto() {
-			c.cc.OnIdle(now, idle) // RFC 5681 §4.1
-		}
+		c.noteIdle(now)
 	}
 	room := c.cwnd() - pipe
-	c.cwndFull = room < mss
 	if unsent == 0 && !fin {
+		if room >= mss {
+			c.noteStarved()
+		}
 		return false
+	}
+	if unsent > 0 {
+		if room < mss {
+			c.noteUsage(now, true)
+		}
+		if !c.probe.due {
+			if limit = c.paceRoom(now, mss, limit); limit == 0 {
+				return false
+			}
+		}
 	}
 	window := c.sndUna.Add(c.sndWnd).Sub(c.sndNxt)
 	if pipe == 0 || c.probe.due {
@@ -228,6 +241,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		// All of it. The last segment may be small.
 		if tail := n % mss; tail != 0 && !fin && !c.mayTail() {
 			if n -= tail; n == 0 {
+				c.noteStarved()
 				return false
 			}
 		}
@@ -264,11 +278,10 @@ func (c *Conn) advance(now mono.Time, n int) {
 	if c.rexmit == c.rexmitEnd {
 		c.rexmit, c.rexmitEnd = c.sndNxt.Add(n), c.sndNxt.Add(n)
 	}
-	if c.sackOK {
-		c.board.add(now, c.sndNxt, c.sndNxt.Add(n))
-		c.prr.out += n
-	}
+	c.board.add(now, c.sndNxt, c.sndNxt.Add(n), c.stamp(now, n))
+	c.prr.sent(n)
 	c.sndNxt = c.sndNxt.Add(n)
+	c.noteUsage(now, c.cwnd()-c.pipe() < c.mss)
 	c.sentAt = now
 	c.timers[timerPersist] = 0
 	c.probes = 0
@@ -343,6 +356,7 @@ func (c *Conn) payload(now mono.Time, s *Segment, at seq.Num, n, mss int, flags 
 	if n > 0 {
 		s.Payload[0], s.Payload[1] = c.snd.Peek(at.Sub(c.sndUna), n)
 		s.SegSize = mss
+		c.paceSent(now, n)
 	}
 }
 

@@ -42,6 +42,8 @@ type rack struct {
 	mult    uint8   // RACK.reo_wnd_mult less 1
 	persist uint8   // RACK.reo_wnd_persist
 
+	rates *rates // nil: nobody wants to know how fast
+
 	// Of this ACK.
 	now      mono.Time
 	echo     uint32        // what its timestamp echoes,
@@ -56,12 +58,18 @@ func (k *rack) begin(now mono.Time, s *Segment, tsOffset uint32) {
 	k.now, k.tsOffset = now, tsOffset
 	k.hasEcho, k.echo = s.Options.HasTS && s.Options.TSEcr != 0, s.Options.TSEcr
 	k.bytes, k.sample = 0, 0
+	if k.rates != nil {
+		k.rates.has = false
+	}
 }
 
 // delivered takes a range that the ACK says has arrived: RFC 8985 §6.2, steps
 // 1 to 3. Ranges come in order of their numbers.
 func (k *rack) delivered(r *sentRange) {
 	k.bytes += r.len()
+	if k.rates != nil {
+		k.rates.arrived(k.now, r)
+	}
 	if k.fack.LessEq(r.end) {
 		k.fack = r.end
 	} else if !r.has(sentAgain) {
@@ -164,6 +172,7 @@ func (c *Conn) detectLoss(now mono.Time) int {
 			continue
 		}
 		b.lose(i)
+		c.noteLost(now, r, r.len(), lost > 0 && last == i-1)
 		if lost == 0 {
 			first = i
 		}
@@ -191,8 +200,10 @@ func (c *Conn) loseOnTimeout(now mono.Time) {
 	b.split(b.head, seq.Min(c.sndUna.Add(c.mss), b.buf[b.head].end))
 	limit := k.rtt + c.reoWindow()
 	for i := b.head; i < len(b.buf); i++ {
-		if i == b.head || now.Sub(b.buf[i].sent) >= limit {
+		r := &b.buf[i]
+		if !r.has(sentSacked|sentLost) && (i == b.head || now.Sub(r.sent) >= limit) {
 			b.lose(i)
+			c.noteLost(now, r, r.len(), i > b.head)
 		}
 	}
 	b.join(b.head, len(b.buf)-1)

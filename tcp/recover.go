@@ -65,7 +65,7 @@ func (c *Conn) repair(now mono.Time, lost int, advanced bool) {
 		c.phase = phaseFast
 		c.probe = tailProbe{} // whatever it would have told is known
 		c.prrBegin()
-		c.cc.OnLoss(now, c.sndNxt.Sub(c.sndUna))
+		c.cc.OnLoss(now, c.sndNxt.Sub(c.sndUna)+int(c.prr.credit))
 		c.rexmitNow = true
 	}
 	if c.phase == phaseFast {
@@ -76,7 +76,7 @@ func (c *Conn) repair(now mono.Time, lost int, advanced bool) {
 // expireReorder is the end of the reordering window: what has not arrived by
 // now is lost (RFC 8985 §6.2, step 5).
 func (c *Conn) expireReorder(now mono.Time) {
-	c.rack.bytes = 0
+	c.rack.bytes, c.prr.due = 0, 0
 	if lost := c.detectLoss(now); lost > 0 {
 		c.repair(now, lost, false)
 		c.rexmitNow = true
@@ -101,8 +101,8 @@ func (c *Conn) dupAck(now mono.Time) {
 	c.stat.fastRetransmits++
 	c.setRecover()
 	c.phase, c.partial = phaseFast, false
-	c.cc.OnLoss(now, flight)
-	c.resendFirst()
+	c.resendFirst(now)
+	c.cc.OnLoss(now, flight+int(c.prr.due))
 }
 
 // newAck takes an ACK of acked new bytes, and reports whether the
@@ -128,7 +128,7 @@ func (c *Conn) newAck(now mono.Time, acked int) bool {
 		// segment that now takes its place.
 		c.dupBytes = max(c.dupBytes-max(acked-c.mss, 0), 0)
 		c.dupBytes = min(c.dupBytes, max(c.sndNxt.Sub(c.sndUna)-c.mss, 0))
-		c.resendFirst()
+		c.resendFirst(now)
 		// Only the first partial ACK restarts the timer, so that many losses
 		// in one window end in a time-out (the impatient variant).
 		restart := !c.partial
@@ -149,6 +149,9 @@ func (c *Conn) timedOut(now mono.Time) {
 		// it no longer.
 		if c.board.reneged() {
 			c.stat.reneged++
+			if x := c.rack.rates; x != nil {
+				x.delivered -= uint64(c.board.sacked)
+			}
 			c.board.forget()
 		}
 		c.loseOnTimeout(now)
@@ -162,7 +165,7 @@ func (c *Conn) timedOut(now mono.Time) {
 func (c *Conn) setRecover() { c.recover, c.recoverSet = c.sndNxt, true }
 
 // resendFirst marks the oldest segment in flight.
-func (c *Conn) resendFirst() {
+func (c *Conn) resendFirst(now mono.Time) {
 	c.rexmit = c.sndUna
 	c.rexmitEnd = c.sndUna.Add(c.mss)
 	if c.dataEnd().LessEq(c.rexmitEnd) {
@@ -170,6 +173,9 @@ func (c *Conn) resendFirst() {
 	}
 	c.rexmitEnd = seq.Min(c.rexmitEnd, c.sndNxt)
 	c.rexmitNow = true
+	if c.board.count() > 0 {
+		c.noteLost(now, &c.board.buf[c.board.head], c.rexmitEnd.Sub(c.rexmit), false)
+	}
 }
 
 // resendAll marks everything in flight.
@@ -204,10 +210,9 @@ func (c *Conn) nextAgain() (start, end seq.Num) {
 
 // sentAgainAt notes that n numbers from at on were sent again at now.
 func (c *Conn) sentAgainAt(now mono.Time, at seq.Num, n int) {
-	c.prr.out += n
-	if c.sackOK {
-		c.board.sentOnceMore(now, at, at.Add(n))
-	} else {
+	c.prr.sent(n)
+	c.board.sentOnceMore(now, at, at.Add(n), c.stamp(now, n))
+	if !c.sackOK {
 		c.rexmit = at.Add(n)
 	}
 }

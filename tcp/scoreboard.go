@@ -28,7 +28,7 @@ const (
 	maxSplitRanges = 2 * maxSentRanges
 	// keepSentRanges is how much room a connection keeps while nothing is in
 	// flight.
-	keepSentRanges = 32
+	keepSentRanges = 16
 )
 
 // sentFlags say what is known of a range; none: in flight, sent once.
@@ -45,6 +45,7 @@ const (
 type sentRange struct {
 	sent       mono.Time // when it last left
 	start, end seq.Num
+	stamp      // of that moment
 	flags      sentFlags
 }
 
@@ -78,16 +79,17 @@ func (b *scoreboard) find(n seq.Num) int {
 }
 
 // add appends [start, end), sent for the first time at now.
-func (b *scoreboard) add(now mono.Time, start, end seq.Num) {
+func (b *scoreboard) add(now mono.Time, start, end seq.Num, p stamp) {
 	if b.count() > 0 {
 		last := &b.buf[len(b.buf)-1]
 		if last.flags == 0 && last.sent == now {
-			last.end = end
+			last.end, last.inFlight = end, p.inFlight
 			return
 		}
 		if b.count() >= maxSentRanges {
 			b.unmark(last)
-			last.end, last.sent = end, now
+			last.later(now.Sub(last.sent))
+			last.end, last.sent, last.inFlight = end, now, p.inFlight
 			last.flags |= sentCoarse
 			return
 		}
@@ -97,7 +99,7 @@ func (b *scoreboard) add(now mono.Time, start, end seq.Num) {
 		b.buf = b.buf[:copy(b.buf, b.buf[b.head:])]
 		b.head = 0
 	}
-	b.buf = append(b.buf, sentRange{sent: now, start: start, end: end})
+	b.buf = append(b.buf, sentRange{sent: now, start: start, end: end, stamp: p})
 }
 
 // lastSegment returns the segment that was sent last: what is left of the last
@@ -143,7 +145,9 @@ func (b *scoreboard) join(i, j int) {
 			r.flags |= sentCoarse // both are lost, so that the time hardly matters
 		}
 		r.flags |= next.flags
-		r.sent = max(r.sent, next.sent)
+		if r.sent < next.sent {
+			r.sent, r.stamp = next.sent, next.stamp
+		}
 		r.end = next.end
 	}
 	if w < j {
@@ -254,7 +258,7 @@ func (b *scoreboard) firstLost() (start, end seq.Num) {
 }
 
 // sentOnceMore notes that [start, end) left again at now.
-func (b *scoreboard) sentOnceMore(now mono.Time, start, end seq.Num) {
+func (b *scoreboard) sentOnceMore(now mono.Time, start, end seq.Num, p stamp) {
 	i := b.find(start)
 	if i < len(b.buf) && b.buf[i].start.Less(start) && b.split(i, start) {
 		i++
@@ -270,7 +274,7 @@ func (b *scoreboard) sentOnceMore(now mono.Time, start, end seq.Num) {
 		r := &b.buf[i]
 		b.unmark(r)
 		r.flags = sentAgain
-		r.sent = now
+		r.sent, r.stamp = now, p
 	}
 	b.join(first-1, i)
 }

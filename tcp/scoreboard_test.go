@@ -34,7 +34,7 @@ func TestScoreboard(t *testing.T) {
 			switch op := rng.IntN(10); {
 			case op < 4 || j == 0: // new
 				n := 1 + rng.IntN(50)
-				b.add(now, c.sndNxt, c.sndNxt.Add(n))
+				b.add(now, c.sndNxt, c.sndNxt.Add(n), stamp{})
 				c.sndNxt = c.sndNxt.Add(n)
 				model = append(model, make([]number, n)...)
 			case op < 6:
@@ -77,7 +77,7 @@ func TestScoreboard(t *testing.T) {
 					}
 					model[k].lost, model[k].again = false, true
 				}
-				b.sentOnceMore(now, left, c.sndUna.Add(j))
+				b.sentOnceMore(now, left, c.sndUna.Add(j), stamp{})
 			default:
 				want := 0
 				for _, m := range model[:i] {
@@ -114,7 +114,7 @@ func TestScoreboardBounded(t *testing.T) {
 	add := func(n int) {
 		for range n {
 			c.sndNxt = c.sndNxt.Add(100)
-			b.add(mono.Time(c.sndNxt), c.sndNxt.Add(-100), c.sndNxt)
+			b.add(mono.Time(c.sndNxt), c.sndNxt.Add(-100), c.sndNxt, stamp{})
 		}
 	}
 	check := func() {
@@ -138,7 +138,7 @@ func TestScoreboardBounded(t *testing.T) {
 	add(10)
 	b.sack(c.sndNxt.Add(-50), c.sndNxt, k) // cannot be told apart any more
 	add(10)
-	b.sentOnceMore(1, 5, c.sndNxt.Add(-50))
+	b.sentOnceMore(1, 5, c.sndNxt.Add(-50), stamp{})
 	check()
 	b.forget()
 	b.loseAll()
@@ -159,7 +159,7 @@ func TestScoreboardAllocs(t *testing.T) {
 	now := mono.Time(1)
 	step := func() {
 		now++
-		b.add(now, c.sndNxt, c.sndNxt.Add(100))
+		b.add(now, c.sndNxt, c.sndNxt.Add(100), stamp{})
 		c.sndNxt = c.sndNxt.Add(100)
 		if c.sndNxt.Sub(c.sndUna) > 100*300 {
 			c.sndUna = c.sndUna.Add(100)

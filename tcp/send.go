@@ -5,7 +5,6 @@ import (
 
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
-	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // This file owns what acknowledgements do: they free the ring, measure the
@@ -28,14 +27,13 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	}
 	c.unanswered = 0 // the peer lives: a closed window may stay closed
 	acked := ack.Sub(c.sndUna)
-	if c.sackOK {
-		c.rack.begin(now, s, c.cfg.TSOffset)
-	}
+	before := c.beginAck(now, s)
 	if acked < 0 {
 		// "If the ACK is a duplicate, it can be ignored", but not its blocks:
 		// it was only overtaken.
 		if c.sackOK {
 			c.inputSack(now, s, 0)
+			c.endAck(now, &before, 0)
 		}
 		return DropNone
 	}
@@ -71,12 +69,12 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	if c.sackOK {
 		c.inputSack(now, s, acked)
 	}
+	c.endAck(now, &before, acked)
 	return DropNone
 }
 
 // inputNewAck processes an ACK that advances sndUna by acked.
 func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
-	inFlight := c.pipe()
 	n := min(acked, c.snd.Len())
 	c.snd.Discard(n)
 	c.sndUna = s.Ack
@@ -88,9 +86,7 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	c.rexmitNow = c.rexmitNow && c.againDue()
 	c.retries = 0
 	c.kick = true
-	sample := c.sampleRTT(now, s)
-	// Before recovery may end: this ACK still belongs to it.
-	c.cc.OnAck(cc.Ack{Now: now, Acked: acked, InFlight: inFlight, RTT: sample, CwndLimited: c.cwndFull})
+	c.sampleRTT(now, s)
 
 	// RFC 6298 §5.2 and §5.3: the timer runs while something is in flight, and
 	// starts anew with each ACK of new data; recovery may object.
@@ -123,19 +119,19 @@ func (c *Conn) finAcked(now mono.Time) {
 	}
 }
 
-// sampleRTT measures the round trip that s ended, if it ended one. It returns
-// the sample, or 0.
+// sampleRTT measures the round trip that s ended, if it ended one, for the
+// retransmission timer.
 //
 // One segment at a time is timed with the full resolution of the clock. Of
 // what was sent twice, Karn's rule says that the answer is ambiguous (RFC 6298
 // §3); while there is such a segment, the scoreboard knows what was sent only
 // once, and the echoed timestamp tells which of the two was answered.
-func (c *Conn) sampleRTT(now mono.Time, s *Segment) time.Duration {
+func (c *Conn) sampleRTT(now mono.Time, s *Segment) {
 	d := time.Duration(0)
 	switch {
 	case c.rttTiming:
 		if !c.rttSeq.LessEq(c.sndUna) {
-			return 0
+			return
 		}
 		c.rttTiming = false
 		d = max(now.Sub(c.rttAt), 1)
@@ -144,7 +140,7 @@ func (c *Conn) sampleRTT(now mono.Time, s *Segment) time.Duration {
 	case c.karn && c.tsOK && s.Options.HasTS && s.Options.TSEcr != 0:
 		ms := int32(tsNow(now, c.cfg.TSOffset) - s.Options.TSEcr)
 		if ms < 0 || time.Duration(ms)*time.Millisecond > c.cfg.MaxRTO {
-			return 0
+			return
 		}
 		d = max(time.Duration(ms)*time.Millisecond, time.Millisecond)
 	}
@@ -154,7 +150,6 @@ func (c *Conn) sampleRTT(now mono.Time, s *Segment) time.Duration {
 	if d > 0 {
 		c.rtt.sample(d)
 	}
-	return d
 }
 
 // dataEnd is the number after the last byte of the ring, the FIN's.

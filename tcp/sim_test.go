@@ -10,6 +10,7 @@ import (
 
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // This file joins two cores by a bad network in virtual time: whatever it
@@ -331,6 +332,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 			NoDelay: rng.IntN(2) == 0, Retries: 100, SynRetries: 50, SynAckRetries: 50,
 			MaxRTO: 5 * time.Second,
 		}
+		e.cfg.NewController, _ = cc.ByName(cc.Names()[(int(seed)+i)%len(cc.Names())])
 		if rng.IntN(2) == 0 {
 			e.cfg.ISS = seq.Num(uint32(0) - uint32(rng.IntN(100_000))) // wraps soon
 		}

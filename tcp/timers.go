@@ -38,6 +38,8 @@ func (c *Conn) Expire(now mono.Time) Events {
 			c.expireProbe(now)
 		case timerRexmit:
 			c.expireRexmit(now)
+		case timerPace:
+			c.kick = true
 		case timerPersist:
 			c.expirePersist(now)
 		case timerDelAck:

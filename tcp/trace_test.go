@@ -14,12 +14,13 @@ import (
 
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // This file is a small interpreter of packetdrill-like scripts. Each line is
 // one step, in virtual time:
 //
-//	config rcvbuf=65535 mss=1460 iss=0 peer=0   before anything else
+//	config rcvbuf=65535 mss=1460 iss=0 peer=0 cc=reno   before anything else
 //	connect | listen                            active or passive open
 //	fastopen [text] [mss N] [FO cookie]         of the connection just made, or of those to come
 //	< S 0:0(0) win 65535 <mss 1460>             a segment arrives
@@ -59,10 +60,22 @@ func pattern(i int) byte { return byte(i*7 + i>>8*13 + i>>16) }
 
 func run(t *testing.T, script string) *trace {
 	t.Helper()
+	tr := newTrace(t)
+	tr.play(script)
+	return tr
+}
+
+func newTrace(t *testing.T) *trace {
 	start := mono.Time(10 * time.Second)
 	tr := &trace{t: t, now: start, limit: 0}
 	tr.cfg = Config{LocalPort: 1, RemotePort: 2, MSS: 1460, RcvBuf: 65535, SndBuf: 1 << 20, IPHeader: 20,
-		TSOffset: 100 - tsNow(start, 0)}
+		TSOffset: 100 - tsNow(start, 0), NewController: cc.NewReno} // whose sums can be done in the head
+	return tr
+}
+
+// play goes on with a script.
+func (tr *trace) play(script string) {
+	tr.t.Helper()
 	for _, l := range strings.Split(script, "\n") {
 		if i := strings.Index(l, "//"); i >= 0 {
 			l = l[:i]
@@ -78,13 +91,12 @@ func run(t *testing.T, script string) *trace {
 		}
 		tr.step(strings.Fields(l))
 		tr.check()
-		if t.Failed() {
-			t.FailNow()
+		if tr.t.Failed() {
+			tr.t.FailNow()
 		}
 	}
 	tr.line = "end of script"
 	tr.quiet()
-	return tr
 }
 
 func (tr *trace) fail(f string, a ...any) {
@@ -210,6 +222,13 @@ func (tr *trace) step(f []string) {
 	case f[0] == "config":
 		for _, kv := range f[1:] {
 			k, v, _ := strings.Cut(kv, "=")
+			if k == "cc" {
+				var ok bool
+				if tr.cfg.NewController, ok = cc.ByName(v); !ok {
+					tr.fail("no such controller")
+				}
+				continue
+			}
 			n, err := strconv.Atoi(v)
 			if err != nil {
 				tr.fail("%v", err)

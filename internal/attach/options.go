@@ -20,6 +20,7 @@ import (
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/tap"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // DefaultTAP is the device of `make tap`, used when no other is named.
@@ -41,12 +42,14 @@ type Options struct {
 	Queues  int      // --queues: receive queues of a TAP; 0 is one
 	// BusyPoll, --busy-poll: look for frames so long before sleeping.
 	BusyPoll time.Duration
-	Pcap     string // --pcap: file for a capture of all that passes
-	DHCP     bool   // --dhcp: an IPv4 address from a DHCP server
-	SLAAC    bool   // --slaac: IPv6 addresses from router advertisements
-	NoDAD    bool   // --dad=false: use IPv6 addresses unprobed
-	ACD      bool   // --acd: probe IPv4 addresses before use (RFC 5227)
-	Seed     uint64 // --seed: reproducible random choices; 0: real ones
+	// Congestion, --congestion: congestion control of TCP by name; "" is cc.Default.
+	Congestion string
+	Pcap       string // --pcap: file for a capture of all that passes
+	DHCP       bool   // --dhcp: an IPv4 address from a DHCP server
+	SLAAC      bool   // --slaac: IPv6 addresses from router advertisements
+	NoDAD      bool   // --dad=false: use IPv6 addresses unprobed
+	ACD        bool   // --acd: probe IPv4 addresses before use (RFC 5227)
+	Seed       uint64 // --seed: reproducible random choices; 0: real ones
 
 	flags  *pflag.FlagSet
 	envErr map[string]error // of environment variables, by flag
@@ -97,6 +100,7 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	fs.IntVar(&o.Queues, "queues", o.Queues, "receive on `N` queues of a multi-queue TAP (default 1)")
 	fromEnv(o, &o.BusyPoll, "busy-poll", time.ParseDuration)
 	fs.DurationVar(&o.BusyPoll, "busy-poll", o.BusyPoll, "on a TAP, go on looking for frames for `TIME` (as 50us) before sleeping: shorter round trips for a busy core")
+	text(&o.Congestion, "congestion", "congestion control of TCP: `NAME` "+strings.Join(cc.Names(), ", ")+" (default "+cc.Default+")")
 	text(&o.Pcap, "pcap", "write a pcapng capture of all that passes to `FILE`")
 	truth(&o.DHCP, "dhcp", "get an IPv4 address by DHCP")
 	truth(&o.SLAAC, "slaac", "get IPv6 addresses from router advertisements")
@@ -157,13 +161,14 @@ type plan struct {
 	offload    tap.Offload
 	queues     int
 	busyPoll   time.Duration
+	controller cc.New     // nil: the default
 	mac        ether.Addr // zero: not said
 }
 
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p, err := new(plan), error(nil)
-	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkOffload, o.checkMAC, o.checkMTU, o.checkAddrs, o.checkGateways} {
+	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkOffload, o.checkCongestion, o.checkMAC, o.checkMTU, o.checkAddrs, o.checkGateways} {
 		if err = step(p); err != nil {
 			return nil, &UsageError{err}
 		}
@@ -197,6 +202,17 @@ func (o *Options) checkDevice(p *plan) error {
 	// The kernel's rules for names (dev_valid_name) and IFNAMSIZ.
 	if p.name == "" || len(p.name) > 15 || p.name == "." || p.name == ".." || strings.ContainsAny(p.name, "/: \t\r\n\v\f") {
 		return fmt.Errorf("%q cannot be the name of a network device: 1 to 15 characters without slash, colon and space", p.name)
+	}
+	return nil
+}
+
+func (o *Options) checkCongestion(p *plan) error {
+	if o.Congestion == "" {
+		return nil
+	}
+	var ok bool
+	if p.controller, ok = cc.ByName(o.Congestion); !ok {
+		return fmt.Errorf("--congestion %q: want one of %s", o.Congestion, strings.Join(cc.Names(), ", "))
 	}
 	return nil
 }

@@ -121,6 +121,7 @@ func TestMistakes(t *testing.T) {
 		"--queues 2 --offload off":                 "take a TAP with offload",
 		"--busy-poll 1s":                           "at most",
 		"--dev packet:eth0 --busy-poll 50us":       "on a TAP",
+		"--congestion vegas":                       "want one of bbr, cubic, reno",
 		"--gw fe80::1 --gw fe80::1":                "given twice",
 		"--gw fe80::1%eth0":                        "want an address",
 		"--gw router":                              "want an address",
@@ -220,6 +221,25 @@ func TestMissingDevice(t *testing.T) {
 		var usage *UsageError
 		if !strings.Contains(err.Error(), "no interface no-such-device") || errors.As(err, &usage) {
 			t.Errorf("%s: %v", dev, err)
+		}
+	}
+}
+
+// The congestion control is checked before anything is opened.
+func TestCongestion(t *testing.T) {
+	for _, c := range []struct{ env, args, want string }{
+		{"", "", ""}, {"", "--congestion reno", "reno"}, {"bbr", "", "bbr"}, {"bbr", "--congestion cubic", "cubic"},
+	} {
+		p, _, err := parse(t, map[string]string{"CONGESTION": c.env}, strings.Fields(c.args)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if p.controller != nil {
+			got = p.controller(1000).Name()
+		}
+		if got != c.want {
+			t.Errorf("%s %s: %q", c.env, c.args, got)
 		}
 	}
 }

