@@ -30,6 +30,7 @@ type TCPListener struct {
 	queue      []*TCPConn
 	fast       fastListener
 	cookieAt   mono.Time // when a SYN was last answered with a cookie, 0: never
+	lostAt     mono.Time // when one last came back to a full accept queue, 0: never
 	controller cc.New    // of accepted connections; nil: the stack's
 
 	waiters WaitQueue
@@ -359,7 +360,7 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 func (e *synEntry) outputLocked(now mono.Time) { e.sendLocked(now, tcp.FastOpenOption{}) }
 
 // sendLocked sends what is due. give goes with the first SYN-ACK only (RFC
-// 7413 §4.2.2, Linux).
+// 7413 §4.2.1, Linux).
 func (e *synEntry) sendLocked(now mono.Time, give tcp.FastOpenOption) {
 	t := e.table()
 	var seg tcp.Segment
