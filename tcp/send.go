@@ -27,6 +27,9 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 		return DropOldAck
 	}
 	c.heard(now)
+	if c.more {
+		c.more, c.kick = false, true // see mayTail
+	}
 	acked := ack.Sub(c.sndUna)
 	if c.sackOK {
 		c.rack.begin(now, s, c.cfg.TSOffset)
