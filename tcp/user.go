@@ -124,6 +124,17 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 	return n, nil
 }
 
+// TakeErr returns the error of a failed connection, or what an ICMP message
+// said of one that is not, and forgets it: SO_ERROR of Linux.
+func (c *Conn) TakeErr() error {
+	if err := c.takeErr(); err != nil || c.softErr == 0 {
+		return err
+	}
+	err := c.softErr
+	c.softErr = 0
+	return err
+}
+
 // takeErr returns the error of a failed connection the first time.
 func (c *Conn) takeErr() error {
 	if c.err == 0 || c.errTaken {
