@@ -79,7 +79,9 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 		s.dropOut(p.src, DropNoRoute)
 		return true
 	}
-	core := tcp.OpenSynCookie(s.tcpConfig(&r, id, b.now), s.secret, id.local, id.remote, b.now, &b.seg)
+	cfg := s.tcpConfig(&r, id, b.now)
+	cfg.NewController = l.newController()
+	core := tcp.OpenSynCookie(cfg, s.secret, id.local, id.remote, b.now, &b.seg)
 	if core == nil {
 		st.SynCookiesFailed.inc()
 		// Departs from Linux, which resets: this may be later text of a peer
