@@ -169,6 +169,7 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	}
 	c := &TCPConn{stack: s, id: id, iface: s.replyInterface(p), route: *r, listener: l}
 	c.timer.F = c.expire
+	cfg.NewController = l.newController()
 	c.core = tcp.NewFastOpen(cfg, b.now, &b.seg, give)
 	c.setLowat(&cfg.Knobs)
 	c.mu.Lock()

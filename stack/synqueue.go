@@ -80,7 +80,9 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 		return true
 	}
 	k := l.Knobs()
-	core := tcp.OpenSynCookie(s.tcpConfig(&r, id, b.now, &k), s.secret, id.local, id.remote, b.now, &b.seg)
+	cfg := s.tcpConfig(&r, id, b.now, &k)
+	cfg.NewController = l.newController()
+	core := tcp.OpenSynCookie(cfg, s.secret, id.local, id.remote, b.now, &b.seg)
 	if core == nil {
 		st.SynCookiesFailed.inc()
 		// Departs from Linux, which resets: this may be later text of a peer

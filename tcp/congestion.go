@@ -11,10 +11,14 @@ import (
 // there is, and what one ACK tells it.
 
 // startController hands the connection over to c.cc when the handshake is done.
+// Where text went before that, c.cc has begun already.
 func (c *Conn) startController(now mono.Time) {
+	if c.fastServer() {
+		return
+	}
 	c.takeOver(cc.Start{Now: now})
 	// RFC 5681 §3.1, RFC 6928 §2: a SYN that had to be sent more than twice.
-	if max(c.stat.retransmits, uint64(c.retries)) > 1 {
+	if c.retries > 1 {
 		c.cc.OnSynLoss(now)
 	}
 }
@@ -49,7 +53,7 @@ func (c *Conn) SetCongestion(now mono.Time, name string) error {
 	old := c.cc
 	c.cfg.NewController = f
 	c.cc = f(c.mss)
-	if c.state.Synchronized() {
+	if c.state.Synchronized() || c.mayText() {
 		cwnd, _ := old.Window()
 		c.takeOver(cc.Start{Now: now, Cwnd: cwnd, Ssthresh: old.Ssthresh()})
 		c.kick = true

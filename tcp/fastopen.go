@@ -7,6 +7,7 @@ import (
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
 	"github.com/tapstack/tapstack/internal/siphash"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // This file owns TCP Fast Open (RFC 7413) on one connection: text in the SYN.
@@ -105,6 +106,7 @@ func NewFastOpen(cfg *Config, now mono.Time, syn *Segment, give FastOpenOption) 
 	c.rcvNxt = c.rcvNxt.Add(n)
 	c.stat.bytesIn += uint64(n)
 	c.fo.inSyn = n
+	c.takeOver(cc.Start{Now: now})
 	return c
 }
 

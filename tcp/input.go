@@ -64,9 +64,9 @@ func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 	c.sndWnd = int(s.Window) // RFC 7323 §2.2: never scaled in a SYN
 	c.maxSndWnd = c.sndWnd
 	c.sndWl1, c.sndWl2 = s.Seq, s.Ack
-	c.retries = 0
 	c.timers[timerRexmit] = 0
 	if !hasAck {
+		c.retries = 0
 		// Simultaneous open. Text in the SYN is not kept: it is not
 		// acknowledged, so it comes again (Linux does the same).
 		c.moveTo(evSyn)
