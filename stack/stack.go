@@ -16,9 +16,9 @@
 //
 // What is read for every packet (addresses, routes) is an immutable snapshot
 // behind an atomic pointer and needs no lock. Locks that are not listed (random
-// numbers, the ICMP limiter, wait queues) are held for a few lines that take no
-// other. Waiters are woken and errors
-// delivered with no lock held.
+// numbers, the limiters of ICMP and challenge ACKs, Fast Open's cookies, wait
+// queues) are held for a few lines that take no other. Waiters are woken and
+// errors delivered with no lock held.
 package stack
 
 import (

@@ -355,7 +355,7 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 func (e *synEntry) outputLocked(now mono.Time) { e.sendLocked(now, tcp.FastOpenOption{}) }
 
 // sendLocked sends what is due. give goes with the first SYN-ACK only (RFC
-// 7413 §4.2.2, Linux).
+// 7413 §4.2.1, Linux).
 func (e *synEntry) sendLocked(now mono.Time, give tcp.FastOpenOption) {
 	t := e.table()
 	var seg tcp.Segment

@@ -39,7 +39,7 @@ type fastOpen struct {
 	taken  bool           // client: all of it was acknowledged by the SYN-ACK
 }
 
-// FastOpenOffer is how a client wants to open (RFC 7413 §4.2.1).
+// FastOpenOffer is how a client wants to open (RFC 7413 §4.2).
 type FastOpenOffer struct {
 	// Option goes with the SYN: a cookie, or the request for one.
 	Option FastOpenOption

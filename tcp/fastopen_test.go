@@ -10,7 +10,7 @@ import (
 	"github.com/tapstack/tapstack/internal/mono"
 )
 
-// TestFastOpenClient: RFC 7413 §4.2.1.
+// TestFastOpenClient: RFC 7413 §4.2, the client.
 func TestFastOpenClient(t *testing.T) {
 	// A SYN with 100 bytes of text.
 	const sent = `
@@ -203,7 +203,7 @@ func TestFastOpenClient(t *testing.T) {
 	})
 }
 
-// TestFastOpenServer: RFC 7413 §4.2.2.
+// TestFastOpenServer: RFC 7413 §4.2.2, the server.
 func TestFastOpenServer(t *testing.T) {
 	const opened = `
 		listen
