@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -274,5 +276,41 @@ func TestFastOpenOptions(t *testing.T) {
 		wantErr(t, "without permission", f.SetFastOpenConnect(true), syscall.EOPNOTSUPP)
 		_, err := f.SendTo([]byte("x"), socket.MSG_FASTOPEN, ap("10.77.0.2:7"))
 		wantErr(t, "without permission", err, syscall.EOPNOTSUPP)
+	})
+}
+
+// TestFastOpenMany: more clients at a time than may wait, and than the queue of
+// half-open connections holds: each gets through in one way or another.
+func TestFastOpenMany(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPairConfig(t, wire.Options{Delay: trip / 2}, stack.Config{Limits: stack.Limits{SynQueue: 4}})
+		p.fastServer(t)
+		var wg sync.WaitGroup
+		for k := range 40 {
+			wg.Go(func() {
+				for n := range 5 {
+					f := sock(t, p.a, socket.AF_INET, socket.SOCK_STREAM, 0)
+					if k%2 == 0 {
+						f.SetFastOpenConnect(true)
+						if err := f.Connect(bg, ap("10.77.0.2:7")); err != nil {
+							t.Errorf("%d: connect: %v", k, err)
+							return
+						}
+					}
+					text := strings.Repeat("x", 1+k*100+n)
+					if m, err := f.SendTo([]byte(text), socket.MSG_FASTOPEN*(k%2), ap("10.77.0.2:7")); m != len(text) || err != nil {
+						t.Errorf("%d: sent %d, %v", k, m, err)
+						return
+					}
+					wantText(t, f, text)
+					f.Close()
+				}
+			})
+		}
+		wg.Wait()
+		c := p.b.Counters()
+		if c["tcp.fast-open-passive"] == 0 || c["tcp.syn-cookies-received"] == 0 {
+			t.Errorf("%v", c)
+		}
 	})
 }

@@ -66,7 +66,7 @@ func (s *Stack) sendCookie(b *batch, r *route, cfg *tcp.Config, id fourTuple) {
 // their way.
 func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	l.mu.Lock()
-	sent, full := l.cookieAt, len(l.queue) >= l.backlog
+	sent, lost, full := l.cookieAt, l.lostAt, len(l.queue) >= l.backlog
 	l.mu.Unlock()
 	if sent == 0 || b.now.Sub(sent) > tcp.SynCookieLife {
 		return false
@@ -82,13 +82,22 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	core := tcp.OpenSynCookie(s.tcpConfig(&r, id, b.now), s.secret, id.local, id.remote, b.now, &b.seg)
 	if core == nil {
 		st.SynCookiesFailed.inc()
-		return false
+		// Departs from Linux, which resets: this may be later text of a peer
+		// whose cookie was right and found no room. Its first text will come
+		// again, with the cookie.
+		return lost != 0 && b.now.Sub(lost) <= tcp.SynCookieLife && b.seg.PayloadLen() > 0
 	}
 	st.SynCookiesReceived.inc()
 	if full {
 		// As for a record whose handshake is done: the peer sends again.
 		st.Drop[tcp.DropListenOverflow].inc()
-		return !s.tcpcfg.AbortOnOverflow
+		if s.tcpcfg.AbortOnOverflow {
+			return false
+		}
+		l.mu.Lock()
+		l.lostAt = b.now
+		l.mu.Unlock()
+		return true
 	}
 	c := &TCPConn{stack: s, id: id, iface: iface, route: r, listener: l, core: core}
 	c.timer.F = c.expire

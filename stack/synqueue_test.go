@@ -161,6 +161,16 @@ func TestSynCookiesAlways(t *testing.T) {
 		if ok != abort || ok && r.Flags != tcp.FlagRST || h.count("tcp.drop.listen-overflow") != 1 {
 			t.Errorf("abort %v: an ACK that finds the queue full was answered by %v", abort, r.String())
 		}
+		// Text beyond the first is not the cookie's, and no reason to reset
+		// who may be real; without text it is.
+		later := second
+		later.Seq += 100
+		if r, ok := tcpOf(h.send(segmentOf(false, later, []byte("later")))); ok != abort {
+			t.Errorf("abort %v: later text was answered by %v", abort, r.String())
+		}
+		if r, ok := tcpOf(h.send(segmentOf(false, later, nil))); !ok || r.Flags != tcp.FlagRST {
+			t.Errorf("abort %v: a wrong cookie was answered by %v", abort, r.String())
+		}
 		if _, err := l.Accept(); err != nil {
 			t.Error(err)
 		}

@@ -29,6 +29,7 @@ type TCPListener struct {
 	queue    []*TCPConn
 	fast     fastListener
 	cookieAt mono.Time // when a SYN was last answered with a cookie, 0: never
+	lostAt   mono.Time // when one last came back to a full accept queue, 0: never
 
 	waiters WaitQueue
 }

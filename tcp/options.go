@@ -34,7 +34,7 @@ const (
 	lenSACKBlock     = 8
 	lenTimestamps    = 10
 
-	// The shortest and longest cookie (RFC 7413 §2), with an even length.
+	// The shortest and longest cookie (RFC 7413 §4.1.1), with an even length.
 	minCookie = 4
 	maxCookie = 16
 )
