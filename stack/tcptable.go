@@ -68,7 +68,9 @@ func (t *tcpTable) init(s *Stack) {
 	t.listen.init()
 	t.wait.table = t
 	t.wait.timer.F = t.wait.expire
-	t.challenge = tcp.ChallengeLimit{PerSecond: s.tcpcfg.ChallengeACKs, Rand: s.newRand()}
+	if n := s.tcpcfg.ChallengeACKs; n > 0 {
+		t.challenge = tcp.ChallengeLimit{PerSecond: n, Rand: s.newRand()}
+	}
 	t.mayChallenge = t.takeChallenge
 }
 
