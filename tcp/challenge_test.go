@@ -28,6 +28,9 @@ func TestBlindAttacks(t *testing.T) {
 		"3.2: RST at the right edge": opened + `
 			< R 65536:65536(0)
 			drop out-of-window
+			< R 65535:65535(0)
+			drop rst-out-of-window
+			> . 1:1(0) ack 1
 			state ESTABLISHED
 		`,
 		"4.2: SYN, whatever its number": opened + `
