@@ -81,7 +81,10 @@ func (b *batch) flush() {
 // end drops what waits for a flush that will not come.
 func (b *batch) end() {
 	if b.merge != nil {
-		b.merge.Flush((*pkt.Buf).Put)
+		b.merge.Flush(func(p *pkt.Buf) {
+			b.iface.stack.stats.Ether.Drop[DropLinkDown].inc()
+			p.Put()
+		})
 	}
 }
 

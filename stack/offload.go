@@ -89,6 +89,7 @@ func (b *pushed) deliver(p *pkt.Buf) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.ended {
+		b.iface.stack.stats.Ether.Drop[DropLinkDown].inc()
 		p.Put()
 		return
 	}

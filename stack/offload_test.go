@@ -168,6 +168,9 @@ func TestMergedFrameIsNotKept(t *testing.T) {
 	if n := pkt.Live() - live; n != 0 {
 		t.Errorf("%d buffers leaked", n)
 	}
+	if n := s.Counters()["ether.drop.link-down"]; n != 2 {
+		t.Errorf("%d frames counted", n)
+	}
 }
 
 // TestSuperFrameLearnsPathMTU: a connection that did not hear of a smaller path

@@ -44,7 +44,7 @@ const (
 	DropNoRoute           // our own packet, nowhere to send it
 	DropNoNeighbour       // our own packet, its neighbour did not answer
 	DropDevice            // our own frame, refused by the device
-	DropLinkDown          // our own frame, the interface is closed
+	DropLinkDown          // a frame, the interface is closed
 	NumDrops
 )
 
