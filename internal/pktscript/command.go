@@ -16,7 +16,7 @@ import (
 // settings are what commands change before the first event.
 type settings struct {
 	stack  stack.Config
-	noGSO  bool // the link takes one segment at a time
+	plain  bool // no super-frames
 	v      map[string]string
 	frozen bool // the stack exists
 }
@@ -96,7 +96,7 @@ func (r *runner) simpleCommand(w []string) error {
 		}
 		return nil
 	case base == "ethtool" && strings.Contains(line, "tso off"):
-		return r.set("tso", "off", func() { r.set0.noGSO = true })
+		return r.set("tso", "off", func() { r.set0.plain = true })
 	case line == "tc qdisc add dev tun0 root pfifo", strings.HasPrefix(line, "ip tcp_metrics flush"), base == "nstat":
 		return nil
 	case base == "sockstat":

@@ -8,7 +8,6 @@ import (
 	"github.com/tapstack/tapstack/arp"
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/icmp"
-	"github.com/tapstack/tapstack/internal/gso"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/ipv6"
 	"github.com/tapstack/tapstack/stack/simnet"
@@ -51,14 +50,7 @@ func (l *link) Attach(deliver func(*pkt.Buf), idle func()) bool {
 // Send implements ether.Device.
 func (l *link) Send(_ int, frames []*pkt.Buf) (int, error) {
 	for _, p := range frames {
-		if p.GSO.Type == pkt.GSONone {
-			l.take(p.Bytes())
-		} else {
-			gso.Cut(p, func(p *pkt.Buf) {
-				l.take(p.Bytes())
-				p.Put()
-			})
-		}
+		l.take(p.Bytes())
 		p.Put()
 	}
 	return len(frames), nil

@@ -188,17 +188,15 @@ func (r *runner) start() error {
 		return nil
 	}
 	r.set0.frozen = true
-	caps := ether.Caps{MTU: r.cfg.mtu, Queues: 1, GSOMax: 65535}
-	if r.set0.noGSO {
-		caps.GSOMax = 0
-	}
+	// Merged segments come only from a device that has looked at checksums.
+	caps := ether.Caps{MTU: r.cfg.mtu, Queues: 1, RxCsum: r.cfg.mss > 0}
 	r.link = &link{net: r.net, caps: caps, keep: func(*frame) bool { return true }}
 	c := r.set0.stack
 	c.Clock, c.Seed = r.net.Clock(), 1
 	r.stack = stack.New(c)
 	var err error
 	r.iface, err = r.stack.AddInterface(stack.InterfaceConfig{Name: "tun0", Device: r.link, MAC: hostMAC, NoDAD: true,
-		DisableIPv6: !r.cfg.v6})
+		DisableIPv6: !r.cfg.v6, Plain: r.set0.plain})
 	if err != nil {
 		return &Unsupported{Reason: err.Error()}
 	}
