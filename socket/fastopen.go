@@ -63,6 +63,7 @@ func (f *FD) SetFastOpenConnect(on bool) error {
 // EINPROGRESS if that was nothing. Errors: those of Connect, EOPNOTSUPP when
 // the stack does not permit it or there is no address.
 func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
+	flags = f.asyncFlags(flags)
 	if err := f.mayWait(background, &f.write); err != nil {
 		return 0, err
 	}

@@ -37,26 +37,27 @@ func (f *FD) asyncFlags(flags int) int {
 }
 
 // connectAsync is Connect of a non-blocking stream: EINPROGRESS when the SYN is
-// on its way; called again EALREADY until the handshake is over, then its
-// result once, then EISCONN.
+// on its way, or nil if Fast Open keeps it for the first bytes; called again
+// EALREADY until the handshake is over, then its result once, then EISCONN.
 func (f *FD) connectAsync(remote netip.AddrPort) error {
 	f.mu.Lock()
 	c, connecting := f.conn, f.connecting
 	f.mu.Unlock()
 	if !connecting {
-		_, err := f.dial(remote)
-		return cmp.Or(err, error(syscall.EINPROGRESS))
+		c, err := f.dial(remote)
+		switch {
+		case err != nil:
+			return err
+		case c.Held():
+			f.dialled(nil)
+			return nil
+		}
+		return syscall.EINPROGRESS
 	}
 	err := outcome(c)
-	if err == syscall.EALREADY {
-		return err
+	if err != syscall.EALREADY {
+		f.dialled(err) // Linux: after an error the socket may try again
 	}
-	f.mu.Lock()
-	f.connecting = false
-	if err != nil {
-		f.conn = nil // Linux: the socket may try again
-	}
-	f.mu.Unlock()
 	return err
 }
 

@@ -63,6 +63,9 @@ type TCPConfig struct {
 	MinRTO, MaxRTO, InitialRTO         time.Duration
 	DelayedAck, TimeWait, FinWait2     time.Duration
 	SynRetries, SynAckRetries, Retries int
+	// NoTimestamps, NoSACK and NoWScale keep connections from these options,
+	// as Linux's tcp_timestamps, tcp_sack and tcp_window_scaling set to 0.
+	NoTimestamps, NoSACK, NoWScale bool
 	// SynCookies says when a listener answers SYNs without keeping them, as
 	// Linux's tcp_syncookies. The zero value: when its queue is full.
 	SynCookies SynCookies

@@ -52,6 +52,7 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
 		NewController: t.NewController,
 		MinRTO:        t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
 		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
+		NoTimestamps: t.NoTimestamps, NoSACK: t.NoSACK, NoWScale: t.NoWScale,
 		SynRetries: t.SynRetries, SynAckRetries: t.SynAckRetries, Retries: t.Retries,
 		Challenge: s.tcp.mayChallenge, RFC1337: t.RFC1337,
 	}

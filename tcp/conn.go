@@ -38,7 +38,11 @@ type Config struct {
 	NewController cc.New
 
 	NoDelay bool // turn Nagle's algorithm off
-	RFC1337 bool // no RST ends TIME-WAIT (RFC 1337)
+
+	// Options not to be offered, nor agreed to when the peer offers them;
+	// Linux's tcp_timestamps, tcp_sack and tcp_window_scaling set to 0.
+	NoTimestamps, NoSACK, NoWScale bool
+	RFC1337                        bool // no RST ends TIME-WAIT (RFC 1337)
 
 	MinRTO     time.Duration // 200 ms
 	MaxRTO     time.Duration // 120 s
@@ -296,9 +300,19 @@ func windowScale(n int) uint8 {
 	return s
 }
 
-// negotiate takes over what the peer's SYN says. We offer every option, so the
-// peer's offer decides.
-func (c *Conn) negotiate(now mono.Time, o *Options) {
+// agreeable returns what counts of the options of a SYN.
+func (cfg *Config) agreeable(o *Options) Options {
+	a := *o
+	a.HasTS = a.HasTS && !cfg.NoTimestamps
+	a.SACKPermitted = a.SACKPermitted && !cfg.NoSACK
+	a.HasWScale = a.HasWScale && !cfg.NoWScale
+	return a
+}
+
+// negotiate takes over what the peer's SYN says. We offer all that we agree to,
+// so the peer's offer decides.
+func (c *Conn) negotiate(now mono.Time, offer *Options) {
+	o := c.cfg.agreeable(offer)
 	// RFC 9293 §3.7.1 (MUST-15): what is assumed when the option is absent.
 	c.peerMSS = defaultPeerMSS
 	if c.cfg.IPHeader == 40 {

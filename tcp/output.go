@@ -80,7 +80,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	s.Window = uint16(synWindow(c.cfg.RcvBuf))
 	o := &s.Options
 	o.MSS = uint16(min(c.cfg.MSS, 65535))
-	ws, sack, ts := true, true, true
+	ws, sack, ts := !c.cfg.NoWScale, !c.cfg.NoSACK, !c.cfg.NoTimestamps
 	if c.state == SynReceived {
 		// RFC 7323 §2.2 and §3.2, RFC 2018 §2: an answer offers only what
 		// the peer offered.

@@ -60,7 +60,7 @@ const (
 func NewSynRequest(cfg *Config, now mono.Time, syn *Segment) *SynRequest {
 	f := *cfg
 	f.fill()
-	o := &syn.Options
+	o := f.agreeable(&syn.Options)
 	return &SynRequest{
 		rto: f.InitialRTO, maxRTO: f.MaxRTO,
 		iss: f.ISS, irs: syn.Seq,

@@ -1,6 +1,7 @@
 package pktscript
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -130,6 +131,7 @@ func (r *runner) defaults() error {
 		"net.ipv4.tcp_rmem=4096 540000 15728640", "net.ipv4.tcp_wmem=4096 262144 4194304", "net.ipv4.tcp_timestamps=1",
 		"net.ipv4.tcp_syn_retries=5", "net.ipv4.tcp_synack_retries=5", "net.ipv4.tcp_sack=1", "net.ipv4.tcp_dsack=1",
 		"net.ipv4.tcp_congestion_control=cubic", "net.ipv4.tcp_slow_start_after_idle=0", "net.ipv4.tcp_ecn=0",
+		"net.ipv4.tcp_fastopen=0x70403", "net.ipv4.tcp_fastopen_key=a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4",
 	} {
 		if err := r.sysctl(s); err != nil {
 			return err
@@ -216,10 +218,10 @@ func sizes(f func(c *stack.Config, min, def, max int)) sysctl {
 var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_rmem":                  sizes(func(c *stack.Config, _, _, n int) { c.Limits.TCPReceive = n }),
 	"net.ipv4.tcp_wmem":                  sizes(func(c *stack.Config, _, _, n int) { c.Limits.TCPSend = n }),
-	"net.ipv4.tcp_timestamps":            only("1"),
-	"net.ipv4.tcp_sack":                  only("1"),
+	"net.ipv4.tcp_timestamps":            intSysctl(func(c *stack.Config, n int) { c.TCP.NoTimestamps = n == 0 }),
+	"net.ipv4.tcp_sack":                  intSysctl(func(c *stack.Config, n int) { c.TCP.NoSACK = n == 0 }),
 	"net.ipv4.tcp_dsack":                 only("1"),
-	"net.ipv4.tcp_window_scaling":        only("1"),
+	"net.ipv4.tcp_window_scaling":        intSysctl(func(c *stack.Config, n int) { c.TCP.NoWScale = n == 0 }),
 	"net.ipv4.tcp_ecn":                   only("0"),
 	"net.ipv4.tcp_syn_retries":           intSysctl(func(c *stack.Config, n int) { c.TCP.SynRetries = n }),
 	"net.ipv4.tcp_synack_retries":        intSysctl(func(c *stack.Config, n int) { c.TCP.SynAckRetries = n }),
@@ -237,12 +239,46 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_recovery":              only("1"),
 	"net.ipv4.tcp_early_retrans":         only("3"),
 	"net.ipv4.tcp_syncookies":            ignoredSysctl,
+	"net.ipv4.tcp_fastopen":              intSysctl(setFastOpen),
+	"net.ipv4.tcp_fastopen_key":          {apply: setFastOpenKeys},
+	"net.ipv4.tcp_rfc1337":               intSysctl(func(c *stack.Config, n int) { c.TCP.RFC1337 = n != 0 }),
+	"net.ipv4.tcp_abort_on_overflow":     intSysctl(func(c *stack.Config, n int) { c.TCP.AbortOnOverflow = n != 0 }),
 	"net.ipv4.tcp_moderate_rcvbuf":       ignoredSysctl,
 	"net.ipv4.tcp_comp_sack_nr":          ignoredSysctl,
 	"net.ipv4.tcp_no_metrics_save":       ignoredSysctl,
 	"net.ipv4.tcp_ecn_fallback":          ignoredSysctl,
 	"net.ipv4.tcp_invalid_ratelimit":     only("500"),
 	"net.ipv4.tcp_challenge_ack_limit":   ignoredSysctl,
+}
+
+// setFastOpen sets the permissions; those of Linux that are not about them are
+// the black-hole detection's, which a script never waits for.
+func setFastOpen(c *stack.Config, n int) {
+	const all = stack.FastOpenClient | stack.FastOpenServer | stack.FastOpenClientNoCookie | stack.FastOpenServerNoCookie |
+		stack.FastOpenAllListeners
+	c.TCP.FastOpen = stack.FastOpen(n) & all
+	if c.TCP.FastOpen == 0 {
+		c.TCP.FastOpen = stack.FastOpenOff
+	}
+}
+
+// setFastOpenKeys reads one or two keys in Linux's form: words of eight digits,
+// each in the order of the machine.
+func setFastOpenKeys(r *runner, v string) error {
+	var keys [][16]byte
+	for one := range strings.SplitSeq(v, ",") {
+		var w [4]uint32
+		if _, err := fmt.Sscanf(one, "%x-%x-%x-%x", &w[0], &w[1], &w[2], &w[3]); err != nil {
+			return &Unsupported{Reason: "sysctl value " + v}
+		}
+		var k [16]byte
+		for i, x := range w {
+			binary.LittleEndian.PutUint32(k[4*i:], x)
+		}
+		keys = append(keys, k)
+	}
+	r.set0.stack.TCP.FastOpenKeys = keys
+	return nil
 }
 
 // bsdDefaults are FreeBSD's settings as its scripts find them; scripts that
@@ -265,6 +301,10 @@ func (r *runner) bsdSysctl(name, value string) error {
 	switch {
 	case !ok:
 		return &Unsupported{Reason: "FreeBSD's sysctl " + name}
+	case name == "net.inet.tcp.rfc1323" && value == "0":
+		return r.set(name, value, func() { r.set0.stack.TCP.NoTimestamps, r.set0.stack.TCP.NoWScale = true, true })
+	case name == "net.inet.tcp.sack.enable" && value == "0":
+		return r.set(name, value, func() { r.set0.stack.TCP.NoSACK = true })
 	case def == value:
 		return nil
 	}

@@ -154,15 +154,19 @@ func (p *parser) head() {
 		}
 		p.script.Options = append(p.script.Options, Option{name, value})
 	}
-	// The one symbol that every script may use: the segment size of a link
-	// with the usual MTU.
-	if _, ok := p.define["MSS"]; !ok {
-		mss := "1460"
-		if p.version == "ipv6" {
-			mss = "1440"
+	for name, value := range builtin[p.version == "ipv6"] {
+		if _, ok := p.define[name]; !ok {
+			p.addDefine(p.peek(), name+"="+value)
 		}
-		p.addDefine(p.peek(), "MSS="+mss)
 	}
+}
+
+// builtin are the symbols that every script may use: the segment size of a link
+// with the usual MTU, and those that Google's scripts are given from outside,
+// among them the Fast Open cookies that Linux makes with their key.
+var builtin = map[bool]map[string]string{
+	false: {"MSS": "1460", "TFO_COOKIE": "3021b9d889017eeb", "CODE": "host_unreachable"},
+	true:  {"MSS": "1440", "TFO_COOKIE": "c1d1e9742a47a9bc", "CODE": "address_unreachable"},
 }
 
 func (p *parser) addDefine(t token, def string) {

@@ -38,6 +38,8 @@ var setters = map[[2]int]func(f *file, v int) error{
 	{1, 2}:   func(*file, int) error { return nil }, // SO_REUSEADDR: TIME-WAIT never keeps a port here
 	{1, 6}:   func(f *file, v int) error { return f.fd.SetBroadcast(v != 0) },
 	{6, 1}:   func(f *file, v int) error { return f.fd.SetNoDelay(v != 0) },
+	{6, 23}:  func(f *file, v int) error { return f.fd.SetFastOpen(v) },
+	{6, 30}:  func(f *file, v int) error { return f.fd.SetFastOpenConnect(v != 0) },
 	{41, 26}: func(f *file, v int) error { return f.fd.SetV6Only(v != 0) },
 }
 

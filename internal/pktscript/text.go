@@ -150,7 +150,7 @@ func (c *sysCall) send() (int64, error) {
 		fill(b, f.wrote-uint32(c.done))
 	}
 	var to netip.AddrPort
-	if c.Name == "sendto" && !f.stream {
+	if fast := flags&socket.MSG_FASTOPEN != 0; c.Name == "sendto" && (!f.stream || fast) {
 		if to, err = c.address(4, c.r.cfg.remote, c.r.cfg.connectPort); err != nil {
 			return 0, err
 		}
@@ -160,14 +160,23 @@ func (c *sysCall) send() (int64, error) {
 }
 
 func (c *sysCall) transmit(f *file, b []byte, flags int, to netip.AddrPort) (int64, error) {
+	fast := flags&socket.MSG_FASTOPEN != 0 && !c.fast // only the first attempt connects
 	for {
+		flags := flags
+		if !fast {
+			flags &^= socket.MSG_FASTOPEN
+		}
 		var n int
 		var err error
-		if to.IsValid() {
+		if fast || to.IsValid() && !f.stream {
 			n, err = f.fd.SendTo(b[c.done:], flags, to)
 		} else {
 			n, err = f.fd.Send(b[c.done:], flags)
 		}
+		if fast {
+			c.fast, fast = true, false
+		}
+		wait := err == syscall.EAGAIN || err == syscall.EINPROGRESS && !f.async
 		if err == nil {
 			f.wrote += uint32(n)
 			c.done += n
@@ -175,10 +184,10 @@ func (c *sysCall) transmit(f *file, b []byte, flags int, to netip.AddrPort) (int
 		switch {
 		case err == nil && (c.done == len(b) || f.async):
 			return int64(c.done), nil
-		case err == syscall.EAGAIN && c.done > 0 && (f.async || flags&socket.MSG_DONTWAIT != 0):
+		case wait && c.done > 0 && (f.async || flags&socket.MSG_DONTWAIT != 0):
 			return int64(c.done), nil
-		case err == syscall.EAGAIN:
-			return 0, c.blocked(f, err, flags&socket.MSG_DONTWAIT != 0)
+		case wait:
+			return 0, c.blocked(f, syscall.EAGAIN, flags&socket.MSG_DONTWAIT != 0)
 		case err != nil && c.done > 0:
 			return int64(c.done), nil
 		case err != nil:
