@@ -238,7 +238,7 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_reordering":            only("3"),
 	"net.ipv4.tcp_recovery":              only("1"),
 	"net.ipv4.tcp_early_retrans":         only("3"),
-	"net.ipv4.tcp_syncookies":            ignoredSysctl,
+	"net.ipv4.tcp_syncookies":            intSysctl(setSynCookies),
 	"net.ipv4.tcp_fastopen":              intSysctl(setFastOpen),
 	"net.ipv4.tcp_fastopen_key":          {apply: setFastOpenKeys},
 	"net.ipv4.tcp_rfc1337":               intSysctl(func(c *stack.Config, n int) { c.TCP.RFC1337 = n != 0 }),
@@ -249,6 +249,11 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_ecn_fallback":          ignoredSysctl,
 	"net.ipv4.tcp_invalid_ratelimit":     only("500"),
 	"net.ipv4.tcp_challenge_ack_limit":   ignoredSysctl,
+}
+
+// setSynCookies turns Linux's numbers into ours.
+func setSynCookies(c *stack.Config, n int) {
+	c.TCP.SynCookies = [...]stack.SynCookies{stack.SynCookiesOff, stack.SynCookiesAuto, stack.SynCookiesAlways}[min(max(n, 0), 2)]
 }
 
 // setFastOpen sets the permissions; those of Linux that are not about them are
