@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // This file owns the commands in backquotes. There is no shell here: what sets
@@ -227,7 +228,7 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_synack_retries":        intSysctl(func(c *stack.Config, n int) { c.TCP.SynAckRetries = n }),
 	"net.ipv4.tcp_retries2":              intSysctl(func(c *stack.Config, n int) { c.TCP.Retries = n }),
 	"net.ipv4.tcp_fin_timeout":           intSysctl(func(c *stack.Config, n int) { c.TCP.FinWait2 = time.Duration(n) * time.Second }),
-	"net.ipv4.tcp_congestion_control":    ignoredSysctl,
+	"net.ipv4.tcp_congestion_control":    {apply: setCongestion},
 	"net.ipv4.tcp_slow_start_after_idle": ignoredSysctl,
 	"net.ipv4.tcp_min_tso_segs":          ignoredSysctl,
 	"net.ipv4.tcp_tso_win_divisor":       ignoredSysctl,
@@ -238,7 +239,7 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_reordering":            only("3"),
 	"net.ipv4.tcp_recovery":              only("1"),
 	"net.ipv4.tcp_early_retrans":         only("3"),
-	"net.ipv4.tcp_syncookies":            ignoredSysctl,
+	"net.ipv4.tcp_syncookies":            intSysctl(setSynCookies),
 	"net.ipv4.tcp_fastopen":              intSysctl(setFastOpen),
 	"net.ipv4.tcp_fastopen_key":          {apply: setFastOpenKeys},
 	"net.ipv4.tcp_rfc1337":               intSysctl(func(c *stack.Config, n int) { c.TCP.RFC1337 = n != 0 }),
@@ -249,6 +250,20 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_ecn_fallback":          ignoredSysctl,
 	"net.ipv4.tcp_invalid_ratelimit":     only("500"),
 	"net.ipv4.tcp_challenge_ack_limit":   ignoredSysctl,
+}
+
+func setCongestion(r *runner, v string) error {
+	f, ok := cc.ByName(v)
+	if !ok {
+		return &Unsupported{Reason: "congestion control " + v}
+	}
+	r.set0.stack.TCP.NewController = f
+	return nil
+}
+
+// setSynCookies turns Linux's numbers into ours.
+func setSynCookies(c *stack.Config, n int) {
+	c.TCP.SynCookies = [...]stack.SynCookies{stack.SynCookiesOff, stack.SynCookiesAuto, stack.SynCookiesAlways}[min(max(n, 0), 2)]
 }
 
 // setFastOpen sets the permissions; those of Linux that are not about them are

@@ -22,11 +22,8 @@ type lingerOptions interface {
 	SetLinger(on bool, seconds int) error
 }
 
-// stringOptions is for options whose value is text, as TCP_CONGESTION.
-type stringOptions interface {
-	SetsockoptString(level, name int, value string) error
-	GetsockoptString(level, name int) (string, error)
-}
+// tcpCongestion is TCP_CONGESTION, the one option whose value is text.
+var tcpCongestion = [2]int{6, 13}
 
 // ioctls is ioctl(2) with an int for a value.
 type ioctls interface {
@@ -82,11 +79,10 @@ func (c *sysCall) setsockopt() (int64, error) {
 		return 0, l.SetLinger(on != 0, int(sec))
 	}
 	if v.Kind == ExprString {
-		s, ok := any(f.fd).(stringOptions)
-		if !ok {
+		if key != tcpCongestion {
 			return 0, &Unsupported{Reason: "setsockopt " + label}
 		}
-		return 0, s.SetsockoptString(key[0], key[1], v.Text)
+		return 0, f.fd.SetCongestion(v.Text)
 	}
 	n, err := v.number()
 	if err != nil {
@@ -126,11 +122,10 @@ func (c *sysCall) getsockopt() (int64, error) {
 	}
 	want := c.arg(3)
 	if want.Kind == ExprString {
-		s, ok := any(f.fd).(stringOptions)
-		if !ok {
+		if key != tcpCongestion {
 			return 0, &Unsupported{Reason: "getsockopt " + label}
 		}
-		got, err := s.GetsockoptString(key[0], key[1])
+		got, err := f.fd.Congestion()
 		if err == nil && got != want.Text {
 			return 0, wrong("%s is %q", label, got)
 		}
