@@ -37,13 +37,13 @@ type Config struct {
 	// NewController makes the congestion control; nil means cc.NewCubic.
 	NewController cc.New
 
-	NoDelay bool // turn Nagle's algorithm off
-	RFC1337 bool // no RST ends TIME-WAIT (RFC 1337)
+	Knobs   Knobs // what the user has set already
+	RFC1337 bool  // no RST ends TIME-WAIT (RFC 1337)
 
 	MinRTO     time.Duration // 200 ms
 	MaxRTO     time.Duration // 120 s
 	InitialRTO time.Duration // 1 s (RFC 6298 §2.1)
-	DelayedAck time.Duration // 40 ms
+	DelayedAck time.Duration // 40 ms; the shortest delay, the longest is 200 ms
 	TimeWait   time.Duration // 60 s; the 2 MSL of RFC 9293 §3.4.2
 	FinWait2   time.Duration // 60 s; how long an orphan waits for the peer's FIN
 
@@ -57,7 +57,7 @@ type Config struct {
 }
 
 // Events says what a call changed for those who wait on the connection.
-type Events uint8
+type Events uint16
 
 // The events.
 const (
@@ -68,6 +68,7 @@ const (
 	EvError                        // Err changed
 	EvTimeWait                     // the state is TimeWait: TimeWait() may replace it
 	EvOutput                       // Output has something to send
+	EvUrgent                       // the mark of urgent data moved, or its byte arrived
 )
 
 // DefaultSynAckRetries is how often a SYN-ACK is sent again, if Config does not
@@ -89,13 +90,8 @@ const (
 	// segments we did not want (RFC 5961 §7; Linux's tcp_invalid_ratelimit).
 	// Without it two confused peers answer each other for ever.
 	challengeInterval = 500 * time.Millisecond
-	// maxQuickAcks is how many segments at the start of a conversation are
-	// acknowledged at once, so that the peer's slow start is not held up.
-	maxQuickAcks = 16
 	// maxOwedAcks bounds the duplicate ACKs waiting for Output.
 	maxOwedAcks = 64
-	// orphanRetries replaces Config.Retries when the application is gone.
-	orphanRetries = 8
 )
 
 // The timers of a connection; Deadline is the earliest.
@@ -107,6 +103,7 @@ const (
 	timerPersist        // RFC 9293 §3.8.6.1: the peer's window is closed
 	timerDelAck         // RFC 9293 §3.8.6.3: an ACK is being held back
 	timerOrphan         // FIN-WAIT-2 without an application
+	timerKeep           // RFC 9293 §3.8.4: silence is to be looked into
 	numTimers
 )
 
@@ -141,6 +138,7 @@ type Conn struct {
 	peerMSS             int // what the peer announced
 	snd                 ring.Ring
 	finSent             bool
+	push
 
 	// Receive sequence space. rcvAdv is the largest right edge ever announced:
 	// what lies below it must be taken (RFC 7323 §2.4).
@@ -157,6 +155,8 @@ type Conn struct {
 	oooFinSeq           seq.Num // at this number
 	rcvFin              bool    // the peer's FIN was taken
 
+	urg urgent
+
 	// Options agreed in the handshake.
 	wsOK, tsOK, sackOK bool
 	tsRecent           uint32 // RFC 7323 §4.3
@@ -170,9 +170,14 @@ type Conn struct {
 	rttAt      mono.Time // when it left
 	karn       bool      // something below karnSeq was sent twice: time by timestamps only
 	karnSeq    seq.Num
-	retries    int // time-outs since the peer last acknowledged something
-	probes     int // window probes sent since the window closed: the back-off
-	unanswered int // window probes since the peer was last heard
+	retries    int       // time-outs since the peer last acknowledged something
+	probes     int       // window probes sent since the window closed: the back-off
+	unanswered int       // window probes since the peer was last heard
+	stuckAt    mono.Time // what is at sndUna was first sent again, or the SYN first sent; 0: not so
+	probingAt  mono.Time // the window was first probed since text last left; 0: not
+	ackAt      mono.Time // an acceptable ACK last arrived
+	uto        timeoutOption
+	keepProbes uint8 // keep-alives since the peer was last heard
 	recovery
 	cc     cc.Controller
 	sentAt mono.Time // when new text last left
@@ -182,17 +187,21 @@ type Conn struct {
 	// What Output owes.
 	synDue   bool
 	probeDue bool
+	keepDue  bool // a keep-alive
 	kick     bool // the ACK just processed may have freed something to send
 	owedAcks int  // ACKs to send now
 	rst      pendingReset
 	rstSeq   seq.Num
 
 	// Receiver's acknowledgement policy, as Linux's.
-	rcvMSS     int       // the peer's segment size as observed
-	quick      int       // immediate ACKs left
-	pingpong   bool      // request and response: an ACK can ride on the response
-	lastDataAt mono.Time // data last arrived
-	oowAckAt   mono.Time // challengeInterval runs from here
+	rcvMSS     int           // the peer's segment size as observed
+	lastSeg    uint16        // the last segment that might have been full
+	quick      uint8         // immediate ACKs left
+	smallSegs  uint8         // segments that were not full since the last ACK, up to 2
+	pingpong   bool          // request and response: an ACK can ride on the response
+	ato        time.Duration // how long the next ACK waits; 0: nothing arrived yet
+	lastDataAt mono.Time     // data last arrived
+	oowAckAt   mono.Time     // challengeInterval runs from here
 
 	// The user's side.
 	err       syscall.Errno // why the connection failed
@@ -238,8 +247,9 @@ func newConn(cfg *Config) *Conn {
 	c.sndSml = c.iss
 	c.rexmit, c.rexmitEnd = c.sndUna, c.sndUna
 	c.pathMSS = cfg.SendMSS
-	c.quick = maxQuickAcks
-	c.rcvWScale = windowScale(cfg.RcvBuf)
+	c.pushed, c.psh, c.urg.sndUp = c.iss, c.iss, c.iss
+	c.pingpong = cfg.Knobs.slowAck
+	c.rcvWScale = windowScale(cfg.largestWindow())
 	c.rtt = rtt{minRTO: cfg.MinRTO, first: cfg.InitialRTO}
 	c.snd.SetLimit(cfg.SndBuf)
 	// One unit of the window scale more than is offered: see selectWindow.
@@ -272,6 +282,9 @@ func (cfg *Config) fill() {
 	defInt(&cfg.SendMSS, cfg.MSS)
 	defInt(&cfg.RcvBuf, 1<<17)
 	defInt(&cfg.SndBuf, 1<<17)
+	if m := int(cfg.Knobs.maxSeg); m != 0 {
+		cfg.MSS = min(cfg.MSS, m) // TCP_MAXSEG holds for both directions
+	}
 	cfg.RcvBuf = min(cfg.RcvBuf, maxWindow)
 	cfg.SndBuf = min(cfg.SndBuf, maxWindow)
 	if cfg.NewController == nil {
@@ -282,6 +295,14 @@ func (cfg *Config) fill() {
 // maxWindow is the largest window RFC 7323 §2.3 can express, 2^30 less one
 // unit of its scale.
 const maxWindow = 65535 << maxWScale
+
+// largestWindow is the most that is ever offered.
+func (cfg *Config) largestWindow() int {
+	if n := int(cfg.Knobs.windowClamp); n != 0 {
+		return min(cfg.RcvBuf, n)
+	}
+	return cfg.RcvBuf
+}
 
 // maxWScale is the largest shift RFC 7323 §2.3 allows.
 const maxWScale = 14
@@ -307,6 +328,10 @@ func (c *Conn) negotiate(now mono.Time, o *Options) {
 	if o.MSS != 0 {
 		c.peerMSS = int(o.MSS)
 	}
+	if m := int(c.cfg.Knobs.maxSeg); m != 0 {
+		c.peerMSS = min(c.peerMSS, m)
+	}
+	c.inputTimeout(o)
 	// RFC 7323 §2.2: both sides or none; §2.3: larger than 14 counts as 14.
 	if c.wsOK = o.HasWScale; c.wsOK {
 		c.sndWScale = uint8(min(int(o.WScale), maxWScale))
@@ -338,11 +363,11 @@ func (c *Conn) start(irs seq.Num) {
 	c.irs = irs
 	c.rcvNxt = irs + 1
 	c.lastAckSent = c.rcvNxt
-	c.rcvAdv = c.rcvNxt.Add(synWindow(c.cfg.RcvBuf))
+	c.rcvAdv = c.rcvNxt.Add(synWindow(c.cfg.largestWindow()))
 }
 
 // synWindow is the window of a SYN, which is never scaled (RFC 7323 §2.2).
-func synWindow(rcvBuf int) int { return min(rcvBuf, 65535) }
+func synWindow(largest int) int { return min(largest, 65535) }
 
 // moveTo follows the edge of ev in the state diagram.
 func (c *Conn) moveTo(ev event) {
@@ -357,7 +382,7 @@ func (c *Conn) release() {
 	c.state = Closed
 	c.events |= EvClosed | EvReadable | EvWritable
 	c.timers = [numTimers]mono.Time{}
-	c.synDue, c.probeDue, c.kick, c.owedAcks = false, false, false, 0
+	c.synDue, c.probeDue, c.keepDue, c.kick, c.owedAcks = false, false, false, false, 0
 	c.rexmitNow, c.probe = false, tailProbe{}
 	c.rexmit, c.rexmitEnd = c.sndNxt, c.sndNxt
 	c.snd.Release()

@@ -55,6 +55,9 @@ const (
 	DropMemory
 	// DropClosed: data for a connection whose reader is gone.
 	DropClosed
+	// DropDeferAccept: the empty ACK of a handshake whose listener wants text
+	// with it (TCP_DEFER_ACCEPT).
+	DropDeferAccept
 	// NumDrops is the number of values above.
 	NumDrops
 )
@@ -81,6 +84,7 @@ var dropNames = [NumDrops]string{
 	DropReassemblyFull:   "reassembly-full",
 	DropMemory:           "memory",
 	DropClosed:           "closed",
+	DropDeferAccept:      "defer-accept",
 }
 
 // String returns the reason's name as counters and captures show it.

@@ -44,6 +44,8 @@ type Info struct {
 	SACKIgnored, Reneged          uint64 // blocks that make no sense; time-outs that found SACKed text gone
 	DupAcksIn, OutOfOrderIn       uint64
 	Probes                        uint64 // window probes sent
+	KeepAlives                    uint64 // keep-alives sent
+	UrgentIn                      uint64 // urgent bytes that arrived
 	Challenges, AcksWithheld      uint64 // answers to unwanted segments; held back by the rate limit
 }
 
@@ -59,6 +61,7 @@ type counters struct {
 	rackLost, tlpProbes       uint64
 	dsackIn, dsackOut         uint64
 	sackIgnored, reneged      uint64
+	keepAlives, urgentIn      uint64
 }
 
 // count takes a segment that goes out.
@@ -90,6 +93,7 @@ func (c *Conn) Info() Info {
 		Challenges: n.challenges, AcksWithheld: n.acksWithheld,
 		RACKLost: n.rackLost, TLPProbes: n.tlpProbes, DSACKIn: n.dsackIn, DSACKOut: n.dsackOut,
 		SACKIgnored: n.sackIgnored, Reneged: n.reneged,
+		KeepAlives: n.keepAlives, UrgentIn: n.urgentIn,
 	}
 	if c.cc != nil {
 		i.Cwnd = c.cwnd()

@@ -76,7 +76,7 @@ func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 	c.synAcked(now, s.Ack)
 	c.moveTo(evSynAck)
 	c.established(now)
-	c.ackOnce()
+	c.ackHandshake(now)
 	// "If there are other controls or text in the segment, then continue
 	// processing at the sixth step."
 	return c.inputText(now, s.Seq+1, s.Payload[0], s.Flags&FlagFIN != 0, s.Segs)
@@ -173,9 +173,12 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		return DropNone
 	}
 	c.updateTSRecent(now, s)
+	c.inputTimeout(&s.Options)
 
-	// RFC 9293 §3.10.7.4, sixth: check the URG bit. Urgent data stays in the
-	// stream (RFC 6093 §6), so there is nothing to do.
+	// RFC 9293 §3.10.7.4, sixth: check the URG bit.
+	if s.Flags&FlagURG != 0 || c.urg.state == urgentComing {
+		c.inputUrgent(s)
+	}
 
 	if closed {
 		if len(text) > 0 {
@@ -269,7 +272,7 @@ func (c *Conn) synAcked(now mono.Time, ack seq.Num) {
 		c.rtt.synRetransmitted()
 	}
 	c.startController(now)
-	c.retries = 0
+	c.retries, c.stuckAt = 0, 0
 	if c.sndUna != c.sndNxt {
 		c.timers[timerRexmit] = now.Add(c.rto()) // text went before the handshake was done
 	}
@@ -280,6 +283,8 @@ func (c *Conn) synAcked(now mono.Time, ack seq.Num) {
 func (c *Conn) established(now mono.Time) {
 	c.events |= EvConnected | EvWritable
 	c.lastDataAt = now
+	c.heard(now)
+	c.startKeepAlive(now)
 	c.kick = true
 	if c.wrClosed {
 		c.moveTo(evClose)
@@ -315,7 +320,7 @@ func (c *Conn) updateTSRecent(now mono.Time, s *Segment) {
 // what a confused peer sends) at a limited rate, as in Linux.
 func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
 	if s.Len() > 0 && s.Flags&FlagSYN == 0 {
-		c.quick = max(c.quick, 2) // the peer is in trouble: Linux's quick mode
+		c.quickMode() // the peer is in trouble
 		c.ackNow()
 		c.arrivedTwice(s.Seq, seq.Min(s.Seq.Add(s.PayloadLen()), c.rcvNxt))
 		return

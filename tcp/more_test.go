@@ -22,7 +22,9 @@ func TestRecovery(t *testing.T) {
 			"< . 1:1(0) ack 14601\n" +
 			expectRun(">", ".", 14601, 1460, 20, "ack 1") +
 			"< . 1:1(0) ack 43801\n" +
-			expectRun(">", ".", 43801, 1460, 38, "ack 1") + `
+			expectRun(">", ".", 43801, 1460, 13, "ack 1") +
+			line(">", "P.", 62781, 1460, "ack 1") + // more than half the window
+			expectRun(">", ".", 64241, 1460, 24, "ack 1") + `
 			> P. 99281:100001(720) ack 1
 			< . 1:1(0) ack 100001
 			+10s
@@ -141,10 +143,10 @@ func TestRecovery(t *testing.T) {
 			< . 1:1461(1460) ack 1
 			> . 1:1(0) ack 1461 win 1540
 			< . 1461:2921(1460) ack 1
-			> . 1:1(0) ack 2921 win 80
+			+40ms > . 1:1(0) ack 2921 win 80
 			read 1000
 			< . 2921:2931(10) ack 1
-			> . 1:1(0) ack 2931 win 70
+			+40ms > . 1:1(0) ack 2931 win 70
 		`,
 		"scaled window: the edge rests while text arrives": `
 			config rcvbuf=8388608
@@ -279,7 +281,7 @@ func TestSeenElsewhere(t *testing.T) {
 			< S. 0:0(0) ack 1 win 1000 <mss 1000>
 			> . 1:1(0) ack 1
 			write 2000
-			> . 1:1001(1000) ack 1
+			> P. 1:1001(1000) ack 1
 			shutdown
 			< P. 1:11(10) ack 1001 win 0
 			state FIN-WAIT-1

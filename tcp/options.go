@@ -1,6 +1,6 @@
 // The TCP options (RFC 9293 §3.2): maximum segment size, window scale and
-// timestamps (RFC 7323), selective acknowledgment (RFC 2018), Fast Open (RFC
-// 7413). Reading is
+// timestamps (RFC 7323), selective acknowledgment (RFC 2018), user timeout (RFC
+// 5482), Fast Open (RFC 7413). Reading is
 // lenient and writing uses Linux's order and padding, so that the peer meets
 // nothing it has not met before.
 
@@ -24,6 +24,7 @@ const (
 	optSACKPermitted = 4
 	optSACK          = 5
 	optTimestamps    = 8
+	optUserTimeout   = 28
 	optFastOpen      = 34
 	optExperiment    = 254 // RFC 4727; with this number (RFC 6994) it is Fast Open
 	fastOpenNumber   = 0xf989
@@ -33,6 +34,7 @@ const (
 	lenSACKPermitted = 2
 	lenSACKBlock     = 8
 	lenTimestamps    = 10
+	lenUserTimeout   = 4
 
 	// The shortest and longest cookie (RFC 7413 §4.1.1), with an even length.
 	minCookie = 4
@@ -107,6 +109,7 @@ type Options struct {
 	SACKPermitted bool
 	HasTS         bool
 	TSVal, TSEcr  uint32 // with HasTS
+	UserTimeout   uint16 // RFC 5482: seconds, or minutes with the highest bit set; 0: absent
 	SACK          [4]SACKBlock
 	NumSACK       int // blocks of SACK in use
 	FastOpen      FastOpenOption
@@ -165,6 +168,10 @@ func (o *Options) parse(b []byte, syn bool) {
 			if syn && len(v) >= 2 && binary.BigEndian.Uint16(v) == fastOpenNumber {
 				o.FastOpen.parse(v[2:], true)
 			}
+		case optUserTimeout:
+			if n == lenUserTimeout {
+				o.UserTimeout = binary.BigEndian.Uint16(v)
+			}
 		case optSACK:
 			// 40 bytes of options have room for four blocks at most.
 			if len(v) >= lenSACKBlock && len(v)%lenSACKBlock == 0 && !syn {
@@ -191,6 +198,9 @@ func (o *Options) sackRoom(syn bool) int {
 	if o.HasTS {
 		room -= 2 + lenTimestamps
 	}
+	if o.UserTimeout != 0 {
+		room -= lenUserTimeout
+	}
 	return max(0, min(o.NumSACK, room/lenSACKBlock, len(o.SACK)))
 }
 
@@ -199,6 +209,9 @@ func (o *Options) wireLen(syn bool) int {
 	n := 0
 	if o.HasTS {
 		n += 2 + lenTimestamps
+	}
+	if o.UserTimeout != 0 {
+		n += lenUserTimeout
 	}
 	if !syn {
 		if k := o.sackRoom(syn); k > 0 {
@@ -225,6 +238,8 @@ func (o *Options) wireLen(syn bool) int {
 //
 //	SYN:    mss | sackOK TS  (or nop nop sackOK, or nop nop TS) | nop wscale | FO
 //	others: nop nop TS | nop nop sack
+//
+// and the user timeout, which Linux does not have, before the last of them.
 func (o *Options) put(b []byte, syn bool) {
 	if syn && o.MSS != 0 {
 		b[0], b[1] = optMSS, lenMSS
@@ -245,6 +260,11 @@ func (o *Options) put(b []byte, syn bool) {
 		binary.BigEndian.PutUint32(b[4:], o.TSVal)
 		binary.BigEndian.PutUint32(b[8:], o.TSEcr)
 		b = b[2+lenTimestamps:]
+	}
+	if o.UserTimeout != 0 {
+		b[0], b[1] = optUserTimeout, lenUserTimeout
+		binary.BigEndian.PutUint16(b[2:], o.UserTimeout)
+		b = b[lenUserTimeout:]
 	}
 	if syn && o.HasWScale {
 		b[0], b[1], b[2], b[3] = optNop, optWScale, lenWScale, byte(max(0, min(o.WScale, MaxWScale)))
@@ -295,6 +315,9 @@ func (o *Options) String() string {
 			name += " "
 		}
 		item("%s%x", name, f.value())
+	}
+	if o.UserTimeout != 0 {
+		item("uto %d", o.UserTimeout)
 	}
 	for i, s := range o.SACK[:max(0, min(o.NumSACK, len(o.SACK)))] {
 		if i == 0 {

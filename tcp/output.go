@@ -30,6 +30,9 @@ func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 		ok = true
 	case c.probeDue:
 		ok = c.outputProbe(now, s)
+	case c.keepDue:
+		c.outputKeepAlive(now, s)
+		ok = true
 	case c.owedAcks > 0:
 		ok = c.outputAck(now, s)
 	}
@@ -50,7 +53,7 @@ func (c *Conn) outputDue() bool {
 		return false
 	case c.state == TimeWait:
 		return c.tw.replyDue
-	case c.synDue || c.probeDue || c.owedAcks > 0:
+	case c.synDue || c.probeDue || c.keepDue || c.owedAcks > 0:
 		return true
 	}
 	return c.mayText() &&
@@ -77,7 +80,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	c.synDue = false
 	s.SrcPort, s.DstPort = c.cfg.LocalPort, c.cfg.RemotePort
 	s.Seq, s.Flags = c.iss, FlagSYN
-	s.Window = uint16(synWindow(c.cfg.RcvBuf))
+	s.Window = uint16(synWindow(c.cfg.largestWindow()))
 	o := &s.Options
 	o.MSS = uint16(min(c.cfg.MSS, 65535))
 	ws, sack, ts := true, true, true
@@ -94,7 +97,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 		}
 	}
 	if ws {
-		o.HasWScale, o.WScale = true, int8(windowScale(c.cfg.RcvBuf))
+		o.HasWScale, o.WScale = true, int8(windowScale(c.cfg.largestWindow()))
 	}
 	o.SACKPermitted = sack
 	if ts {
@@ -106,6 +109,12 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	first := c.retries == 0 && c.timers[timerRexmit] == 0
 	if c.fo != nil {
 		c.putFastOpen(s, first)
+	}
+	if c.cfg.Knobs.uto {
+		o.UserTimeout = c.adv()
+	}
+	if c.stuckAt == 0 {
+		c.stuckAt = now
 	}
 	// RFC 6298 §2 and §3: time the first transmission only.
 	if first {
@@ -124,7 +133,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
 	mss := c.segmentSize()
 	limit = max(limit, mss)
-	if limit <= c.mss {
+	if limit <= c.mss || c.sendingUrgent() {
 		limit = mss // a plain device: no room for what is to be cut
 	}
 	if c.againDue() && c.outputAgain(now, s, mss, limit) {
@@ -170,11 +179,12 @@ func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int) {
 		if c.finSent && c.dataEnd().Less(end) {
 			flags |= FlagFIN
 		}
-		if n > 0 {
-			flags |= FlagPSH
-		}
 	}
+	flags |= c.pushFlag(at, at.Add(n), mss)
 	c.payload(now, s, at, n, mss, flags)
+	if c.stuckAt == 0 {
+		c.stuckAt = now
+	}
 	c.sentAgainAt(now, at, s.Len())
 	c.stat.retransmits += uint64(segments(n, mss))
 	// Karn's rule: what is sent twice is not timed.
@@ -242,35 +252,24 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		if tail := n % mss; tail != 0 && !fin && !c.mayTail() {
 			if n -= tail; n == 0 {
 				c.noteStarved()
+				c.persist(now)
 				return false
 			}
 		}
 	}
 
 	flags := FlagACK
-	if n == unsent {
-		flags |= FlagPSH // RFC 9293 §3.9.1.2: the last of what the user gave us
-		if fin && n < window {
-			flags |= FlagFIN
-			c.finSent = true
-		}
+	if n == unsent && fin && n < window {
+		flags |= FlagFIN
+		c.finSent = true
 	}
-	if n == 0 {
-		flags &^= FlagPSH
-	}
+	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n), mss)
 	c.payload(now, s, c.sndNxt, n, mss, flags)
 	c.advance(now, s.Len())
 	if n%mss != 0 {
 		c.sndSml = c.sndNxt
 	}
 	return true
-}
-
-// mayTail is Nagle's algorithm in Minshall's variant, as Linux has it: a small
-// segment goes unless one is already in flight (RFC 9293 §3.7.4). As a tail loss
-// probe it always goes.
-func (c *Conn) mayTail() bool {
-	return c.cfg.NoDelay || c.probe.due || !c.sndUna.Less(c.sndSml)
 }
 
 // advance moves sndNxt over n numbers just sent for the first time.
@@ -283,9 +282,7 @@ func (c *Conn) advance(now mono.Time, n int) {
 	c.sndNxt = c.sndNxt.Add(n)
 	c.noteUsage(now, c.cwnd()-c.pipe() < c.mss)
 	c.sentAt = now
-	c.timers[timerPersist] = 0
-	c.probes = 0
-	c.probeDue = false
+	c.persisted()
 	// RFC 6298 §5.1.
 	if c.timers[timerRexmit] == 0 {
 		c.timers[timerRexmit] = now.Add(c.rto())
@@ -294,42 +291,7 @@ func (c *Conn) advance(now mono.Time, n int) {
 	if !c.rttTiming && !c.karn {
 		c.rttTiming, c.rttSeq, c.rttAt = true, c.sndNxt, now
 	}
-	// Answering what arrived a moment ago: a conversation (Linux's pingpong).
-	if now.Sub(c.lastDataAt) < c.cfg.DelayedAck && c.rcvNxt != c.irs+1 {
-		c.pingpong = true
-	}
-}
-
-// persist starts the timer that asks whether the peer's window is still too
-// small, when nothing in flight would bring the news (RFC 9293 §3.8.6.1).
-func (c *Conn) persist(now mono.Time) {
-	if c.sndUna == c.sndNxt && c.timers[timerPersist] == 0 && !c.probeDue && c.state >= Established {
-		c.timers[timerPersist] = now.Add(c.probeInterval())
-	}
-}
-
-// outputProbe asks after the peer's window: with what fits, if it is merely
-// too small for a good segment, else with an empty segment whose number was
-// already acknowledged, so that the peer has to answer.
-//
-// Departs from RFC 9293 §3.8.6.1, which wants an octet of new data there, as
-// Linux does: nothing then lies beyond the window.
-func (c *Conn) outputProbe(now mono.Time, s *Segment) bool {
-	c.probeDue = false
-	c.probes++
-	c.unanswered++
-	c.stat.probes++
-	c.timers[timerPersist] = now.Add(c.probeInterval())
-	mss := c.segmentSize()
-	if n := min(c.unsent(), c.sndWnd, mss); n > 0 && c.sndUna == c.sndNxt {
-		probes := c.probes
-		c.payload(now, s, c.sndNxt, n, mss, FlagACK|FlagPSH)
-		c.advance(now, n)
-		c.probes = probes
-		return true
-	}
-	c.header(now, s, c.sndUna-1, FlagACK)
-	return true
+	c.answered(now)
 }
 
 // outputAck sends an ACK without text.
@@ -357,6 +319,7 @@ func (c *Conn) payload(now mono.Time, s *Segment, at seq.Num, n, mss int, flags 
 		s.Payload[0], s.Payload[1] = c.snd.Peek(at.Sub(c.sndUna), n)
 		s.SegSize = mss
 		c.paceSent(now, n)
+		c.putTimeout(&s.Options, at.Add(n))
 	}
 }
 
@@ -373,12 +336,8 @@ func (c *Conn) header(now mono.Time, s *Segment, at seq.Num, flags Flags) {
 		o.HasTS, o.TSVal, o.TSEcr = true, tsNow(now, c.cfg.TSOffset), c.tsRecent
 	}
 	c.putSack(o)
-	c.lastAckSent = c.rcvNxt
-	c.owedAcks = 0
-	c.timers[timerDelAck] = 0
-	if c.quick > 0 {
-		c.quick--
-	}
+	c.putUrgent(s, at)
+	c.ackSent()
 }
 
 // segments is how many segments of at most mss bytes n bytes make.

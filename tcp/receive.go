@@ -80,15 +80,7 @@ func (c *Conn) inOrder(now mono.Time, text []byte) {
 		c.stat.bytesIn += uint64(m)
 	}
 	c.events |= EvReadable
-	// RFC 9293 §3.8.6.3 and RFC 5681 §4.2: at least every second full-sized
-	// segment, at once when a hole is filled, otherwise after the delay. Linux:
-	// at once as soon as there is more than one full segment.
-	switch {
-	case filled, c.rcvNxt.Sub(c.lastAckSent) > c.rcvMSS, c.quick > 0 && !c.pingpong:
-		c.ackOnce()
-	case c.timers[timerDelAck] == 0:
-		c.timers[timerDelAck] = now.Add(c.cfg.DelayedAck)
-	}
+	c.ackText(now, filled)
 }
 
 // outOfOrder keeps text beyond a hole. Each such segment is answered at once
@@ -102,21 +94,6 @@ func (c *Conn) outOfOrder(at seq.Num, text []byte) Drop {
 		return DropReassemblyFull
 	}
 	return DropNone
-}
-
-// observe learns the peer's segment size and rhythm from n bytes of text that
-// came in segs segments.
-func (c *Conn) observe(now mono.Time, n, segs int) {
-	if segs > 1 {
-		n = (n + segs - 1) / segs
-	}
-	if n > c.rcvMSS {
-		c.rcvMSS = min(n, c.cfg.MSS)
-	}
-	if now.Sub(c.lastDataAt) > c.rto() {
-		c.quick = maxQuickAcks // Linux: after a pause the peer slow-starts again
-	}
-	c.lastDataAt = now
 }
 
 // inputFin takes the peer's FIN (RFC 9293 §3.10.7.4, eighth).
@@ -175,12 +152,13 @@ func (c *Conn) readerFreed() {
 	if free, cur, step := c.window(); free >= 2*cur && free-cur >= step {
 		c.ackOnce()
 	}
+	c.readerDrained()
 }
 
 // window returns what could be offered, what is offered, and the least step
 // from one to the other.
 func (c *Conn) window() (free, cur, step int) {
-	largest := min(c.cfg.RcvBuf, 65535<<c.rcvWScale)
+	largest := min(c.cfg.largestWindow(), 65535<<c.rcvWScale)
 	free = min(max(c.cfg.RcvBuf-c.rcv.Len(), 0), largest)
 	cur = max(c.rcvAdv.Sub(c.rcvNxt), 0)
 	return free, cur, min(largest/2, c.cfg.MSS)

@@ -134,8 +134,12 @@ func (c *Conn) sackRoom() int {
 // segmentSize is how much text fits a segment now: the blocks travel in the
 // same header.
 func (c *Conn) segmentSize() int {
-	if n := c.sackRoom(); n > 0 {
-		return c.mss - 4 - lenSACKBlock*n // RFC 2018 §3, padding included
+	mss := c.mss
+	if c.uto.due {
+		mss -= lenUserTimeout
 	}
-	return c.mss
+	if n := c.sackRoom(); n > 0 {
+		mss -= 4 + lenSACKBlock*n // RFC 2018 §3, padding included
+	}
+	return mss
 }

@@ -25,7 +25,7 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 		c.challenge(now)
 		return DropOldAck
 	}
-	c.unanswered = 0 // the peer lives: a closed window may stay closed
+	c.heard(now)
 	acked := ack.Sub(c.sndUna)
 	before := c.beginAck(now, s)
 	if acked < 0 {
@@ -52,8 +52,9 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 		c.sndWnd = wnd
 		c.maxSndWnd = max(c.maxSndWnd, wnd)
 		c.sndWl1, c.sndWl2 = s.Seq, ack
+		c.persistOn(now)
 	}
-	if c.sndWnd == 0 {
+	if c.sndWnd == 0 && !c.orphan {
 		c.retries = 0 // RFC 9293 §3.8.6.1: not as long as it sends ACKs
 	}
 	switch {
@@ -80,11 +81,15 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	c.sndUna = s.Ack
 	c.stat.bytesAcked += uint64(n)
 	c.sndSml = seq.Max(c.sndSml, c.sndUna)
+	c.urg.sndUp = seq.Max(c.urg.sndUp, c.sndUna)
 	c.rexmit = seq.Max(c.rexmit, c.sndUna)
 	c.rexmitEnd = seq.Max(c.rexmitEnd, c.sndUna)
 	c.board.acked(c.sndUna, &c.rack)
 	c.rexmitNow = c.rexmitNow && c.againDue()
-	c.retries = 0
+	c.retries, c.stuckAt = 0, 0
+	if c.uto.set && c.uto.end.LessEq(c.sndUna) {
+		c.uto.due, c.uto.set = false, false // it has arrived
+	}
 	c.kick = true
 	c.sampleRTT(now, s)
 
@@ -96,7 +101,7 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	} else if restart {
 		c.timers[timerRexmit] = now.Add(c.rto())
 	}
-	if c.wantWrite && c.snd.Free() >= c.cfg.SndBuf/3 {
+	if c.wantWrite && c.roomy() {
 		c.wantWrite = false
 		c.events |= EvWritable
 	}
@@ -111,8 +116,9 @@ func (c *Conn) finAcked(now mono.Time) {
 	c.moveTo(evAckFin)
 	switch c.state {
 	case FinWait2:
+		c.events |= EvWritable // a lingering Close waits for this
 		if c.orphan {
-			c.timers[timerOrphan] = now.Add(c.cfg.FinWait2)
+			c.awaitFin(now)
 		}
 	case TimeWait:
 		c.enterTimeWait(now)

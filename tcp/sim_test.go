@@ -329,7 +329,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 			LocalPort: 10 + uint16(i), RemotePort: 11 - uint16(i),
 			ISS: seq.Num(rng.Uint32()), TSOffset: rng.Uint32(), IPHeader: 20,
 			MSS: pick(100, 536, 1460, 8960), RcvBuf: pick(500, 3000, 65535, 300_000, 8<<20), SndBuf: pick(1000, 20_000, 1<<20),
-			NoDelay: rng.IntN(2) == 0, Retries: 100, SynRetries: 50, SynAckRetries: 50,
+			Knobs: Knobs{noDelay: rng.IntN(2) == 0}, Retries: 100, SynRetries: 50, SynAckRetries: 50,
 			MaxRTO: 5 * time.Second,
 		}
 		e.cfg.NewController, _ = cc.ByName(cc.Names()[(int(seed)+i)%len(cc.Names())])

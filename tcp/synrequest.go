@@ -36,12 +36,16 @@ type SynRequest struct {
 	iss, irs           seq.Num
 	tsOffset, tsRecent uint32
 	rcvBuf             int32
+	clamp              uint32 // Knobs.windowClamp when the scale was announced
 
 	localPort, remotePort uint16
 	mss, peerMSS          uint16 // ours to announce; the peer's as announced, 0 if not
 	peerWScale            uint8
 	retries, maxRetries   uint8
+	deferAccept           uint8  // so many SYN-ACKs go before an empty ACK will do
+	adv, peerUTO          uint16 // RFC 5482: what to announce, 0 for nothing; what the peer announced
 	wsOK, tsOK, sackOK    bool
+	acked                 bool // an empty ACK came
 	reply                 synReply
 }
 
@@ -61,16 +65,21 @@ func NewSynRequest(cfg *Config, now mono.Time, syn *Segment) *SynRequest {
 	f := *cfg
 	f.fill()
 	o := &syn.Options
+	adv := uint16(0)
+	if f.Knobs.uto {
+		adv = f.adv()
+	}
 	return &SynRequest{
 		rto: f.InitialRTO, maxRTO: f.MaxRTO,
 		iss: f.ISS, irs: syn.Seq,
 		tsOffset: f.TSOffset, tsRecent: o.TSVal,
-		rcvBuf:    int32(f.RcvBuf),
+		rcvBuf: int32(f.RcvBuf), clamp: f.Knobs.windowClamp,
 		localPort: f.LocalPort, remotePort: f.RemotePort,
 		mss: uint16(min(f.MSS, 65535)), peerMSS: o.MSS,
-		peerWScale: uint8(max(o.WScale, 0)),
-		maxRetries: uint8(min(f.SynAckRetries, 255)),
-		wsOK:       o.HasWScale, tsOK: o.HasTS, sackOK: o.SACKPermitted,
+		peerWScale:  uint8(max(o.WScale, 0)),
+		maxRetries:  uint8(min(orDefault(int(f.Knobs.synCount), f.SynAckRetries), 255)),
+		deferAccept: f.Knobs.deferAccept, adv: adv, peerUTO: o.UserTimeout,
+		wsOK: o.HasWScale, tsOK: o.HasTS, sackOK: o.SACKPermitted,
 		reply: replySynAck,
 	}
 }
@@ -96,7 +105,7 @@ func (r *SynRequest) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	}
 	// RFC 9293 §3.10.7.4, first. The window is that of the SYN-ACK.
 	rcvNxt := r.irs + 1
-	edge := rcvNxt.Add(synWindow(int(r.rcvBuf)))
+	edge := rcvNxt.Add(synWindow(r.largestWindow()))
 	if n := s.Len(); n == 0 && !(rcvNxt.LessEq(s.Seq) && s.Seq.LessEq(edge)) || rst && s.Seq == edge ||
 		n > 0 && !(s.Seq.Less(edge) && rcvNxt.Less(s.Seq.Add(n))) {
 		if rst {
@@ -123,7 +132,20 @@ func (r *SynRequest) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	if s.Ack != r.iss+1 {
 		return VerdictReset, DropBadAck
 	}
+	if r.retries < r.deferAccept && s.End() == rcvNxt {
+		// Linux's TCP_DEFER_ACCEPT: the client has nothing to say yet, so that
+		// nobody needs a connection. It will speak, or acknowledge the SYN-ACK
+		// that goes when the time is over.
+		r.acked = true
+		return VerdictDrop, DropDeferAccept
+	}
 	return VerdictEstablish, DropNone
+}
+
+// largestWindow is the most that the connection will offer.
+func (r *SynRequest) largestWindow() int {
+	cfg := Config{RcvBuf: int(r.rcvBuf), Knobs: Knobs{windowClamp: r.clamp}}
+	return cfg.largestWindow()
 }
 
 // answer asks for an ACK, at a limited rate.
@@ -155,7 +177,7 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	r.reply = replyNone
 	*s = Segment{SrcPort: r.localPort, DstPort: r.remotePort}
 	s.Seq, s.Ack, s.Flags = r.iss, r.irs+1, FlagSYN|FlagACK
-	s.Window = uint16(synWindow(int(r.rcvBuf))) // RFC 7323 §2.2: not scaled
+	s.Window = uint16(synWindow(r.largestWindow())) // RFC 7323 §2.2: not scaled
 	o := &s.Options
 	if r.tsOK {
 		o.HasTS, o.TSVal, o.TSEcr = true, tsNow(now, r.tsOffset), r.tsRecent
@@ -163,7 +185,7 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	if reply == replyAck {
 		s.Seq, s.Flags = r.iss+1, FlagACK
 		if r.wsOK {
-			s.Window >>= windowScale(int(r.rcvBuf))
+			s.Window >>= windowScale(r.largestWindow())
 		}
 		return true
 	}
@@ -171,8 +193,9 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	o.MSS = r.mss
 	o.SACKPermitted = r.sackOK
 	if r.wsOK {
-		o.HasWScale, o.WScale = true, int8(windowScale(int(r.rcvBuf)))
+		o.HasWScale, o.WScale = true, int8(windowScale(r.largestWindow()))
 	}
+	o.UserTimeout = r.adv
 	if r.deadline == 0 {
 		r.sentAt = now
 		r.deadline = now.Add(r.rto)
@@ -189,12 +212,18 @@ func (r *SynRequest) Expire(now mono.Time) Verdict {
 	if !r.deadline.Due(now) {
 		return VerdictDrop
 	}
-	if r.retries >= r.maxRetries {
+	// Linux (syn_ack_recalc): a client that has acknowledged may think until
+	// the deferring is over, and is not asked again before.
+	if r.retries >= r.maxRetries && (!r.acked || r.retries >= r.deferAccept) {
 		return VerdictRemove
 	}
+	ask := !r.acked || r.retries+1 >= r.deferAccept
 	r.retries++
 	r.rto = min(2*r.rto, r.maxRTO)
 	r.deadline = now.Add(r.rto)
+	if !ask {
+		return VerdictDrop
+	}
 	r.reply = replySynAck
 	return VerdictReply
 }
@@ -210,6 +239,7 @@ func (r *SynRequest) Deadline() mono.Time { return r.deadline }
 func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 	f := *cfg
 	f.ISS, f.TSOffset, f.RcvBuf = r.iss, r.tsOffset, int(r.rcvBuf)
+	f.Knobs.windowClamp = r.clamp
 	f.LocalPort, f.RemotePort = r.localPort, r.remotePort
 	c := newConn(&f)
 	c.state = SynReceived
@@ -219,6 +249,7 @@ func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 		HasWScale: r.wsOK, WScale: int8(r.peerWScale),
 		SACKPermitted: r.sackOK,
 		HasTS:         r.tsOK, TSVal: r.tsRecent,
+		UserTimeout: r.peerUTO,
 	})
 	c.retries = int(r.retries)
 	c.timers[timerRexmit] = r.deadline

@@ -1,7 +1,6 @@
 package tcp
 
 import (
-	"syscall"
 	"time"
 
 	"github.com/tapstack/tapstack/internal/mono"
@@ -45,9 +44,9 @@ func (c *Conn) Expire(now mono.Time) Events {
 		case timerDelAck:
 			c.expireDelAck()
 		case timerOrphan:
-			// Departs from RFC 9293 §3.6, which lets FIN-WAIT-2 last: an
-			// orphan could not use what comes (Linux's tcp_fin_timeout).
 			c.moveTo(evTimeout)
+		case timerKeep:
+			c.expireKeepAlive(now)
 		}
 	}
 	if c.state == TimeWait && c.tw.Expire(now) == VerdictRemove {
@@ -58,16 +57,7 @@ func (c *Conn) Expire(now mono.Time) Events {
 
 // expireRexmit is the RETRANSMISSION TIMEOUT of RFC 9293 §3.10.8.
 func (c *Conn) expireRexmit(now mono.Time) {
-	limit := c.cfg.Retries
-	switch {
-	case c.state == SynSent:
-		limit = c.cfg.SynRetries
-	case c.state == SynReceived:
-		limit = c.cfg.SynAckRetries
-	case c.orphan:
-		limit = min(limit, orphanRetries)
-	}
-	if c.retries >= limit {
+	if c.retriedEnough(now) {
 		c.giveUp()
 		return
 	}
@@ -78,53 +68,14 @@ func (c *Conn) expireRexmit(now mono.Time) {
 	} else {
 		c.synDue = true
 	}
-	c.timers[timerRexmit] = now.Add(c.rto()) // RFC 6298 §5.6
-}
-
-// expirePersist asks for a window probe. The connection lives as long as the
-// peer answers (RFC 9293 §3.8.6.1), except that an orphan, which nobody can
-// close any more, does not wait for a window for ever (Linux).
-func (c *Conn) expirePersist(now mono.Time) {
-	limit := c.cfg.Retries
-	if c.orphan {
-		limit = min(limit, orphanRetries)
-	}
-	if c.unanswered >= limit {
-		c.giveUp()
-		return
-	}
-	if c.orphan && c.probes >= orphanRetries && c.probeInterval() >= c.cfg.MaxRTO {
-		c.abort(syscall.ETIMEDOUT)
-		return
-	}
-	c.probeDue = true
+	c.timers[timerRexmit] = now.Add(c.untilStuck(now, c.stuckAt, c.rto())) // RFC 6298 §5.6
 }
 
 // rto is the retransmission time-out with its back-off (RFC 6298 §5).
 func (c *Conn) rto() time.Duration { return min(c.rtt.rto(), c.cfg.MaxRTO) }
 
-// probeInterval is the time to the next window probe: the retransmission
-// time-out, doubled with each probe (RFC 9293 §3.8.6.1).
-func (c *Conn) probeInterval() time.Duration {
-	d := c.rto()
-	for i := 0; i < c.probes && d < c.cfg.MaxRTO; i++ {
-		d *= 2
-	}
-	return min(d, c.cfg.MaxRTO)
-}
-
-// expireDelAck sends the ACK that waited for a companion.
-func (c *Conn) expireDelAck() {
-	c.pingpong = false // nothing came to carry it: not a conversation
-	c.ackOnce()
-}
-
 // giveUp ends a connection whose peer is silent (R2 of RFC 9293 §3.8.3), with
 // the reason an ICMP message gave, if one did.
 func (c *Conn) giveUp() {
-	err := syscall.ETIMEDOUT
-	if c.softErr != 0 {
-		err = c.softErr
-	}
-	c.fail(err)
+	c.fail(c.timeoutError())
 }

@@ -186,7 +186,7 @@ func TestRetransmission(t *testing.T) {
 			config limit=65535
 		` + opened + `
 			write 20000
-			> . 1:14601(14600) ack 1
+			> P. 1:14601(14600) ack 1 // a super-frame is pushed
 			< . 1:1(0) ack 14601
 			> P. 14601:20001(5400) ack 1
 		`,
@@ -233,43 +233,43 @@ func TestRetransmission(t *testing.T) {
 func TestDelayedAck(t *testing.T) {
 	// after the quick ACKs of the start
 	quick := opened
-	for i := range 15 {
+	for i := range 16 {
 		quick += line("<", "P.", 1+i*10, 10, "ack 1") + "> . 1:1(0) ack " + strconv.Itoa(11+i*10) + "\n"
 	}
 	scripts(t, map[string]string{
 		"single segment after 40 ms": quick + `
-			< P. 151:161(10) ack 1
-			+40ms > . 1:1(0) ack 161
+			< P. 161:171(10) ack 1
+			+40ms > . 1:1(0) ack 171
 		`,
 		"more than a full segment at once": quick + `
-			< P. 151:161(10) ack 1
-			< . 161:1621(1460) ack 1
-			> . 1:1(0) ack 1621
-			< . 1621:3081(1460) ack 1
-			< . 3081:4541(1460) ack 1
-			> . 1:1(0) ack 4541
+			< P. 161:171(10) ack 1
+			< . 171:1631(1460) ack 1
+			> . 1:1(0) ack 1631
+			< . 1631:3091(1460) ack 1
+			< . 3091:4551(1460) ack 1
+			> . 1:1(0) ack 4551
 		`,
 		"a merged segment counts as many": quick + `
-			< . 151:14751(14600) ack 1 segs 10
-			> . 1:1(0) ack 14751
+			< . 161:14761(14600) ack 1 segs 10
+			> . 1:1(0) ack 14761
 		`,
 		"rides on text": quick + `
-			< P. 151:161(10) ack 1
+			< P. 161:171(10) ack 1
 			+5ms
 			write 10
-			> P. 1:11(10) ack 161
+			> P. 1:11(10) ack 171
 			+40ms
-			< P. 161:171(10) ack 11
-			+40ms > . 11:11(0) ack 171
+			< P. 171:181(10) ack 11
+			+40ms > . 11:11(0) ack 181
 		`,
 		"quick again after a pause": quick + `
 			+2s
-			< P. 151:161(10) ack 1
-			> . 1:1(0) ack 161
+			< P. 161:171(10) ack 1
+			> . 1:1(0) ack 171
 		`,
 		"FIN at once": quick + `
-			< F. 151:151(0) ack 1
-			> . 1:1(0) ack 152
+			< F. 161:161(0) ack 1
+			> . 1:1(0) ack 162
 		`,
 		"a conversation does not need quick ACKs": opened + `
 			< P. 1:11(10) ack 1

@@ -11,18 +11,39 @@ import (
 // network layer has to tell. They return no events: who calls them looks at
 // State and calls Output.
 
+// RecvFlags say how Recv is to take bytes.
+type RecvFlags uint8
+
+// The flags.
+const (
+	RecvPeek RecvFlags = 1 << iota // leave the bytes there (MSG_PEEK)
+	RecvMore                       // add to what an earlier Recv of the same call has taken
+)
+
 // Read takes received bytes in order. It returns syscall.EAGAIN when there are
 // none yet; when the connection has failed, the error once and io.EOF after
 // it; io.EOF after the peer's FIN or CloseRead. What arrived before a failure
-// is still read first. Call Output afterwards: a window update may be due.
-func (c *Conn) Read(p []byte) (int, error) {
+// is still read first. A read stops before the mark of urgent data; the next
+// one goes on after it. Call Output afterwards: a window update may be due.
+func (c *Conn) Read(p []byte) (int, error) { return c.Recv(p, 0) }
+
+// Recv is Read with flags. With RecvMore, io.EOF only says that the call has
+// all it can get: an error stays for the next, and the mark is not passed.
+func (c *Conn) Recv(p []byte, flags RecvFlags) (int, error) {
+	more := flags&RecvMore != 0
+	if more && c.AtMark() {
+		return 0, io.EOF
+	}
 	if c.rcv.Len() > 0 {
 		if len(p) == 0 {
 			return 0, nil
 		}
-		n := c.rcv.Read(p)
-		c.readerFreed()
-		return n, nil
+		if n := c.take(p, flags&RecvPeek != 0); n > 0 {
+			return n, nil
+		}
+	}
+	if more && (c.EOF() || c.err != 0) {
+		return 0, io.EOF
 	}
 	if c.rcvFin {
 		return 0, io.EOF // all is there; a later RST only concerns the writer
@@ -42,12 +63,30 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return 0, syscall.EAGAIN
 }
 
+// take reads up to the mark, or from it on.
+func (c *Conn) take(p []byte, peek bool) int {
+	skip, n := c.toMark()
+	p = p[:min(len(p), n)]
+	if peek {
+		a, b := c.rcv.Peek(skip, len(p))
+		return copy(p, a) + copy(p[len(a):], b)
+	}
+	c.rcv.Discard(skip)
+	n = c.rcv.Read(p)
+	c.passMark()
+	c.readerFreed()
+	return n
+}
+
 // Write appends p to the send buffer and returns how many bytes it took:
 // fewer than all when the buffer is full, syscall.EAGAIN when none fit or the
 // handshake is not finished; syscall.EINPROGRESS when a SYN that waited for
 // text leaves without. When the connection has failed it returns the
 // error if Read has not yet, then syscall.EPIPE, as after CloseWrite.
-func (c *Conn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) { return c.Send(p, 0) }
+
+// Send is Write with flags that say more of the bytes.
+func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 	if err := c.takeErr(); err != nil {
 		return 0, err
 	}
@@ -59,6 +98,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		c.wantWrite = true
 		n := c.snd.Write(p[:min(len(p), c.synRoom())])
 		c.Connect()
+		c.pushed = c.iss.Add(1 + c.snd.Len())
 		if n == 0 {
 			return 0, syscall.EINPROGRESS
 		}
@@ -70,8 +110,14 @@ func (c *Conn) Write(p []byte) (int, error) {
 	case c.state != Established && c.state != CloseWait:
 		return 0, syscall.EPIPE
 	}
-	n := c.snd.Write(p)
-	c.wantWrite = c.snd.Free() < c.cfg.SndBuf/3
+	n := c.snd.Write(p[:min(len(p), c.writeRoom())])
+	c.wantWrite = !c.roomy()
+	if n > 0 {
+		if n < len(p) {
+			flags &^= SendMore // the rest has to wait, so this must not
+		}
+		c.wrote(flags)
+	}
 	if n == 0 && len(p) > 0 {
 		return 0, syscall.EAGAIN
 	}
@@ -87,23 +133,12 @@ func (c *Conn) takeErr() error {
 	return c.err
 }
 
-// TakeErr is SO_ERROR of getsockopt(2): why the connection failed, if nobody
-// was told yet, or as on Linux the ICMP error that may have passed; it is
-// cleared.
-func (c *Conn) TakeErr() error {
-	if err := c.takeErr(); err != nil {
-		return err
-	}
-	soft := c.softErr
-	c.softErr = 0
-	if soft == 0 {
-		return nil
-	}
-	return soft
+// Readable returns how many bytes Read can take, of which the mark of urgent
+// data may make more than one Read.
+func (c *Conn) Readable() int {
+	skip, _ := c.toMark()
+	return c.rcv.Len() - skip
 }
-
-// Readable returns how many bytes Read can take.
-func (c *Conn) Readable() int { return c.rcv.Len() }
 
 // EOF reports that no byte will follow those that Readable counts.
 func (c *Conn) EOF() bool { return c.rcvFin || c.rdClosed || c.state == Closed }
@@ -113,6 +148,9 @@ func (c *Conn) Writable() int {
 	switch {
 	case c.wrClosed:
 	case c.state == Established || c.state == CloseWait || c.state == SynReceived && c.fastServer():
+		if c.aboveLowat() {
+			return 0
+		}
 		return c.snd.Free()
 	case c.Held():
 		return c.synRoom()
@@ -132,7 +170,7 @@ func (c *Conn) Err() error {
 func (c *Conn) State() State { return c.state }
 
 // SetNoDelay turns Nagle's algorithm off, or on again.
-func (c *Conn) SetNoDelay(on bool) { c.cfg.NoDelay = on }
+func (c *Conn) SetNoDelay(on bool) { c.SetKnob(0, KnobNoDelay, flag(on)) }
 
 // CloseRead ends reading: what has arrived may still be read, then Read
 // returns io.EOF. The peer is not told (there is no such thing in TCP), and
@@ -179,7 +217,7 @@ func (c *Conn) Close(now mono.Time) {
 	}
 	c.CloseWrite(now)
 	if c.state == FinWait2 {
-		c.timers[timerOrphan] = now.Add(c.cfg.FinWait2)
+		c.awaitFin(now)
 	}
 }
 

@@ -16,7 +16,7 @@ func TestWindow(t *testing.T) {
 		"zero window is probed for ever while the peer answers": small + `
 			write 5000
 			> . 1:1001(1000) ack 1
-			> . 1001:2001(1000) ack 1
+			> P. 1001:2001(1000) ack 1
 			> . 2001:3001(1000) ack 1
 			< . 1:1(0) ack 3001 win 0
 			+200ms > . 3000:3000(0) ack 1
@@ -26,13 +26,13 @@ func TestWindow(t *testing.T) {
 			+800ms > . 3000:3000(0) ack 1
 			+1600ms > . 3000:3000(0) ack 1
 			< . 1:1(0) ack 3001 win 3000
-			> . 3001:4001(1000) ack 1
+			> P. 3001:4001(1000) ack 1
 			> P. 4001:5001(1000) ack 1
 		`,
 		"answered probes do not count against the connection": `config retries=2` + small + `
 			write 5000
 			> . 1:1001(1000) ack 1
-			> . 1001:2001(1000) ack 1
+			> P. 1001:2001(1000) ack 1
 			> . 2001:3001(1000) ack 1
 			< . 1:1(0) ack 3001 win 0
 			+200ms > . 3000:3000(0) ack 1
@@ -46,7 +46,7 @@ func TestWindow(t *testing.T) {
 		"silence while probing ends the connection": `config retries=2` + small + `
 			write 5000
 			> . 1:1001(1000) ack 1
-			> . 1001:2001(1000) ack 1
+			> P. 1001:2001(1000) ack 1
 			> . 2001:3001(1000) ack 1
 			< . 1:1(0) ack 3001 win 0
 			+200ms > . 3000:3000(0) ack 1
@@ -58,7 +58,7 @@ func TestWindow(t *testing.T) {
 		"window shrinks below what is in flight": small + `
 			write 5000
 			> . 1:1001(1000) ack 1
-			> . 1001:2001(1000) ack 1
+			> P. 1001:2001(1000) ack 1
 			> . 2001:3001(1000) ack 1
 			< . 1:1(0) ack 1001 win 500
 			+200ms > . 1001:2001(1000) ack 1
@@ -66,7 +66,7 @@ func TestWindow(t *testing.T) {
 			> . 1001:1001(0) ack 1001 // a number the peer will accept
 			+400ms > . 1001:2001(1000) ack 1001
 			< . 1001:1001(0) ack 3001 win 2000
-			> . 3001:4001(1000) ack 1001
+			> P. 3001:4001(1000) ack 1001
 			> P. 4001:5001(1000) ack 1001
 		`,
 		"zero window with something in flight does not end the connection": `config retries=2` + small + `
@@ -86,7 +86,7 @@ func TestWindow(t *testing.T) {
 		"sender's silly window avoidance": small + `
 			write 5000
 			> . 1:1001(1000) ack 1
-			> . 1001:2001(1000) ack 1
+			> P. 1001:2001(1000) ack 1
 			> . 2001:3001(1000) ack 1
 			< . 1:1(0) ack 2001 win 1500 // 500 usable: wait
 			< . 1:1(0) ack 3001 win 999
@@ -120,9 +120,9 @@ func TestWindow(t *testing.T) {
 			< . 1:1461(1460) ack 1
 			> . 1:1(0) ack 1461 win 1540
 			< . 1461:2921(1460) ack 1
-			> . 1:1(0) ack 2921 win 80
+			+40ms > . 1:1(0) ack 2921 win 80
 			< . 2921:3001(80) ack 1
-			> . 1:1(0) ack 3001 win 0
+			+40ms > . 1:1(0) ack 3001 win 0
 			< . 3001:3002(1) ack 1
 			drop out-of-window
 			> . 1:1(0) ack 3001 win 0
@@ -166,7 +166,7 @@ func TestWindow(t *testing.T) {
 		"FIN waits for a window": small + `
 			write 3000
 			> . 1:1001(1000) ack 1
-			> . 1001:2001(1000) ack 1
+			> P. 1001:2001(1000) ack 1
 			> P. 2001:3001(1000) ack 1
 			< . 1:1(0) ack 3001 win 0
 			close
