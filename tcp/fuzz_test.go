@@ -90,6 +90,7 @@ func FuzzConn(f *testing.F) {
 				}
 				s.Payload[0] = payload[:int(b[5])<<(b[6]&7)]
 				s.Segs = int(b[6] >> 4)
+				s.Urgent = uint16(b[5])<<(b[1]&7) | uint16(b[6])
 				s.Options.parse(next(int(b[9]&31)), s.Flags&FlagSYN != 0)
 				if b[9]&32 != 0 && s.Flags&FlagSYN == 0 { // blocks that may well be in flight
 					s.Options.NumSACK = int(b[9] >> 6)
@@ -110,14 +111,25 @@ func FuzzConn(f *testing.F) {
 					}
 				}
 			case 1:
-				n, err := c.Write(payload[:int(next(1)[0])*64])
+				v := next(2)
+				n, err := c.Send(payload[:int(v[0])*64], SendFlags(v[1]&3))
 				if n == 0 && err == nil && c.state == Closed {
 					t.Fatal("write to a closed connection")
 				}
 			case 2:
 				now = now.Add(time.Duration(next(1)[0]) * 50 * time.Millisecond)
 			case 3:
-				c.Read(payload[:int(next(1)[0])*64+1])
+				v := next(2)
+				switch {
+				case v[1]&7 == 7:
+					c.ReadUrgent(payload[:1], v[1]&8 != 0)
+				default:
+					had, flags := c.Readable(), RecvFlags(v[1]&3)
+					n, err := c.Recv(payload[:int(v[0])*64+1], flags)
+					if (n == 0) == (err == nil) || n > had || flags == 0 && n == 0 && had > 0 {
+						t.Fatalf("read %d of %d, %v", n, had, err)
+					}
+				}
 			case 4:
 				c.CloseWrite(now)
 			case 5:
@@ -129,7 +141,7 @@ func FuzzConn(f *testing.F) {
 					}
 				}
 			case 6:
-				switch next(1)[0] % 8 {
+				switch next(1)[0] % 10 {
 				case 0:
 					c.Close(now)
 				case 1:
@@ -142,8 +154,9 @@ func FuzzConn(f *testing.F) {
 					c.CloseRead()
 				case 5:
 					c.TimeWait(now)
-				case 6:
-					c.SetNoDelay(true)
+				case 6, 7, 8:
+					v := next(3)
+					c.SetKnob(now, Knob(v[0])%NumKnobs, int(int8(v[1]))<<(v[2]&15))
 				}
 			case 7:
 				// Output lags behind.

@@ -55,6 +55,12 @@ func (c *Conn) invariants() error {
 	if c.ooo.bytes() > c.rcv.Limit() || len(c.ooo.ranges) > maxRanges {
 		return bad("%d bytes out of order in %d ranges", c.ooo.bytes(), len(c.ooo.ranges))
 	}
+	if c.urg.state != urgentNone && c.urg.rcvUp.Less(c.readSeq()) {
+		return bad("mark %d, read up to %d", c.urg.rcvUp, c.readSeq())
+	}
+	if c.dataEnd().Less(c.urg.sndUp) || c.dataEnd().Less(c.pushed) && !c.finSent {
+		return bad("urgent up to %d, pushed %d, written %d", c.urg.sndUp, c.pushed, c.dataEnd())
+	}
 	if err := c.board.check(c); err != nil {
 		return bad("%v", err)
 	}

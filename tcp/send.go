@@ -26,6 +26,9 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 		return DropOldAck
 	}
 	c.heard(now)
+	if c.more {
+		c.more, c.kick = false, true // see mayTail
+	}
 	acked := ack.Sub(c.sndUna)
 	before := c.beginAck(now, s)
 	if acked < 0 {

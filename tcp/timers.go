@@ -62,6 +62,9 @@ func (c *Conn) expireRexmit(now mono.Time) {
 		return
 	}
 	c.retries++
+	if c.stuckAt == 0 {
+		c.stuckAt = now
+	}
 	c.rtt.backoff() // RFC 6298 §5.5
 	if c.state.Synchronized() {
 		c.timedOut(now)

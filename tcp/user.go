@@ -205,6 +205,7 @@ func (c *Conn) Close(now mono.Time) {
 	unread := c.rcv.Len() > 0
 	c.orphan, c.rdClosed = true, true
 	c.rcv.Release()
+	c.urg.state = urgentNone
 	c.ooo = reassembly{}
 	if c.state == Closed {
 		return
