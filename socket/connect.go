@@ -27,8 +27,7 @@ func (f *FD) Listen(backlog int) error {
 		return syscall.EINVAL
 	}
 	if f.bind == nil {
-		var err error
-		if f.bind, err = f.stack.BindTCP(netip.AddrPortFrom(f.any(), 0), f.only6 || f.domain == AF_INET, false); err != nil {
+		if err := f.bindLocked(netip.AddrPortFrom(f.any(), 0)); err != nil {
 			return err
 		}
 	}
@@ -88,12 +87,9 @@ func (f *FD) Accept(ctx context.Context) (*FD, netip.AddrPort, error) {
 func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
 	g := newFD(f.stack, f.domain, f.typ, f.proto)
 	f.mu.Lock()
-	g.only6, g.noDelay = f.only6, f.noDelay
+	g.only6 = f.only6
 	f.mu.Unlock()
-	g.conn = c
-	if g.noDelay {
-		c.SetNoDelay(true)
-	}
+	g.conn = c // with the settings the listener had when the handshake ended
 	return g, g.fromStack(c.RemoteAddr()), nil
 }
 
@@ -168,16 +164,11 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 		c, err = f.bind.DialFast(a)
 	case f.bind != nil:
 		c, err = f.bind.Dial(a)
-	case fast:
-		c, err = f.stack.DialTCPFast(netip.AddrPortFrom(f.any(), 0), a)
 	default:
-		c, err = f.stack.DialTCP(netip.AddrPortFrom(f.any(), 0), a)
+		c, err = f.stack.DialTCPWith(netip.AddrPortFrom(f.any(), 0), a, stack.DialOptions{Knobs: f.knobs, Fast: fast})
 	}
 	if err != nil {
 		return nil, err
-	}
-	if f.noDelay {
-		c.SetNoDelay(true)
 	}
 	if f.congestion != "" {
 		c.SetCongestion(f.congestion)

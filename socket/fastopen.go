@@ -105,7 +105,7 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 	if err := f.takeTurn(); err != nil {
 		return n, err
 	}
-	m, err := f.sendAll(c, b[n:])
+	m, err := f.sendAll(c, b[n:], 0)
 	<-f.turn
 	return n + m, err
 }

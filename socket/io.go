@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // Send is send(2): all of b, waiting for room unless MSG_DONTWAIT says not to.
@@ -17,12 +18,12 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 	if flags&MSG_FASTOPEN != 0 && f.dgram == nil {
 		return f.SendTo(b, flags, netip.AddrPort{})
 	}
-	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
-		return 0, syscall.EOPNOTSUPP
-	}
 	flags = f.asyncFlags(flags)
 	if f.dgram != nil {
-		return f.sendTo(b, 0, netip.AddrPort{})
+		return f.sendDatagram(b, 0, flags, netip.AddrPort{})
+	}
+	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_MORE|MSG_OOB) != 0 {
+		return 0, syscall.EOPNOTSUPP
 	}
 	c, err := f.stream()
 	if err != nil {
@@ -35,12 +36,12 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 		if err := f.mayWait(background, &f.write); err != nil {
 			return 0, err
 		}
-		return c.Write(b)
+		return c.Send(b, sendFlags(flags))
 	}
 	if err := f.takeTurn(); err != nil {
 		return 0, err
 	}
-	n, err := f.sendAll(c, b)
+	n, err := f.sendAll(c, b, sendFlags(flags))
 	<-f.turn
 	return n, err
 }
@@ -62,12 +63,12 @@ func (f *FD) takeTurn() error {
 	}
 }
 
-func (f *FD) sendAll(c *stack.TCPConn, b []byte) (sent int, err error) {
+func (f *FD) sendAll(c *stack.TCPConn, b []byte, flags tcp.SendFlags) (sent int, err error) {
 	for {
 		if err := f.mayWait(background, &f.write); err != nil {
 			return sent, err
 		}
-		n, err := c.Write(b[sent:])
+		n, err := c.Send(b[sent:], flags)
 		sent += n
 		switch {
 		case err == nil && sent == len(b):
@@ -156,41 +157,11 @@ func (f *FD) RecvFrom(b []byte, flags int) (n int, from netip.AddrPort, err erro
 		n, _, from, err = f.recvDatagram(b, flags)
 		return n, from, err
 	}
-	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC) != 0 {
+	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC|MSG_PEEK|MSG_WAITALL|MSG_OOB) != 0 {
 		return 0, from, syscall.EOPNOTSUPP
 	}
 	n, err = f.recvStream(b, f.asyncFlags(flags))
 	return n, from, err
-}
-
-func (f *FD) recvStream(b []byte, flags int) (int, error) {
-	c, err := f.stream()
-	if err != nil {
-		return 0, err
-	}
-	for {
-		if err := f.mayWait(background, &f.read); err != nil {
-			return 0, err
-		}
-		n, err := c.Read(b)
-		if len(b) == 0 && err == nil && c.Ready()&stack.ReadyIn == 0 {
-			err = syscall.EAGAIN // as Linux: no bytes are waited for like one
-		}
-		switch {
-		case n > 0 || err == nil:
-			return n, err
-		case f.closed.Load():
-			return 0, net.ErrClosed
-		case err != syscall.EAGAIN || flags&MSG_DONTWAIT != 0:
-			return 0, err
-		}
-		if f.held.CompareAndSwap(true, false) {
-			c.Connect() // or there would be nothing to wait for
-		}
-		if err := f.wait(background, c, stack.ReadyIn, &f.read); err != nil {
-			return 0, err
-		}
-	}
 }
 
 // Shutdown is shutdown(2): SHUT_RD, SHUT_WR or SHUT_RDWR. Errors: EINVAL for
@@ -237,7 +208,9 @@ func (f *FD) shutListener(how int) bool {
 	if how != SHUT_WR {
 		old := f.bind
 		old.Close()
-		f.bind, _ = f.stack.BindTCP(old.Addr(), f.only6 || f.domain == AF_INET, false)
+		if f.bindLocked(old.Addr()) != nil {
+			f.bind = nil
+		}
 		f.listening = false
 	}
 	return true

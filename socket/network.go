@@ -18,10 +18,20 @@ import (
 // onto it by changing one line: http.Transport{DialContext: n.DialContext},
 // http.Serve(n.Listen("tcp", ":80")). Names other than "localhost" are not
 // resolved; use addresses, with a zone for link-local ones.
-type Network struct{ stack *stack.Stack }
+type Network struct {
+	// KeepAlive and KeepAliveConfig are what connections begin with, dialled
+	// or accepted, as the fields of net.Dialer and net.ListenConfig: by
+	// default silent peers are asked every 15 s; a negative KeepAlive turns
+	// that off, a positive one is the idle time and the interval; and
+	// KeepAliveConfig, if enabled, counts instead. Set them before use.
+	KeepAlive       time.Duration
+	KeepAliveConfig net.KeepAliveConfig
+
+	stack *stack.Stack
+}
 
 // Net returns the stack's network.
-func Net(s *stack.Stack) *Network { return &Network{s} }
+func Net(s *stack.Stack) *Network { return &Network{stack: s} }
 
 // Stack returns the stack below.
 func (n *Network) Stack() *stack.Stack { return n.stack }
@@ -56,6 +66,7 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 		f.SetBroadcast(true) // as package net does
 	} else {
 		f.SetNoDelay(true) // likewise
+		n.setKeepAlive(f)
 	}
 	if err := f.Connect(ctx, a); err != nil {
 		f.Close()
@@ -74,12 +85,23 @@ func (n *Network) Listen(network, address string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.SetNoDelay(true)
+	n.setKeepAlive(f) // what is accepted has the same
 	if err := f.Listen(SOMAXCONN); err != nil {
 		f.Close()
 		return nil, &net.OpError{Op: "listen", Net: network, Err: syscallError("listen", err)}
 	}
 	at, _ := f.Getsockname()
 	return &Listener{f, network, addrOf(network, at)}, nil
+}
+
+func (n *Network) setKeepAlive(f *FD) {
+	switch {
+	case n.KeepAliveConfig.Enable:
+		f.SetKeepAliveConfig(n.KeepAliveConfig)
+	case n.KeepAlive >= 0:
+		f.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: n.KeepAlive, Interval: n.KeepAlive})
+	}
 }
 
 // ListenPacket receives datagrams on address.
@@ -274,6 +296,24 @@ func (c *Conn) CloseRead() error { return c.wrap("close", "shutdown", c.fd.Shutd
 // on.
 func (c *Conn) SetNoDelay(on bool) error { return c.wrap("set", "setsockopt", c.fd.SetNoDelay(on)) }
 
+// SetKeepAlive asks silent peers whether they are there, or no longer.
+func (c *Conn) SetKeepAlive(on bool) error {
+	return c.wrap("set", "setsockopt", c.fd.SetKeepAlive(on))
+}
+
+// SetKeepAlivePeriod sets the time between keep-alives, and before the first.
+func (c *Conn) SetKeepAlivePeriod(d time.Duration) error {
+	return c.wrap("set", "setsockopt", c.fd.setKeepAlivePeriod(d))
+}
+
+// SetKeepAliveConfig sets keep-alives as net.TCPConn does.
+func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
+	return c.wrap("set", "setsockopt", c.fd.SetKeepAliveConfig(config))
+}
+
+// SetLinger says what Close does with what is not sent, as FD.SetLinger.
+func (c *Conn) SetLinger(sec int) error { return c.wrap("set", "setsockopt", c.fd.SetLinger(sec)) }
+
 // Listener accepts TCP connections.
 type Listener struct {
 	fd      *FD
@@ -287,7 +327,6 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, &net.OpError{Op: "accept", Net: l.network, Addr: l.Addr(), Err: syscallError("accept", err)}
 	}
-	f.SetNoDelay(true)
 	return &Conn{newConn(f, l.network)}, nil
 }
 

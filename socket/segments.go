@@ -82,15 +82,20 @@ func (f *FD) RecvSegments(b []byte, flags int) (n, size int, from netip.AddrPort
 
 // recvDatagram waits for a datagram, or several.
 func (f *FD) recvDatagram(b []byte, flags int) (n, seg int, from netip.AddrPort, err error) {
-	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC) != 0 {
-		return 0, 0, from, syscall.EOPNOTSUPP
+	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC|MSG_PEEK|MSG_WAITALL|MSG_OOB) != 0 {
+		return 0, 0, from, syscall.EOPNOTSUPP // the last two mean nothing, as on Linux
 	}
 	flags = f.asyncFlags(flags)
 	for {
 		if err := f.mayWait(background, &f.read); err != nil {
 			return 0, 0, from, err
 		}
-		n, size, seg, from, err := f.dgram.RecvSegments(b)
+		var size int
+		if flags&MSG_PEEK != 0 {
+			n, size, from, err = f.dgram.PeekFrom(b)
+		} else {
+			n, size, seg, from, err = f.dgram.RecvSegments(b)
+		}
 		switch {
 		case err == nil:
 			if flags&MSG_TRUNC != 0 {

@@ -38,9 +38,13 @@ const (
 
 // Flags of Send and Recv; any other is EOPNOTSUPP.
 const (
+	MSG_OOB      = 0x1     // Send: the last byte is urgent; Recv: the byte at the mark. Streams only
+	MSG_PEEK     = 0x2     // Recv, RecvFrom: leave it there
 	MSG_TRUNC    = 0x20    // Recv, RecvFrom: a datagram's whole length; a stream's bytes are thrown away
 	MSG_DONTWAIT = 0x40    // EAGAIN instead of waiting
+	MSG_WAITALL  = 0x100   // Recv: wait for as much as was asked for
 	MSG_NOSIGNAL = 0x4000  // nothing to do: there is no SIGPIPE here
+	MSG_MORE     = 0x8000  // Send: more follows, send no small segment for now. Streams only
 	MSG_FASTOPEN = 1 << 29 // Send, SendTo: connect, with the beginning of the data in the SYN
 )
 
@@ -60,11 +64,12 @@ type FD struct {
 	dgram       *stack.Datagram // nil for a stream; never changes
 	held        atomic.Bool     // a stream's SYN waits for the first bytes
 	shut        atomic.Uint32   // of a datagram socket: 1<<SHUT_RD, 1<<SHUT_WR
+	bcast       atomic.Bool     // SO_BROADCAST
 
 	mu         sync.Mutex // guards everything below
 	only6      bool
-	noDelay    bool   // kept for the connection to come
-	congestion string // likewise; "": the stack's
+	congestion string    // for the connection to come; "": the stack's
+	knobs      tcp.Knobs // for the connections to come
 	bind       *stack.TCPListener
 	listening  bool
 	conn       *stack.TCPConn
@@ -170,25 +175,9 @@ func (f *FD) SetBroadcast(on bool) error {
 	if f.closed.Load() {
 		return net.ErrClosed
 	}
+	f.bcast.Store(on)
 	if f.dgram != nil {
 		f.dgram.SetBroadcast(on)
-	}
-	return nil
-}
-
-// SetNoDelay turns Nagle's algorithm off (TCP_NODELAY).
-func (f *FD) SetNoDelay(on bool) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.closed.Load():
-		return net.ErrClosed
-	case f.typ != SOCK_STREAM:
-		return syscall.ENOPROTOOPT
-	}
-	f.noDelay = on
-	if f.conn != nil {
-		f.conn.SetNoDelay(on)
 	}
 	return nil
 }
@@ -229,8 +218,18 @@ func (f *FD) Bind(local netip.AddrPort) error {
 	if f.bind != nil || f.conn != nil {
 		return syscall.EINVAL
 	}
-	f.bind, err = f.stack.BindTCP(a, f.only6 || f.domain == AF_INET, false)
-	return err
+	return f.bindLocked(a)
+}
+
+// bindLocked holds a port for a stream.
+func (f *FD) bindLocked(a netip.AddrPort) error {
+	l, err := f.stack.BindTCP(a, f.only6 || f.domain == AF_INET, false)
+	if err != nil {
+		return err
+	}
+	l.SetKnobs(f.knobs)
+	f.bind = l
+	return nil
 }
 
 // any is the wildcard address of the socket's family.
@@ -250,7 +249,8 @@ func ofStack(err error) error {
 	return err
 }
 
-// Close is close(2). Data written is still sent; calls that wait return.
+// Close is close(2). Data written is still sent, and SetLinger says whether
+// Close waits for that or throws it away; calls that wait return.
 func (f *FD) Close() error {
 	if !f.closed.CompareAndSwap(false, true) {
 		return net.ErrClosed
@@ -265,7 +265,7 @@ func (f *FD) Close() error {
 		bind.Close()
 	}
 	if conn != nil {
-		conn.Close()
+		closeStream(conn)
 	}
 	if f.dgram != nil {
 		f.dgram.Close()

@@ -294,6 +294,44 @@ func (d *Datagram) RecvFrom(b []byte) (n, size int, from netip.AddrPort, err err
 	return n, size, from, err
 }
 
+// PeekFrom is RecvFrom and leaves the datagram there.
+func (d *Datagram) PeekFrom(b []byte) (n, size int, from netip.AddrPort, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.takeErrorLocked(); e != 0 {
+		return 0, 0, from, e
+	}
+	if d.head == len(d.queue) {
+		if d.closed {
+			return 0, 0, from, syscall.EBADF
+		}
+		return 0, 0, from, syscall.EAGAIN
+	}
+	size = d.nextLocked()
+	m := &d.queue[d.head]
+	return copy(b, m.p.Bytes()[:size]), size, m.from, nil
+}
+
+// NextSize returns the size of the oldest datagram, 0 without one.
+func (d *Datagram) NextSize() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.head == len(d.queue) {
+		return 0
+	}
+	return d.nextLocked()
+}
+
+// nextLocked is the size of the oldest datagram, which may have come together
+// with others.
+func (d *Datagram) nextLocked() int {
+	m := &d.queue[d.head]
+	if m.size > 0 {
+		return min(m.size, m.p.Len())
+	}
+	return m.p.Len()
+}
+
 func (d *Datagram) takeErrorLocked() syscall.Errno {
 	e := d.err
 	d.err = 0

@@ -169,12 +169,12 @@ func (s *Stack) DialTCPFast(local, remote netip.AddrPort) (*TCPConn, error) {
 	if s.FastOpen()&FastOpenClient == 0 {
 		return nil, syscall.EOPNOTSUPP
 	}
-	return s.dialTCP(local, remote, true)
+	return s.DialTCPWith(local, remote, DialOptions{Fast: true})
 }
 
 // DialFast is Dial with TCP Fast Open, see DialTCPFast.
 func (l *TCPListener) DialFast(remote netip.AddrPort) (*TCPConn, error) {
-	return l.stack.DialTCPFast(netip.AddrPortFrom(l.addr, l.port), remote)
+	return l.stack.DialTCPWith(netip.AddrPortFrom(l.addr, l.port), remote, DialOptions{Knobs: l.Knobs(), Fast: true})
 }
 
 // offerLocked makes a connection that is being opened a Fast Open.

@@ -170,6 +170,7 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	c := &TCPConn{stack: s, id: id, iface: s.replyInterface(p), route: *r, listener: l}
 	c.timer.F = c.expire
 	c.core = tcp.NewFastOpen(cfg, b.now, &b.seg, give)
+	c.setLowat(&cfg.Knobs)
 	c.mu.Lock()
 	if s.tcp.insert(id, c) != nil {
 		c.mu.Unlock()

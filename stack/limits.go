@@ -18,6 +18,10 @@ type Limits struct {
 	// Backlog caps the backlog given to listen, as Linux's somaxconn.
 	// Default 4096. (tcp.drop.listen-overflow)
 	Backlog int
+	// Orphans is the most connections that their applications have closed and
+	// that are not over; one more is reset instead, as with Linux's
+	// tcp_max_orphans. Default half of Connections. (tcp.orphan-limit)
+	Orphans int
 	// TCPReceive and TCPSend are the largest rings of one connection in
 	// bytes. Defaults 6 MiB and 4 MiB, Linux's tcp_rmem[2] and tcp_wmem[2].
 	TCPReceive, TCPSend int
@@ -71,6 +75,7 @@ func (l *Limits) setDefaults() {
 	set(&l.TimeWait, 65536)
 	set(&l.SynQueue, 1024)
 	set(&l.Backlog, 4096)
+	set(&l.Orphans, max(l.Connections/2, 1))
 	set(&l.TCPReceive, 6<<20)
 	set(&l.TCPSend, 4<<20)
 	set(&l.DatagramReceive, 212992)

@@ -98,7 +98,7 @@ type counters struct {
 		Drop          dropCounters
 	}
 	TCP struct {
-		Input, Output, ActiveOpen, PassiveOpen, Accepted, TimeWait, ResetOut counter
+		Input, Output, ActiveOpen, PassiveOpen, Accepted, TimeWait, ResetOut, OrphanLimit counter
 		// Cookies sent instead of keeping a SYN, come back, and forged or too old.
 		SynCookiesSent, SynCookiesReceived, SynCookiesFailed counter
 		ChallengeAck, ChallengeWithheld, TimeWaitReused      counter

@@ -79,7 +79,8 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 		s.dropOut(p.src, DropNoRoute)
 		return true
 	}
-	core := tcp.OpenSynCookie(s.tcpConfig(&r, id, b.now), s.secret, id.local, id.remote, b.now, &b.seg)
+	k := l.Knobs()
+	core := tcp.OpenSynCookie(s.tcpConfig(&r, id, b.now, &k), s.secret, id.local, id.remote, b.now, &b.seg)
 	if core == nil {
 		st.SynCookiesFailed.inc()
 		// Departs from Linux, which resets: this may be later text of a peer
@@ -101,6 +102,7 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	}
 	c := &TCPConn{stack: s, id: id, iface: iface, route: r, listener: l, core: core}
 	c.timer.F = c.expire
+	c.setLowat(&k)
 	if s.tcp.insert(id, c) != nil {
 		return true
 	}

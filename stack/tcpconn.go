@@ -3,6 +3,7 @@ package stack
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,16 +28,18 @@ type TCPConn struct {
 	touched   mono.Time // last output pass: input, user or timer
 	removed   bool      // no longer in the table under this pointer
 	orphan    bool      // the user has closed it
+	counted   bool      // among tcpTable.orphan
 	timer     wheel.Timer
 	confirmed mono.Time    // when the neighbour was last vouched for
 	listener  *TCPListener // until the handshake is done: where to be accepted
 	fast      bool         // opened from here by Fast Open, and the outcome is open
 
+	lowat   atomic.Int32 // tcp.KnobRcvLowat; 0: not set
 	waiters WaitQueue
 }
 
 // tcpConfig is the configuration of a connection between two addresses.
-func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
+func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *tcp.Config {
 	overhead := 40 // IPv4 and TCP header
 	ip := 20
 	if id.local.Addr().Is6() {
@@ -49,8 +52,8 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
 		TSOffset: tcp.TimestampOffset(s.secret, id.local, id.remote),
 		MSS:      r.iface.mtuFor(r.dst) - overhead, SendMSS: r.mtu - overhead, IPHeader: ip,
 		RcvBuf: s.limits.TCPReceive, SndBuf: s.limits.TCPSend,
-		NewController: t.NewController,
-		MinRTO:        t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
+		NewController: t.NewController, Knobs: *k,
+		MinRTO: t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
 		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
 		SynRetries: t.SynRetries, SynAckRetries: t.SynAckRetries, Retries: t.Retries,
 		Challenge: s.tcp.mayChallenge, RFC1337: t.RFC1337,
@@ -62,10 +65,17 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time) *tcp.Config {
 // address and port. Errors: those of the route lookup, EADDRNOTAVAIL when the
 // four-tuple is taken or no port is free, ENOBUFS at Limits.Connections, ENETUNREACH for a broadcast or multicast address.
 func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
-	return s.dialTCP(local, remote, false)
+	return s.DialTCPWith(local, remote, DialOptions{})
 }
 
-func (s *Stack) dialTCP(local, remote netip.AddrPort, fast bool) (*TCPConn, error) {
+// DialOptions is what DialTCPWith does otherwise than DialTCP.
+type DialOptions struct {
+	Knobs tcp.Knobs // settings that hold from the SYN on
+	Fast  bool      // Fast Open, see DialTCPFast
+}
+
+// DialTCPWith is DialTCP with options.
+func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPConn, error) {
 	if s.closed.Load() {
 		return nil, syscall.ENETDOWN
 	}
@@ -121,10 +131,11 @@ func (s *Stack) dialTCP(local, remote netip.AddrPort, fast bool) (*TCPConn, erro
 		c.mu.Unlock()
 		return nil, err
 	}
-	cfg := s.tcpConfig(&r, c.id, now)
+	cfg := s.tcpConfig(&r, c.id, now, &o.Knobs)
 	beyond(cfg, old)
 	c.core = tcp.NewActive(cfg, now)
-	if fast {
+	c.setLowat(&o.Knobs)
+	if o.Fast {
 		c.offerLocked(now)
 	}
 	s.stats.TCP.ActiveOpen.inc()
@@ -226,6 +237,9 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 	}
 	if tx != nil {
 		tx.done()
+		if c.core.WriterFreed() {
+			ready |= ReadyOut
+		}
 	}
 	switch c.core.State() {
 	case tcp.Closed:
@@ -252,6 +266,10 @@ func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 	if l := c.listener; l != nil && c.core.FastOpened() {
 		c.listener = nil
 		l.fastDone(c.now, false)
+	}
+	if c.counted {
+		c.counted = false
+		t.orphan.Add(-1)
 	}
 	c.stack.timers.Stop(&c.timer)
 	if tw == nil {
@@ -318,6 +336,9 @@ func (c *TCPConn) readyFor(ev tcp.Events) (r Ready) {
 	if ev&tcp.EvClosed != 0 {
 		r |= ReadyHup | ReadyIn | ReadyOut
 	}
+	if ev&tcp.EvUrgent != 0 {
+		r |= ReadyPri
+	}
 	return r
 }
 
@@ -373,34 +394,6 @@ func (c *TCPConn) fail(errno syscall.Errno) {
 	c.waiters.Wake(ready)
 }
 
-// Read takes received bytes. EAGAIN when there are none, io.EOF at the end.
-func (c *TCPConn) Read(p []byte) (int, error) {
-	c.mu.Lock()
-	n, err := c.core.Read(p)
-	var ready Ready
-	if n > 0 {
-		ready = c.outputLocked(c.stack.clock.Now()) // the window may have opened
-	}
-	c.mu.Unlock()
-	c.waiters.Wake(ready)
-	return n, err
-}
-
-// Write gives bytes to be sent; it may take fewer. EAGAIN when the send
-// buffer is full or the connection is not yet open, EINPROGRESS when an empty
-// Write lets the SYN of DialTCPFast go.
-func (c *TCPConn) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	n, err := c.core.Write(p)
-	var ready Ready
-	if n > 0 || err == syscall.EINPROGRESS {
-		ready = c.outputLocked(c.stack.clock.Now())
-	}
-	c.mu.Unlock()
-	c.waiters.Wake(ready)
-	return n, err
-}
-
 // act runs f on the core and sends what follows from it.
 func (c *TCPConn) act(f func(now mono.Time)) {
 	c.mu.Lock()
@@ -421,12 +414,14 @@ func (c *TCPConn) CloseWrite() (err error) {
 	return err
 }
 
-// Close ends the user's part; the core finishes on its own.
+// Close ends the user's part; the core finishes on its own, unless there are
+// Limits.Orphans of that kind already.
 func (c *TCPConn) Close() {
 	c.act(func(now mono.Time) {
 		if !c.orphan {
 			c.orphan = true
 			c.core.Close(now)
+			c.countOrphanLocked(now)
 		}
 	})
 }
@@ -439,12 +434,24 @@ func (c *TCPConn) Abort() {
 	})
 }
 
-// Ready returns what could be done without waiting.
+// Ready returns what could be done without waiting; reading could when there
+// is as much as KnobRcvLowat asks for.
 func (c *TCPConn) Ready() (r Ready) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.readyLocked(c.core.Knob(tcp.KnobRcvLowat))
+}
+
+// ReadyAt is Ready for a reader who wants at least n bytes.
+func (c *TCPConn) ReadyAt(n int) Ready {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.readyLocked(n)
+}
+
+func (c *TCPConn) readyLocked(least int) (r Ready) {
 	st := c.core.State()
-	if c.core.Readable() > 0 || c.core.EOF() {
+	if c.core.ReadableAt(least) || c.core.EOF() {
 		r |= ReadyIn
 	}
 	if c.core.Err() != nil {
@@ -452,6 +459,9 @@ func (c *TCPConn) Ready() (r Ready) {
 	}
 	if st == tcp.Closed {
 		r |= ReadyHup | ReadyIn | ReadyOut
+	}
+	if c.core.Urgent() {
+		r |= ReadyPri
 	}
 	switch st {
 	case tcp.Established, tcp.CloseWait, tcp.SynSent, tcp.SynReceived: // those two for Fast Open
@@ -491,9 +501,6 @@ func (c *TCPConn) Info() tcp.Info {
 	defer c.mu.Unlock()
 	return c.core.Info()
 }
-
-// SetNoDelay turns Nagle's algorithm off or on.
-func (c *TCPConn) SetNoDelay(on bool) { c.act(func(mono.Time) { c.core.SetNoDelay(on) }) }
 
 // LocalAddr and RemoteAddr return the two ends.
 func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id.local) }

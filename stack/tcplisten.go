@@ -25,6 +25,7 @@ type TCPListener struct {
 	open       bool       // Listen was called
 	closed     bool
 	backlog    int
+	knobs      tcp.Knobs
 	halfOpen   map[*synEntry]struct{}
 	young      int // of halfOpen: the SYN-ACK was sent only once
 	queue      []*TCPConn
@@ -85,9 +86,24 @@ func (l *TCPListener) Listen(backlog int) error {
 	return nil
 }
 
+// SetKnobs sets what the connections begin with whose handshake ends from now
+// on, and those of Dial.
+func (l *TCPListener) SetKnobs(k tcp.Knobs) {
+	l.mu.Lock()
+	l.knobs = k
+	l.mu.Unlock()
+}
+
+// Knobs returns what SetKnobs set.
+func (l *TCPListener) Knobs() tcp.Knobs {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.knobs
+}
+
 // Dial connects from the port that is held.
 func (l *TCPListener) Dial(remote netip.AddrPort) (*TCPConn, error) {
-	return l.stack.DialTCP(netip.AddrPortFrom(l.addr, l.port), remote)
+	return l.stack.DialTCPWith(netip.AddrPortFrom(l.addr, l.port), remote, DialOptions{Knobs: l.Knobs()})
 }
 
 // lookupListener returns the listener for a connection to local, the most
@@ -116,7 +132,8 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 		l.stack.dropOut(p.src, DropNoRoute)
 		return
 	}
-	cfg := l.stack.tcpConfig(&r, id, b.now)
+	k := l.Knobs()
+	cfg := l.stack.tcpConfig(&r, id, b.now, &k)
 	beyond(cfg, b.old)
 	l.mu.Lock()
 	switch {
@@ -345,9 +362,11 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 	}
 	c := &TCPConn{stack: s, id: e.id, iface: e.iface, route: r, listener: e.listener}
 	c.timer.F = c.expire
-	cfg := s.tcpConfig(&r, e.id, now)
+	k := e.listener.Knobs()
+	cfg := s.tcpConfig(&r, e.id, now, &k)
 	cfg.NewController = e.listener.newController()
 	c.core = e.rec.Conn(cfg, now)
+	c.setLowat(&k)
 	e.gone = true
 	s.timers.Stop(&e.timer)
 	if !s.tcp.swap(e.id, e, c) {

@@ -52,6 +52,7 @@ type tcpTable struct {
 
 	listen bindings[*TCPListener]
 	wait   timeWaitQueue
+	orphan atomic.Int64 // connections that nobody has any more and that are not over
 
 	challenge    tcp.ChallengeLimit
 	challengeMu  sync.Mutex // guards challenge

@@ -14,6 +14,7 @@ const (
 	ReadyOut                   // a write would make progress
 	ReadyErr                   // an error is pending
 	ReadyHup                   // both directions are closed
+	ReadyPri                   // a byte of urgent data can be read out of line
 )
 
 // Waiter is one party's interest in an endpoint. F runs without any lock of

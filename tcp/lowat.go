@@ -53,3 +53,40 @@ func (c *Conn) ReadableAt(n int) bool {
 	have := c.Readable()
 	return have >= n || have > 0 && c.rcvAdv.Sub(c.rcvNxt) <= c.rcvMSS
 }
+
+// Final reports whether a read could get no more than n bytes however long it
+// waited: the end, the mark of urgent data, or no room for more.
+func (c *Conn) Final(n int) bool {
+	_, most := c.toMark()
+	return c.EOF() || c.err != 0 || most < c.Readable() && most <= n || c.rcvAdv.Sub(c.rcvNxt) <= c.rcvMSS
+}
+
+// Queued is what waits in a connection, in bytes, as the ioctls of tcp(7) count
+// it.
+type Queued struct {
+	In     int // SIOCINQ: to be read, up to the mark of urgent data
+	Out    int // SIOCOUTQ: written and not acknowledged
+	Unsent int // SIOCOUTQNSD: written and not sent
+}
+
+// Queued counts. A FIN that is on its way counts as a byte, as in Linux.
+func (c *Conn) Queued() (q Queued) {
+	switch c.state {
+	case Listen, SynSent, SynReceived:
+		return q
+	}
+	q.In = c.rcv.Len()
+	if mark := c.urg.rcvUp.Sub(c.readSeq()); c.urg.state != urgentNone && !c.cfg.Knobs.oobInline && 0 <= mark && mark < q.In {
+		q.In = mark
+	}
+	if c.state == Closed || c.state == TimeWait {
+		return q
+	}
+	q.Unsent = c.unsent()
+	q.Out = c.sndNxt.Sub(c.sndUna) + q.Unsent
+	if c.wrClosed && !c.finSent {
+		q.Out++
+		q.Unsent++
+	}
+	return q
+}

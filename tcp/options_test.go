@@ -32,6 +32,14 @@ func TestOptionsOnTheWire(t *testing.T) {
 			"0101 0522 00000001 00000002 00000003 00000004 00000005 00000006 00000007 00000008"},
 		{"three of four beside timestamps", FlagACK, Options{HasTS: true, NumSACK: 4, SACK: [4]SACKBlock{{1, 2}, {3, 4}, {5, 6}, {7, 8}}},
 			"0101 080a 00000000 00000000 0101 051a 00000001 00000002 00000003 00000004 00000005 00000006"},
+		{"SYN with a user timeout", FlagSYN, Options{MSS: 1460, SACKPermitted: true, HasTS: true, HasWScale: true, UserTimeout: 0x8002},
+			"020405b4 0402 080a 00000000 00000000 1c04 8002 01 030300"},
+		{"two of three blocks beside timestamps and user timeout", FlagACK,
+			Options{HasTS: true, UserTimeout: 100, NumSACK: 3, SACK: [4]SACKBlock{{1, 2}, {3, 4}, {5, 6}}},
+			"0101 080a 00000000 00000000 1c04 0064 0101 0512 00000001 00000002 00000003 00000004"},
+		{"four blocks beside a user timeout", FlagACK,
+			Options{UserTimeout: 100, NumSACK: 4, SACK: [4]SACKBlock{{1, 2}, {3, 4}, {5, 6}, {7, 8}}},
+			"1c04 0064 0101 0522 00000001 00000002 00000003 00000004 00000005 00000006 00000007 00000008"},
 		{"a count beyond the array", FlagACK, Options{NumSACK: 9, HasTS: true},
 			"0101 080a 00000000 00000000 0101 051a 00000000 00000000 00000000 00000000 00000000 00000000"},
 		{"a negative count", FlagACK, Options{NumSACK: -1}, ""},
@@ -84,6 +92,10 @@ func TestParseOptions(t *testing.T) {
 		{"SACK of one block and a half", "050e 00000001 00000002 00000003", false, ""},
 		{"SACK of one block", "050a 00000001 00000002", false, "sack 1:2"},
 		{"SACK with SYN", "050a 00000001 00000002", true, ""},
+		{"user timeout", "1c048002", false, "uto 32770"},
+		{"user timeout with SYN", "1c040064 0402", true, "sackOK,uto 100"},
+		{"user timeout of 0 is none", "1c040000", false, ""},
+		{"user timeout of length 3", "1c03ff 0402", true, "sackOK"},
 		{"second SACK replaces", "0512 00000001 00000002 00000003 00000004 050a 00000005 00000006", false, "sack 5:6"},
 	} {
 		var o Options
@@ -102,8 +114,8 @@ func TestParseOptions(t *testing.T) {
 // Every kind with every length, in every amount of room: nothing is read beyond
 // the end, and only the one right length of a known kind is understood.
 func TestOptionsOfEveryLength(t *testing.T) {
-	right := map[byte][]int{optMSS: {4}, optWScale: {3}, optSACKPermitted: {2}, optTimestamps: {10}, optSACK: {10, 18, 26, 34}}
-	for kind := range 12 {
+	right := map[byte][]int{optMSS: {4}, optWScale: {3}, optSACKPermitted: {2}, optTimestamps: {10}, optSACK: {10, 18, 26, 34}, optUserTimeout: {4}}
+	for kind := range 30 {
 		for n := range 48 {
 			for room := range maxOptions + 1 {
 				for _, syn := range []bool{false, true} {
@@ -125,7 +137,7 @@ func TestOptionsOfEveryLength(t *testing.T) {
 					o.parse(b, syn)
 					want := false
 					for _, r := range right[byte(kind)] {
-						allowed := kind == optTimestamps || syn == (kind != optSACK)
+						allowed := kind == optTimestamps || kind == optUserTimeout || syn == (kind != optSACK)
 						want = want || (n == r && room >= n && allowed)
 					}
 					if got := o != (Options{}); got != want && kind != optNop {

@@ -124,6 +124,21 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 	return n, nil
 }
 
+// TakeErr is SO_ERROR of getsockopt(2): why the connection failed, if nobody
+// was told yet, or as on Linux the ICMP error that may have passed; it is
+// cleared.
+func (c *Conn) TakeErr() error {
+	if err := c.takeErr(); err != nil {
+		return err
+	}
+	soft := c.softErr
+	c.softErr = 0
+	if soft == 0 {
+		return nil
+	}
+	return soft
+}
+
 // takeErr returns the error of a failed connection the first time.
 func (c *Conn) takeErr() error {
 	if c.err == 0 || c.errTaken {
