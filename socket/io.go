@@ -103,11 +103,11 @@ func (f *FD) SendTo(b []byte, flags int, to netip.AddrPort) (int, error) {
 // sendDatagram sends b as one datagram, or with size not 0 in such of that
 // size; a zero to is the peer.
 func (f *FD) sendDatagram(b []byte, size, flags int, to netip.AddrPort) (int, error) {
-	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
-		return 0, syscall.EOPNOTSUPP
-	}
 	if f.closed.Load() {
 		return 0, net.ErrClosed
+	}
+	if f.wrongFlags(flags) {
+		return 0, syscall.EOPNOTSUPP
 	}
 	if to.IsValid() {
 		// Datagram sockets of AF_INET6 take a sockaddr_in here and in Connect.
@@ -117,6 +117,16 @@ func (f *FD) sendDatagram(b []byte, size, flags int, to netip.AddrPort) (int, er
 		}
 	}
 	return f.sendTo(b, size, to)
+}
+
+// wrongFlags reports whether a datagram cannot be sent with flags. UDP over
+// IPv6 takes MSG_OOB and does nothing about it, as on Linux.
+func (f *FD) wrongFlags(flags int) bool {
+	allowed := MSG_DONTWAIT | MSG_NOSIGNAL
+	if f.domain == AF_INET6 && f.proto != IPPROTO_ICMPV6 {
+		allowed |= MSG_OOB
+	}
+	return flags&^allowed != 0
 }
 
 // sendTo sends a datagram or several; nothing makes it wait.

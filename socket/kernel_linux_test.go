@@ -40,6 +40,11 @@ type berkeleySocket interface {
 	sockname() (netip.AddrPort, error)
 	peername() (netip.AddrPort, error)
 	set(option int, on bool) error
+	setInt(level, name, v int) error
+	getInt(level, name int) (int, error)
+	ioctl(request int) (int, error)
+	drain()       // waits until what was sent is acknowledged, if it ever is
+	poll() string // which of IN, OUT, PRI, ERR and HUP hold
 	close() error
 }
 
@@ -162,6 +167,43 @@ func (s *kernelSocket) set(option int, on bool) error {
 	return unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, v)
 }
 
+func (s *kernelSocket) setInt(level, name, v int) error {
+	return unix.SetsockoptInt(s.fd, level, name, v)
+}
+
+func (s *kernelSocket) getInt(level, name int) (int, error) {
+	return unix.GetsockoptInt(s.fd, level, name)
+}
+
+func (s *kernelSocket) ioctl(request int) (int, error) { return unix.IoctlGetInt(s.fd, uint(request)) }
+
+func (s *kernelSocket) drain() {
+	for i := 0; i < 100; i++ {
+		if n, err := s.ioctl(unix.SIOCOUTQ); n == 0 || err != nil {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (s *kernelSocket) poll() string {
+	p := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN | unix.POLLOUT | unix.POLLPRI}}
+	if _, err := unix.Poll(p, 0); err != nil {
+		return err.Error()
+	}
+	return pollNames(p[0].Revents&unix.POLLIN != 0, p[0].Revents&unix.POLLOUT != 0, p[0].Revents&unix.POLLPRI != 0,
+		p[0].Revents&unix.POLLERR != 0, p[0].Revents&unix.POLLHUP != 0)
+}
+
+func pollNames(in, out, pri, err, hup bool) (s string) {
+	for i, on := range []bool{in, out, pri, err, hup} {
+		if on {
+			s += []string{"IN ", "OUT ", "PRI ", "ERR ", "HUP "}[i]
+		}
+	}
+	return s
+}
+
 func (s *kernelSocket) close() error {
 	if s.fd < 0 {
 		return unix.EBADF
@@ -235,6 +277,17 @@ func (s *stackSocket) shutdown(how int) error            { return s.f.Shutdown(h
 func (s *stackSocket) sockname() (netip.AddrPort, error) { return s.f.Getsockname() }
 func (s *stackSocket) peername() (netip.AddrPort, error) { return s.f.Getpeername() }
 func (s *stackSocket) close() error                      { return s.f.Close() }
+
+func (s *stackSocket) setInt(level, name, v int) error     { return s.f.SetsockoptInt(level, name, v) }
+func (s *stackSocket) getInt(level, name int) (int, error) { return s.f.GetsockoptInt(level, name) }
+func (s *stackSocket) ioctl(request int) (int, error)      { return s.f.Ioctl(request) }
+
+func (s *stackSocket) drain() { s.sys.settle() }
+
+func (s *stackSocket) poll() string {
+	r := s.f.Stream().Ready()
+	return pollNames(r&stack.ReadyIn != 0, r&stack.ReadyOut != 0, r&stack.ReadyPri != 0, r&stack.ReadyErr != 0, r&stack.ReadyHup != 0)
+}
 
 func (s *stackSocket) set(option int, on bool) error {
 	switch option {

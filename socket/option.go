@@ -18,6 +18,7 @@ import (
 const (
 	SOL_SOCKET   = 1
 	SOL_TCP      = IPPROTO_TCP
+	IPPROTO_IP   = 0
 	IPPROTO_IPV6 = 41
 
 	SO_TYPE       = 3 // read only
@@ -113,7 +114,7 @@ func b2i(b bool) int {
 
 // SetsockoptInt is setsockopt(2) with an int. Errors: ENOPROTOOPT for an option
 // that is not in the table, cannot be set, or is not of this kind of socket;
-// EINVAL for the value.
+// EINVAL for the value. Reading has EOPNOTSUPP for a level of another family.
 func (f *FD) SetsockoptInt(level, opt, v int) error {
 	o, err := f.option(level, opt)
 	if err == nil && o.set == nil {
@@ -128,6 +129,10 @@ func (f *FD) SetsockoptInt(level, opt, v int) error {
 // GetsockoptInt is getsockopt(2) with an int.
 func (f *FD) GetsockoptInt(level, opt int) (int, error) {
 	o, err := f.option(level, opt)
+	if err == syscall.ENOPROTOOPT && f.domain == AF_INET && level != SOL_SOCKET && level != IPPROTO_IP &&
+		(f.typ == SOCK_DGRAM || level != SOL_TCP) {
+		err = syscall.EOPNOTSUPP // so Linux calls a level that IPv4 does not know, when it is read
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -154,10 +159,13 @@ func (f *FD) setKnob(id tcp.Knob, v int) error {
 	if f.closed.Load() {
 		return net.ErrClosed
 	}
-	if f.conn != nil {
+	switch {
+	case f.conn != nil:
 		if err := f.conn.SetKnob(id, v); err != nil {
 			return err
 		}
+	case f.listening && id == tcp.KnobWindowClamp && v == 0:
+		return syscall.EINVAL
 	}
 	err := f.knobs.Set(id, v)
 	if f.bind != nil {
@@ -196,10 +204,12 @@ func (f *FD) protocol() (int, error) {
 	return f.proto, nil
 }
 
-func (f *FD) acceptConn() (int, error) {
+func (f *FD) acceptConn() (int, error) { return b2i(f.isListening()), nil }
+
+func (f *FD) isListening() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return b2i(f.listening), nil
+	return f.listening
 }
 
 // pendingError is SO_ERROR: the error that the next call would return, once.

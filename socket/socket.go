@@ -38,7 +38,7 @@ const (
 
 // Flags of Send and Recv; any other is EOPNOTSUPP.
 const (
-	MSG_OOB      = 0x1     // Send: the last byte is urgent; Recv: the byte at the mark. Streams only
+	MSG_OOB      = 0x1     // of a stream, Send: the last byte is urgent; Recv: the byte at the mark
 	MSG_PEEK     = 0x2     // Recv, RecvFrom: leave it there
 	MSG_TRUNC    = 0x20    // Recv, RecvFrom: a datagram's whole length; a stream's bytes are thrown away
 	MSG_DONTWAIT = 0x40    // EAGAIN instead of waiting
@@ -212,13 +212,18 @@ func (f *FD) Bind(local netip.AddrPort) error {
 	if f.closed.Load() {
 		return net.ErrClosed
 	}
-	if f.dgram != nil {
-		return ofStack(f.dgram.Bind(a))
-	}
-	if f.bind != nil || f.conn != nil {
+	switch {
+	case f.dgram != nil:
+		err = ofStack(f.dgram.Bind(a))
+	case f.bind != nil || f.conn != nil:
 		return syscall.EINVAL
+	default:
+		err = f.bindLocked(a)
 	}
-	return f.bindLocked(a)
+	if err == nil && a.Addr().Is6() && !a.Addr().IsUnspecified() {
+		f.only6 = true // as Linux shows it
+	}
+	return err
 }
 
 // bindLocked holds a port for a stream.

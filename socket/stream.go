@@ -44,6 +44,9 @@ func (b bytes) Ready() stack.Ready { return b.ReadyAt(b.least) }
 // then for the next call.
 func (f *FD) recvStream(b []byte, flags int) (int, error) {
 	c, err := f.stream()
+	if err == syscall.ENOTCONN && flags&MSG_OOB != 0 && !f.isListening() {
+		return 0, syscall.EINVAL // as Linux: there is no urgent data
+	}
 	if err != nil {
 		return 0, err
 	}

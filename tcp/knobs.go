@@ -264,6 +264,9 @@ func (c *Conn) SetKnob(now mono.Time, id Knob, v int) error {
 	if err := k.Set(id, v); err != nil {
 		return err
 	}
+	if id == KnobQuickAck {
+		c.setQuickAck(v)
+	}
 	if c.state == Closed {
 		return nil
 	}
@@ -272,8 +275,6 @@ func (c *Conn) SetKnob(now mono.Time, id Knob, v int) error {
 		c.pushNow = c.pushNow || k.noDelay
 	case KnobCork:
 		c.pushNow = c.pushNow || !k.cork && k.noDelay
-	case KnobQuickAck:
-		c.setQuickAck(v)
 	case KnobKeepAlive:
 		if k.keepAlive != was.keepAlive {
 			c.startKeepAlive(now)

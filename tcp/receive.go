@@ -106,6 +106,9 @@ func (c *Conn) inputFin(now mono.Time) {
 	}
 	c.ackOnce()
 	c.events |= EvReadable
+	if c.state == Established {
+		c.pingpong = true // all else is for us to say (Linux)
+	}
 	c.moveTo(evFin)
 	if c.state == TimeWait {
 		c.enterTimeWait(now)
