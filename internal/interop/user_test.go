@@ -5,6 +5,7 @@ package interop
 // cut, and keep-alives, which must be answered.
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"testing"
@@ -113,16 +114,36 @@ func TestUrgent(t *testing.T) {
 			})
 			return at
 		}
+		// Whether the next byte is at the mark is known once it is here.
+		peekOurs := func() error {
+			_, err := ours.Recv(make([]byte, 1), socket.MSG_PEEK)
+			return err
+		}
+		peekKernel := func() (err error) {
+			raw, e := kernel.SyscallConn()
+			if e != nil {
+				return e
+			}
+			e = raw.Read(func(fd uintptr) bool {
+				_, _, err = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK)
+				return err != unix.EAGAIN
+			})
+			return cmp.Or(err, e)
+		}
 		for _, r := range []struct {
 			name string
+			peek func() error
 			read func([]byte) (int, error)
 			at   func() bool
 		}{
-			{"ours", func(b []byte) (int, error) { return ours.Recv(b, 0) }, atOurs},
-			{"the kernel's", kernel.Read, atKernel},
+			{"ours", peekOurs, func(b []byte) (int, error) { return ours.Recv(b, 0) }, atOurs},
+			{"the kernel's", peekKernel, kernel.Read, atKernel},
 		} {
 			got, mark, buf := 0, -1, make([]byte, 10_000)
 			for got < beforeMark+1+afterMark {
+				if err := r.peek(); err != nil {
+					t.Fatalf("%s: %v", r.name, err)
+				}
 				if mark < 0 && r.at() {
 					mark = got
 				}
