@@ -138,6 +138,66 @@ func TestUserTimeout(t *testing.T) {
 	})
 }
 
+// TestTimeoutOption: the ends tell each other how long they would wait (RFC
+// 5482), and wait longer than the stack's retransmissions last.
+func TestTimeoutOption(t *testing.T) {
+	for _, c := range []struct {
+		option bool
+		want   time.Duration
+	}{{false, 6200 * time.Millisecond}, {true, 300 * time.Second}} {
+		bubble(t, func(t *testing.T) {
+			p := newPairConfig(t, wire.Options{}, stack.Config{TCP: stack.TCPConfig{Retries: 4}})
+			l := listen(t, p.b, "0.0.0.0:7", 8)
+			must(t, l.SetUserTimeoutOption(c.option))
+			must(t, l.SetUserTimeout(300*time.Second))
+			f := tcp4(t, p.a)
+			must(t, f.SetUserTimeoutOption(c.option))
+			must(t, f.Connect(bg, ap("10.77.0.2:7")))
+			s, _, err := l.Accept(bg)
+			must(t, err)
+			p.cut()
+			r := start(func() (int, error) { return f.Recv(make([]byte, 1), 0) })
+			f.Send([]byte("lost"), 0)
+			if got := <-r; got.err == nil || got.at < c.want || got.at > c.want+time.Second {
+				t.Errorf("option %v: %v after %v, want %v", c.option, got.err, got.at, c.want)
+			}
+			s.Close()
+		})
+	}
+}
+
+// TestTypedOptions: the methods and the raw form are one.
+func TestTypedOptions(t *testing.T) {
+	f := tcp4(t, lone(t))
+	for _, c := range []struct {
+		name string
+		set  func(bool) error
+		opt  [2]int
+	}{
+		{"SetNoDelay", f.SetNoDelay, [2]int{socket.SOL_TCP, socket.TCP_NODELAY}},
+		{"SetCork", f.SetCork, [2]int{socket.SOL_TCP, socket.TCP_CORK}},
+		{"SetQuickAck", f.SetQuickAck, [2]int{socket.SOL_TCP, socket.TCP_QUICKACK}},
+		{"SetKeepAlive", f.SetKeepAlive, [2]int{socket.SOL_SOCKET, socket.SO_KEEPALIVE}},
+		{"SetOOBInline", f.SetOOBInline, [2]int{socket.SOL_SOCKET, socket.SO_OOBINLINE}},
+		{"SetBroadcast", f.SetBroadcast, [2]int{socket.SOL_SOCKET, socket.SO_BROADCAST}},
+	} {
+		for _, on := range []bool{true, false} {
+			must(t, c.set(on))
+			if got := getOpt(t, f, c.opt[0], c.opt[1]); (got == 1) != on {
+				t.Errorf("%s(%v): %d", c.name, on, got)
+			}
+		}
+	}
+	wantErr(t, "set a type", f.SetsockoptInt(socket.SOL_SOCKET, socket.SO_TYPE, 1), syscall.ENOPROTOOPT)
+	must(t, f.Close())
+	wantErr(t, "closed", f.SetCork(true), net.ErrClosed)
+	wantErr(t, "closed", f.SetsockoptInt(socket.SOL_TCP, socket.TCP_CORK, 1), net.ErrClosed)
+	_, err := f.GetsockoptInt(socket.SOL_TCP, socket.TCP_CORK)
+	wantErr(t, "closed", err, net.ErrClosed)
+	_, err = f.Linger()
+	wantErr(t, "closed", err, net.ErrClosed)
+}
+
 // TestLinger is SO_LINGER.
 func TestLinger(t *testing.T) {
 	data := make([]byte, 100_000)

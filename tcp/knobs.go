@@ -248,13 +248,10 @@ func (c *Conn) Knob(id Knob) int {
 	return c.cfg.Knobs.Get(id)
 }
 
-// Knobs returns all settings, for a connection that is to have the same.
-func (c *Conn) Knobs() Knobs { return c.cfg.Knobs }
-
 // SetKnob changes a setting of the connection and does what follows from it;
 // call Output afterwards. Errors: EINVAL for the value, ENOPROTOOPT for an
 // unknown setting. A bound of the segment size or the number of SYNs comes too
-// late for a connection that is open, and is kept for Knobs.
+// late for a connection that is open.
 func (c *Conn) SetKnob(now mono.Time, id Knob, v int) error {
 	k := &c.cfg.Knobs
 	if id == KnobWindowClamp && v == 0 && c.state != Closed {

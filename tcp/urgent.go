@@ -79,8 +79,8 @@ func (c *Conn) urgentProbe() bool {
 
 // inputUrgent is RFC 9293 §3.10.7.4, sixth: check the URG bit.
 func (c *Conn) inputUrgent(s *Segment) {
-	if c.rdClosed && c.wrClosed || c.rcvFin {
-		return // nobody to tell; "ignore the URG" after the FIN
+	if c.orphan || c.rcvFin || s.Flags&FlagSYN != 0 {
+		return // nobody to tell; "ignore the URG" after the FIN; no text in a SYN
 	}
 	u := &c.urg
 	if s.Flags&FlagURG != 0 {
@@ -92,11 +92,7 @@ func (c *Conn) inputUrgent(s *Segment) {
 	// Is the byte in here, and will it be taken? It need not be in order: this
 	// is what makes it urgent.
 	text := s.Payload[0]
-	at := s.Seq
-	if s.Flags&FlagSYN != 0 {
-		at++
-	}
-	if off := u.rcvUp.Sub(at); off >= 0 && off < len(text) && c.rcvNxt.LessEq(u.rcvUp) && u.rcvUp.Less(c.rcvAdv) {
+	if off := u.rcvUp.Sub(s.Seq); off >= 0 && off < len(text) && c.rcvNxt.LessEq(u.rcvUp) && u.rcvUp.Less(c.rcvAdv) {
 		u.state, u.data = urgentHere, text[off]
 		c.stat.urgentIn++
 		c.events |= EvUrgent

@@ -55,6 +55,29 @@ func TestWindow(t *testing.T) {
 			state CLOSED
 			err ETIMEDOUT
 		`,
+		"an answer puts the next probe off": small + `
+			< . 1:1(0) ack 1 win 0
+			write 100
+			+200ms > . 0:0(0) ack 1
+			+300ms
+			< . 1:1(0) ack 1 win 0
+			+400ms > . 0:0(0) ack 1 // not 100 ms
+			+100ms
+			< . 1:1(0) ack 1 win 0
+			+800ms > . 0:0(0) ack 1
+		`,
+		"a window too small for a good segment is used by the timer, which then starts anew": small + `
+			< . 1:1(0) ack 1 win 0
+			write 2000
+			+200ms > . 0:0(0) ack 1
+			< . 1:1(0) ack 1 win 0
+			+400ms > . 0:0(0) ack 1
+			< . 1:1(0) ack 1 win 100
+			+800ms > P. 1:101(100) ack 1
+			< . 1:1(0) ack 101 win 100
+			+200ms > P. 101:201(100) ack 1
+			info Probes 2
+		`,
 		"window shrinks below what is in flight": small + `
 			write 5000
 			> . 1:1001(1000) ack 1
