@@ -75,6 +75,9 @@ func (s *sim) transmit(from int, seg *Segment) {
 	if size > 0 {
 		size = seg.SegSize
 	}
+	if seg.Flags&FlagURG != 0 && len(all) > size {
+		s.fatal("urgent super-frame of %d bytes", len(all))
+	}
 	for off := 0; ; off += size {
 		part := *seg
 		if s.noSack {
@@ -190,7 +193,11 @@ func (s *sim) app(i int) {
 		for k := range buf {
 			buf[k] = pattern(e.wrote + k)
 		}
-		n, err := e.c.Write(buf)
+		flags := SendFlags(0)
+		if s.rng.IntN(4) == 0 {
+			flags = SendFlags(s.rng.IntN(4))
+		}
+		n, err := e.c.Send(buf, flags)
 		e.wrote += n
 		if err != nil && err != syscall.EAGAIN {
 			e.failed = err
@@ -329,7 +336,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 			LocalPort: 10 + uint16(i), RemotePort: 11 - uint16(i),
 			ISS: seq.Num(rng.Uint32()), TSOffset: rng.Uint32(), IPHeader: 20,
 			MSS: pick(100, 536, 1460, 8960), RcvBuf: pick(500, 3000, 65535, 300_000, 8<<20), SndBuf: pick(1000, 20_000, 1<<20),
-			Knobs: Knobs{noDelay: rng.IntN(2) == 0}, Retries: 100, SynRetries: 50, SynAckRetries: 50,
+			Knobs: Knobs{noDelay: rng.IntN(2) == 0, oobInline: true}, Retries: 100, SynRetries: 50, SynAckRetries: 50,
 			MaxRTO: 5 * time.Second,
 		}
 		e.cfg.NewController, _ = cc.ByName(cc.Names()[(int(seed)+i)%len(cc.Names())])
@@ -340,6 +347,10 @@ func newSim(t *testing.T, seed uint64) *sim {
 		if s.loss > 0.1 || e.cfg.RcvBuf < 1000 || s.end[0].cfg.RcvBuf < 1000 {
 			e.toSend = min(e.toSend, 30_000)
 		}
+		k := &e.cfg.Knobs
+		k.cork, k.slowAck, k.uto = rng.IntN(4) == 0, rng.IntN(4) == 0, rng.IntN(4) == 0
+		k.keepAlive, k.keepIdle, k.keepInterval, k.keepCount = rng.IntN(4) == 0, 1, 1, 100
+		k.notSentLowat = uint32(pick(0, 0, 1, 5000))
 		e.lazy = pick(0, 0, 3, 20)
 		e.limit = pick(0, 20_000, 65536)
 	}
