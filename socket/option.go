@@ -214,13 +214,7 @@ func (f *FD) isListening() bool {
 
 // pendingError is SO_ERROR: the error that the next call would return, once.
 func (f *FD) pendingError() (int, error) {
-	var err error
-	if f.dgram != nil {
-		err = f.dgram.TakeError()
-	} else if c := f.Stream(); c != nil {
-		err = c.TakeError()
-	}
-	errno, _ := err.(syscall.Errno)
+	errno, _ := f.TakeError().(syscall.Errno)
 	return int(errno), nil
 }
 

@@ -339,7 +339,7 @@ func TestOffloadOverBadLinks(t *testing.T) {
 			if !bytes.Equal(tapes[0], tapes[1]) {
 				t.Errorf("%s %+v: two runs with one seed differ", to, o)
 			}
-			if o.Rate == 0 && merged < uint64(len(tapes[0])/80/8) {
+			if o.Rate == 0 && merged < uint64(len(tapes[0])/80/10) {
 				t.Errorf("%s %+v: %d frames merged", to, o, merged)
 			}
 		}

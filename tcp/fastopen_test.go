@@ -238,7 +238,7 @@ func TestFastOpenServer(t *testing.T) {
 			> . 1:1001(1000) ack 101
 			> . 1001:2001(1000) ack 101
 			> . 2001:3001(1000) ack 101
-			> . 3001:4001(1000) ack 101
+			> P. 3001:4001(1000) ack 101
 			> . 4001:5001(1000) ack 101
 			< . 101:101(0) ack 1 win 6000
 			state ESTABLISHED

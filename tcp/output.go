@@ -180,7 +180,7 @@ func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int) {
 			flags |= FlagFIN
 		}
 	}
-	flags |= c.pushFlag(at, at.Add(n), mss)
+	flags |= c.pushFlag(at, at.Add(n))
 	c.payload(now, s, at, n, mss, flags)
 	if c.stuckAt == 0 {
 		c.stuckAt = now
@@ -258,12 +258,13 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		}
 	}
 
+	n = c.untilPush(n, mss)
 	flags := FlagACK
 	if n == unsent && fin && n < window {
 		flags |= FlagFIN
 		c.finSent = true
 	}
-	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n), mss)
+	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n))
 	c.payload(now, s, c.sndNxt, n, mss, flags)
 	c.advance(now, s.Len())
 	if n%mss != 0 {

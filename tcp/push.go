@@ -42,14 +42,15 @@ func (c *Conn) wrote(flags SendFlags) {
 // more to fill it.
 //
 // By Nagle's algorithm in Minshall's variant, as Linux has it: unless a small
-// segment is already in flight (RFC 9293 §3.7.4). Urgent data does not wait.
+// segment is already in flight (RFC 9293 §3.7.4). Urgent data and a tail loss
+// probe do not wait.
 // With a cork in, nothing small goes; persist sees to it that the cork comes
 // out after one RTO, 200 ms or more. MSG_MORE is a cork until the peer is heard:
 // what the ACK of earlier text sets free goes with it (Linux).
 func (c *Conn) mayTail() bool {
 	k := &c.cfg.Knobs
 	switch {
-	case c.pushNow || c.sendingUrgent() || c.probe.due: // the tail loss probe always goes
+	case c.pushNow || c.sendingUrgent() || c.probe.due:
 		return true
 	case k.cork || c.more:
 		return false
@@ -65,22 +66,34 @@ func (c *Conn) superFrame() int {
 	return max(n-n%c.mss, c.mss)
 }
 
+// pushDue is where PSH is due at the latest.
+func (c *Conn) pushDue() seq.Num {
+	frame := c.superFrame()
+	return c.psh.Add((c.maxSndWnd/2/frame + 1) * frame)
+}
+
+// untilPush shortens n bytes of new text in segments of mss bytes to those up
+// to where PSH is due, so that the segments are the same whether a device cuts
+// them or we do.
+func (c *Conn) untilPush(n, mss int) int {
+	if due := c.pushDue().Sub(c.sndNxt); 0 < due && due < n {
+		return min(n, (due+mss-1)/mss*mss)
+	}
+	return n
+}
+
 // pushFlag returns PSH for a segment of new text, [at, end), that is to carry
 // it (RFC 9293 §3.9.1.2):
 //
 //   - it ends what the user wrote so far;
 //   - more than half of the largest window has been sent since the last one,
 //     in whole superFrames, so that a receiver that waits for PSH is never left
-//     waiting (Linux's forced push);
-//   - it is a super-frame: the receiver gathers its segments, and PSH tells it
-//     that no more will come for now (Linux).
-func (c *Conn) pushFlag(at, end seq.Num, mss int) Flags {
-	n := end.Sub(at)
-	if n == 0 {
+//     waiting (Linux's forced push).
+func (c *Conn) pushFlag(at, end seq.Num) Flags {
+	if at == end {
 		return 0
 	}
-	frame := c.superFrame()
-	if n > mss || at.Less(c.pushed) && c.pushed.LessEq(end) || end.Sub(c.psh) >= (c.maxSndWnd/2/frame+1)*frame {
+	if at.Less(c.pushed) && c.pushed.LessEq(end) || c.pushDue().LessEq(end) {
 		c.psh = seq.Max(c.psh, end)
 		return FlagPSH
 	}

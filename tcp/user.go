@@ -124,15 +124,19 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 	return n, nil
 }
 
-// TakeErr returns the error of a failed connection, or what an ICMP message
-// said of one that is not, and forgets it: SO_ERROR of Linux.
+// TakeErr is SO_ERROR of getsockopt(2): why the connection failed, if nobody
+// was told yet, or as on Linux the ICMP error that may have passed; it is
+// cleared.
 func (c *Conn) TakeErr() error {
-	if err := c.takeErr(); err != nil || c.softErr == 0 {
+	if err := c.takeErr(); err != nil {
 		return err
 	}
-	err := c.softErr
+	soft := c.softErr
 	c.softErr = 0
-	return err
+	if soft == 0 {
+		return nil
+	}
+	return soft
 }
 
 // takeErr returns the error of a failed connection the first time.
