@@ -37,16 +37,18 @@ func FuzzStack(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
-		limits := stack.Limits{Connections: 64, SynQueue: 16, Neighbours: 16, NeighbourQueue: 4,
+		limits := stack.Limits{Connections: 64, SynQueue: 4, Neighbours: 16, NeighbourQueue: 4,
 			FragmentBytes: 1 << 16, FragmentBytesPerSource: 1 << 15, DatagramReceive: 1 << 14, TimeWait: 8, PathMTU: 8}
 		before := pkt.Live()
-		n, s, i, d := newInjected(t, stack.Config{Limits: limits}, stack.InterfaceConfig{NoDAD: true, SLAAC: true})
+		n, s, i, d := newInjected(t, stack.Config{Limits: limits,
+			TCP: stack.TCPConfig{FastOpen: stack.FastOpenServer | stack.FastOpenServerNoCookie}}, stack.InterfaceConfig{NoDAD: true, SLAAC: true})
 		d.keep = 256
 		l, err := s.BindTCP(netip.MustParseAddrPort("[::]:7"), false, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		l.Listen(4)
+		l.SetFastOpen(4)
 		serveEcho(t, l)
 		u, _ := s.NewUDP(true)
 		u.Bind(netip.MustParseAddrPort("[::]:7"))
@@ -106,6 +108,7 @@ func FuzzSuperFrame(f *testing.F) {
 			t.Fatal(err)
 		}
 		l.Listen(4)
+		l.SetFastOpen(4)
 		serveEcho(t, l)
 		u, _ := s.NewUDP(true)
 		u.Bind(netip.MustParseAddrPort("[::]:7"))

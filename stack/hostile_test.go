@@ -62,6 +62,7 @@ func hostileFrames() []hostile {
 		{"short frames", [][]byte{nil, {1}, make([]byte, 13), make([]byte, 14), eth(hostMAC, 0x0800, nil), eth(hostMAC, 0x86dd, make([]byte, 39)), eth(hostMAC, 0x0806, make([]byte, 27))}},
 		{"echo requests", [][]byte{echo4(1, 1, eight, nil), echo6(1, 1, eight)}},
 		{"datagrams", [][]byte{datagram(false, 1234, 7, eight), datagram(true, 1234, 7, eight), datagram(true, 1234, 99, eight)}},
+		{"SYN with text", [][]byte{segment(false, 1234, 7, 100, 0, tcp.FlagSYN, eight), segment(true, 1234, 7, 100, 0, tcp.FlagSYN|tcp.FlagFIN, eight)}},
 		{"handshake", [][]byte{segment(false, 1234, 7, 100, 0, tcp.FlagSYN, nil), segment(true, 1234, 7, 100, 0, tcp.FlagSYN, nil)}},
 	}
 }

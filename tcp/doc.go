@@ -55,6 +55,9 @@
 // A passive open is a SynRequest until the third segment of the handshake, and
 // TIME-WAIT is a TimeWaitRecord: records of some hundred bytes, so that
 // neither a flood of SYNs nor many finished connections cost much.
+// When there is no room for another record a SYN is answered with a cookie and
+// forgotten (syncookie.go). With Fast Open the SYN makes a Conn at once, and may
+// carry text (fastopen.go).
 //
 // # Sequence space
 //
