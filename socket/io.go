@@ -24,6 +24,9 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 	if f.dgram != nil {
 		return f.sendTo(b, 0, netip.AddrPort{})
 	}
+	if f.held.CompareAndSwap(true, false) {
+		return f.sendFast(b, flags, netip.AddrPort{})
+	}
 	c, err := f.stream()
 	if err != nil {
 		if err == syscall.ENOTCONN {

@@ -44,7 +44,11 @@ func (f *FD) connectAsync(remote netip.AddrPort) error {
 	c, connecting := f.conn, f.connecting
 	f.mu.Unlock()
 	if !connecting {
-		_, err := f.dial(remote)
+		c, err := f.dial(remote)
+		if err == nil && c.Held() {
+			f.dialled(nil) // Fast Open: the first Send connects
+			return nil
+		}
 		return cmp.Or(err, error(syscall.EINPROGRESS))
 	}
 	err := outcome(c)

@@ -1,6 +1,7 @@
 package pktscript
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -130,6 +131,7 @@ func (r *runner) defaults() error {
 		"net.ipv4.tcp_rmem=4096 540000 15728640", "net.ipv4.tcp_wmem=4096 262144 4194304", "net.ipv4.tcp_timestamps=1",
 		"net.ipv4.tcp_syn_retries=5", "net.ipv4.tcp_synack_retries=5", "net.ipv4.tcp_sack=1", "net.ipv4.tcp_dsack=1",
 		"net.ipv4.tcp_congestion_control=cubic", "net.ipv4.tcp_slow_start_after_idle=0", "net.ipv4.tcp_ecn=0",
+		"net.ipv4.tcp_fastopen=0x70403", "net.ipv4.tcp_fastopen_key=a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4",
 	} {
 		if err := r.sysctl(s); err != nil {
 			return err
@@ -243,6 +245,30 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_ecn_fallback":          ignoredSysctl,
 	"net.ipv4.tcp_invalid_ratelimit":     only("500"),
 	"net.ipv4.tcp_challenge_ack_limit":   ignoredSysctl,
+	"net.ipv4.tcp_fastopen": intSysctl(func(c *stack.Config, n int) {
+		// Linux has forgotten the higher bits.
+		if c.TCP.FastOpen = stack.FastOpen(n) & 0x607; c.TCP.FastOpen == 0 {
+			c.TCP.FastOpen = stack.FastOpenOff
+		}
+	}),
+	"net.ipv4.tcp_fastopen_key":                   {apply: fastOpenKey},
+	"net.ipv4.tcp_fastopen_blackhole_timeout_sec": ignoredSysctl,
+}
+
+// fastOpenKey reads four words, each of which Linux keeps with its lowest byte
+// first.
+func fastOpenKey(r *runner, v string) error {
+	var key [16]byte
+	words := strings.Split(v, "-")
+	for i, w := range words {
+		n, err := strconv.ParseUint(w, 16, 32)
+		if err != nil || len(words) != 4 {
+			return &Unsupported{Reason: "sysctl value " + v}
+		}
+		binary.LittleEndian.PutUint32(key[4*i:], uint32(n))
+	}
+	r.set0.stack.TCP.FastOpenKeys = [][16]byte{key}
+	return nil
 }
 
 // bsdDefaults are FreeBSD's settings as its scripts find them; scripts that

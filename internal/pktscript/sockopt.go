@@ -38,6 +38,8 @@ var setters = map[[2]int]func(f *file, v int) error{
 	{1, 2}:   func(*file, int) error { return nil }, // SO_REUSEADDR: TIME-WAIT never keeps a port here
 	{1, 6}:   func(f *file, v int) error { return f.fd.SetBroadcast(v != 0) },
 	{6, 1}:   func(f *file, v int) error { return f.fd.SetNoDelay(v != 0) },
+	{6, 23}:  func(f *file, v int) error { return f.fd.SetFastOpen(v) },
+	{6, 30}:  func(f *file, v int) error { return f.fd.SetFastOpenConnect(v != 0) },
 	{41, 26}: func(f *file, v int) error { return f.fd.SetV6Only(v != 0) },
 }
 
@@ -78,6 +80,9 @@ func (c *sysCall) setsockopt() (int64, error) {
 			return 0, &Unsupported{Reason: "setsockopt " + label}
 		}
 		return 0, l.SetLinger(on != 0, int(sec))
+	}
+	if v.Kind == ExprString && key == [2]int{6, 33} { // TCP_FASTOPEN_KEY
+		return 0, f.fd.SetFastOpenKey([]byte(v.Text))
 	}
 	if v.Kind == ExprString {
 		s, ok := any(f.fd).(stringOptions)
