@@ -42,7 +42,6 @@ type sysCall struct {
 	begun mono.Time
 	limit mono.Time // poll: when the wait is over
 	done  int       // bytes written so far
-	fast  bool      // MSG_FASTOPEN has had its turn
 	first bool      // the first attempt
 }
 

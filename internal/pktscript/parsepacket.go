@@ -229,9 +229,16 @@ func (p *parser) option() TCPOption {
 	}
 }
 
+// fastOpenCookies are what Google's scripts call TFO_COOKIE: the cookies that
+// Linux makes with the key of their defaults.sh, between their addresses.
+var fastOpenCookies = map[bool]string{false: "3021b9d889017eeb", true: "c1d1e9742a47a9bc"}
+
 // hex takes the digits of a cookie or signature.
 func (p *parser) hex(must bool) []byte {
 	t := p.peek()
+	if t.text == "TFO_COOKIE" {
+		t.text = fastOpenCookies[p.version == "ipv6"]
+	}
 	if t.kind != tokWord && t.kind != tokInt && t.kind != tokHex && t.kind != tokString {
 		if must {
 			p.fail(t, "%q where hexadecimal digits should be", t)

@@ -78,6 +78,9 @@ func (c *sysCall) setsockopt() (int64, error) {
 		}
 		return 0, l.SetLinger(on != 0, int(sec))
 	}
+	if v.Kind == ExprString && key == [2]int{6, 33} { // TCP_FASTOPEN_KEY
+		return 0, f.fd.SetFastOpenKey([]byte(v.Text))
+	}
 	if v.Kind == ExprString {
 		if key != tcpCongestion {
 			return 0, &Unsupported{Reason: "setsockopt " + label}

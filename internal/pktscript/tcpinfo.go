@@ -51,7 +51,8 @@ func (f *file) tcpInfo(v env) {
 	v["tcpi_rcv_ooopack"] = int64(i.OutOfOrderIn)
 	v["tcpi_dsack_dups"] = int64(i.DSACKIn)
 	options := int64(0)
-	for n, on := range map[string]bool{"TCPI_OPT_TIMESTAMPS": i.Timestamps, "TCPI_OPT_SACK": i.SACK, "TCPI_OPT_WSCALE": i.WScale} {
+	for n, on := range map[string]bool{"TCPI_OPT_TIMESTAMPS": i.Timestamps, "TCPI_OPT_SACK": i.SACK, "TCPI_OPT_WSCALE": i.WScale,
+		"TCPI_OPT_SYN_DATA": i.SynData} {
 		if on {
 			options |= codeSymbols[n]
 		}

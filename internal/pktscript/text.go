@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/tapstack/tapstack/socket"
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // This file owns the calls that move text, and fcntl.
@@ -150,31 +151,55 @@ func (c *sysCall) send() (int64, error) {
 		fill(b, f.wrote-uint32(c.done))
 	}
 	var to netip.AddrPort
-	if fast := flags&socket.MSG_FASTOPEN != 0; c.Name == "sendto" && (!f.stream || fast) {
+	fast := f.stream && flags&socket.MSG_FASTOPEN != 0
+	if c.Name == "sendto" && (!f.stream || fast) {
 		if to, err = c.address(4, c.r.cfg.remote, c.r.cfg.connectPort); err != nil {
 			return 0, err
 		}
 		c.beginFlow(f, to)
 	}
+	if fast {
+		return c.transmitFast(f, b, int(flags), to)
+	}
 	return c.transmit(f, b, int(flags), to)
 }
 
-func (c *sysCall) transmit(f *file, b []byte, flags int, to netip.AddrPort) (int64, error) {
-	fast := flags&socket.MSG_FASTOPEN != 0 && !c.fast // only the first attempt connects
-	for {
-		flags := flags
-		if !fast {
-			flags &^= socket.MSG_FASTOPEN
+// transmitFast is transmit with MSG_FASTOPEN. A call that blocks waits for the
+// handshake, whatever the SYN has carried.
+func (c *sysCall) transmitFast(f *file, b []byte, flags int, to netip.AddrPort) (int64, error) {
+	if e := c.arg(4); e.Kind == ExprWord && e.Text == "AF_UNSPEC" {
+		to = netip.AddrPort{}
+	}
+	if c.first {
+		n, err := f.fd.SendTo(b, flags, to)
+		f.wrote += uint32(n)
+		c.done += n
+		switch {
+		case f.async || flags&socket.MSG_DONTWAIT != 0:
+			return int64(n), err
+		case err != nil && err != syscall.EINPROGRESS:
+			return 0, err
 		}
+	}
+	switch s := f.fd.Stream(); {
+	case s.State() == tcp.SynSent:
+		return 0, errBlocks
+	case s.Err() != nil:
+		return 0, f.fd.TakeError()
+	case c.done == len(b):
+		return int64(c.done), nil
+	}
+	return c.transmit(f, b, flags&^socket.MSG_FASTOPEN, netip.AddrPort{})
+}
+
+func (c *sysCall) transmit(f *file, b []byte, flags int, to netip.AddrPort) (int64, error) {
+	for {
 		var n int
 		var err error
-		if fast || to.IsValid() && !f.stream {
+		if to.IsValid() && !f.stream {
 			n, err = f.fd.SendTo(b[c.done:], flags, to)
 		} else {
 			n, err = f.fd.Send(b[c.done:], flags)
-		}
-		if fast {
-			c.fast, fast = true, false
 		}
 		wait := err == syscall.EAGAIN || err == syscall.EINPROGRESS && !f.async
 		if err == nil {
