@@ -58,12 +58,7 @@ func flagsOf(letters string) (bits uint16) {
 	return bits
 }
 
-// ace is the AccECN counter in the three flags (RFC 9768 §3.2.2.2).
-func ace(bits uint16) int {
-	return int(bits>>8&1<<2 | bits>>7&1<<1 | bits>>6&1)
-}
-
-// withACE puts an AccECN counter into flags.
+// withACE puts an AccECN counter (RFC 9768 §3.2.2.2) into flags.
 func withACE(bits uint16, n int) uint16 {
 	return bits&^0x1c0 | uint16(n)>>2&1<<8 | uint16(n)>>1&1<<7 | uint16(n)&1<<6
 }
