@@ -54,9 +54,6 @@ func (d *Device) read(fd int, b *pkt.Buf) error {
 		}
 		return errno
 	}
-	if d.down.Load() {
-		d.down.Store(false)
-	}
 	return m.finish(b)
 }
 

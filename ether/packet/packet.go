@@ -45,8 +45,8 @@ type Device struct {
 	loop *fdloop.Loop
 	rx   message
 	tx   vnet.Sender
-	// down is set from the moment the interface goes down until a frame shows
-	// that it is back.
+	// down is set from the moment the interface goes down until it is seen to
+	// be up again. A frame does not show that: it may have waited since before.
 	down    atomic.Bool
 	overrun atomic.Uint64
 }
@@ -184,21 +184,22 @@ func (d *Device) watch() {
 }
 
 func (d *Device) look() {
-	if !d.down.Load() {
-		return
-	}
-	gone := false
+	d.down.Store(false) // first, so that what happens meanwhile is watched anew
+	gone, up := false, false
 	err := d.loop.Control(func(fd int) {
 		sa, err := unix.Getsockname(fd)
 		ll, ok := sa.(*unix.SockaddrLinklayer)
 		gone = err == nil && ok && ll.Ifindex <= 0
+		if req, err := unix.NewIfreq(d.name); err == nil && unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, req) == nil {
+			up = req.Uint16()&unix.IFF_UP != 0
+		}
 	})
 	switch {
 	case err != nil: // closed
 	case gone:
 		d.loop.Fail(unix.ENODEV)
-	default:
-		time.AfterFunc(recheck, d.look)
+	case !up:
+		d.watch()
 	}
 }
 

@@ -314,3 +314,27 @@ func TestEnd(t *testing.T) {
 		t.Errorf("%d buffers leaked", n)
 	}
 }
+
+// TestDeletedBehindFrames: frames that wait since before do not hide that the
+// interface is gone.
+func TestDeletedBehindFrames(t *testing.T) {
+	l := inLab(t, 2)
+	d, other := mustOpen(t, l, "eth7"), mustOpen(t, l, "eth8")
+	for range 5 {
+		send(t, other, arp(t, 1, ether.Addr(lab.HostMAC(1)), netip.MustParseAddr("10.77.0.8"), ether.Broadcast, kernelIP))
+	}
+	l.Do(func() {
+		eth, err := netlink.LinkByName("eth7")
+		if err == nil {
+			err = netlink.LinkDel(eth)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	frames := 0
+	err := d.Receive(context.Background(), 0, func(b *pkt.Buf) { frames++; b.Put() }, func() {})
+	if frames == 0 || err == nil || !strings.Contains(err.Error(), "deleted") {
+		t.Errorf("%d frames, then %v", frames, err)
+	}
+}
