@@ -19,7 +19,7 @@ type intOptions interface {
 
 // lingerOptions is SO_LINGER, whose value is a struct linger.
 type lingerOptions interface {
-	SetLinger(on bool, seconds int) error
+	SetLinger(seconds int) error // below 0: off
 }
 
 // tcpCongestion is TCP_CONGESTION, the one option whose value is text.
@@ -76,7 +76,10 @@ func (c *sysCall) setsockopt() (int64, error) {
 		if !ok || err1 != nil || err2 != nil {
 			return 0, &Unsupported{Reason: "setsockopt " + label}
 		}
-		return 0, l.SetLinger(on != 0, int(sec))
+		if on == 0 {
+			sec = -1
+		}
+		return 0, l.SetLinger(int(sec))
 	}
 	if v.Kind == ExprString && key == [2]int{6, 33} { // TCP_FASTOPEN_KEY
 		return 0, f.fd.SetFastOpenKey([]byte(v.Text))
