@@ -44,9 +44,9 @@ func (f *file) tcpInfo(v env) {
 	if i.PacingRate > 0 {
 		v["tcpi_pacing_rate"] = i.PacingRate
 	}
-	v["tcpi_delivery_rate_app_limited"] = 0
+	v["tcpi_delivery_rate_app_limited"] = int64(0)
 	if i.DeliveryRateLimited {
-		v["tcpi_delivery_rate_app_limited"] = 1
+		v["tcpi_delivery_rate_app_limited"] = int64(1)
 	}
 	v["tcpi_snd_mss"] = int64(i.MSS)
 	v["tcpi_snd_wscale"], v["tcpi_rcv_wscale"] = int64(i.SndWScale), int64(i.RcvWScale)
