@@ -93,6 +93,9 @@ type TCPConfig struct {
 	RFC1337 bool
 	// NewController makes a connection's congestion controller; nil: cc.NewCubic.
 	NewController cc.New
+	// KeepIdleWindow leaves congestion windows as they are after a pause and
+	// while they are not used, as Linux's tcp_slow_start_after_idle=0.
+	KeepIdleWindow bool
 }
 
 // Stack is one host.

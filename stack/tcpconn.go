@@ -53,7 +53,7 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 		TSOffset: tcp.TimestampOffset(s.secret, id.local, id.remote),
 		MSS:      r.iface.mtuFor(r.dst) - overhead, SendMSS: r.mtu - overhead, IPHeader: ip,
 		RcvBuf: s.limits.TCPReceive, SndBuf: s.limits.TCPSend,
-		NewController: t.NewController, Knobs: *k,
+		NewController: t.NewController, Knobs: *k, KeepIdleWindow: t.KeepIdleWindow,
 		MinRTO: t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
 		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
 		NoTimestamps: t.NoTimestamps, NoSACK: t.NoSACK, NoWScale: t.NoWScale,

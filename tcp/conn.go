@@ -37,6 +37,10 @@ type Config struct {
 	// NewController makes the congestion control; nil means cc.NewCubic.
 	NewController cc.New
 
+	// KeepIdleWindow leaves the congestion window as it is after a pause and
+	// while it is not used (Linux's tcp_slow_start_after_idle=0).
+	KeepIdleWindow bool
+
 	Knobs Knobs // what the user has set already
 
 	// Options not to be offered, nor agreed to when the peer offers them;

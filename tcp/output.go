@@ -282,7 +282,7 @@ func (c *Conn) advance(now mono.Time, n int) {
 	c.prr.sent(n)
 	c.sndNxt = c.sndNxt.Add(n)
 	c.noteUsage(now, c.cwnd()-c.pipe() < c.mss)
-	c.sentAt = now
+	c.sentAt, c.usage.told = now, false
 	c.persisted()
 	// RFC 6298 §5.1.
 	if c.timers[timerRexmit] == 0 {

@@ -22,6 +22,7 @@ type usage struct {
 	most int32     // in flight at most
 	used int32     // in flight at most since at
 	full bool      // the window, and nothing else, stopped us
+	told bool      // noteIdle was called, and nothing was sent since
 }
 
 // noteUsage takes the end of an attempt to send new text; full says that the
@@ -40,7 +41,7 @@ func (c *Conn) noteUsage(now mono.Time, full bool) {
 	if now.Sub(u.at) >= c.rto() {
 		// Not when the application waits for room in the send buffer: then that
 		// is the limit.
-		if c.phase == phaseOpen && !c.wantWrite {
+		if c.phase == phaseOpen && !c.wantWrite && !c.cfg.KeepIdleWindow {
 			c.cc.OnUnused(now, int(u.used))
 		}
 		u.at, u.used = now, 0
@@ -48,11 +49,18 @@ func (c *Conn) noteUsage(now mono.Time, full bool) {
 }
 
 // noteIdle tells the controller that text is about to be sent with nothing in
-// flight: once for each pause, whether this text may go at once or not.
+// flight: when it comes, whether it may go at once or not. What follows is not
+// a pause of the application but of the peer's window (Linux: only sendmsg asks).
 func (c *Conn) noteIdle(now mono.Time) {
+	if c.usage.told {
+		return
+	}
+	c.usage.told = true
 	idle, rto := now.Sub(c.sentAt), c.rto()
+	if c.cfg.KeepIdleWindow {
+		rto = 0
+	}
 	c.cc.OnIdle(now, idle, rto)
-	c.sentAt = now
 	if idle > rto {
 		c.usage.at, c.usage.used = now, 0 // it is not told twice
 	}

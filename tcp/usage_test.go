@@ -114,10 +114,14 @@ func TestIdleIsTold(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 	tr.play(`
-		< . 1:1(0) ack 1001 win 65535
+		+50ms < . 1:1(0) ack 1001 win 65535
 		> P. 1001:2001(1000) ack 1
+		+100ms < . 1:1(0) ack 2001
+		+1s
+		write 1000
+		> P. 2001:3001(1000) ack 1
 	`)
-	if got, want := r.calls(), "idle 0s"; got != want {
+	if got, want := r.calls(), "idle 1.1s"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -145,5 +149,22 @@ func TestIdleWindow(t *testing.T) {
 		if s := tr.c.Info().Ssthresh; s != cc.MaxWindow {
 			t.Errorf("%s: ssthresh %d", name, s)
 		}
+		// The knob.
+		tr = newTrace(t)
+		tr.cfg.KeepIdleWindow = true
+		tr.play("config cc=" + name + "\n" + openedSACK + "write 40000\n" + expectRun(">", ".", 1, 1000, 10, "ack 1") +
+			"+100ms < . 1:1(0) ack 10001\n" + expectRun(">", ".", 10001, 1000, 20, "ack 1") +
+			"+100ms < . 1:1(0) ack 30001\n" + expectRun(">", ".", 30001, 1000, 9, "ack 1") + "> P. 39001:40001(1000) ack 1\n" + `
+			+100ms < . 1:1(0) ack 40001
+			+10s
+			write 1000
+			> P. 40001:41001(1000) ack 1
+			+100ms < . 1:1(0) ack 41001
+			+300ms
+			write 1000
+			> P. 41001:42001(1000) ack 1
+			+100ms < . 1:1(0) ack 42001
+			info Cwnd 40000
+		`)
 	}
 }

@@ -229,7 +229,7 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_retries2":                       intSysctl(func(c *stack.Config, n int) { c.TCP.Retries = n }),
 	"net.ipv4.tcp_fin_timeout":                    intSysctl(func(c *stack.Config, n int) { c.TCP.FinWait2 = time.Duration(n) * time.Second }),
 	"net.ipv4.tcp_congestion_control":             {apply: setCongestion},
-	"net.ipv4.tcp_slow_start_after_idle":          ignoredSysctl,
+	"net.ipv4.tcp_slow_start_after_idle":          intSysctl(func(c *stack.Config, n int) { c.TCP.KeepIdleWindow = n == 0 }),
 	"net.ipv4.tcp_min_tso_segs":                   ignoredSysctl,
 	"net.ipv4.tcp_tso_win_divisor":                ignoredSysctl,
 	"net.ipv4.tcp_pacing_ss_ratio":                ignoredSysctl,

@@ -1,6 +1,7 @@
 package pktscript
 
 import (
+	"math"
 	"time"
 
 	"github.com/tapstack/tapstack/tcp"
@@ -38,6 +39,15 @@ func (f *file) tcpInfo(v env) {
 		v["tcpi_snd_ssthresh"] = int64(i.Ssthresh / max(i.MSS, 1))
 	}
 	v["tcpi_rtt"], v["tcpi_rttvar"], v["tcpi_rto"] = us(i.RTT), us(i.RTTVar), us(i.RTO)
+	v["tcpi_min_rtt"] = us(i.MinRTT)
+	v["tcpi_pacing_rate"], v["tcpi_delivery_rate"] = int64(math.MaxInt64), i.DeliveryRate // Linux: ~0 is not paced
+	if i.PacingRate > 0 {
+		v["tcpi_pacing_rate"] = i.PacingRate
+	}
+	v["tcpi_delivery_rate_app_limited"] = int64(0)
+	if i.DeliveryRateLimited {
+		v["tcpi_delivery_rate_app_limited"] = int64(1)
+	}
 	v["tcpi_snd_mss"] = int64(i.MSS)
 	v["tcpi_snd_wscale"], v["tcpi_rcv_wscale"] = int64(i.SndWScale), int64(i.RcvWScale)
 	v["tcpi_unacked"] = segments(i.Unacked)

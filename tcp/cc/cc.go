@@ -129,7 +129,8 @@ type Controller interface {
 	// OnRecoveryExit it comes too late.
 	Undo(now mono.Time)
 	// OnIdle says that nothing is in flight and that data is about to be
-	// sent, idle after the last was. rto is the retransmission time-out.
+	// sent, idle after the last was. rto is the retransmission time-out, by
+	// which pauses are measured; 0: the window is to stay as it is.
 	OnIdle(now mono.Time, idle, rto time.Duration)
 	// OnUnused says that for a retransmission time-out the window was never
 	// full; at most used bytes were in flight.

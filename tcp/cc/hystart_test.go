@@ -98,7 +98,7 @@ func TestHyStartThreshold(t *testing.T) {
 	s := first("reno")
 	s.round(40 * ms)
 	for range 7 {
-		s.c.OnAck(Ack{Now: s.now, Acked: mss, Unacked: 20000, RTT: 90 * ms, CwndLimited: true})
+		s.c.OnAck(Ack{Now: s.now, Acked: mss, Delivered: mss, Unacked: 20000, RTT: 90 * ms, CwndLimited: true})
 	}
 	if s.c.(*Reno).hystart.css {
 		t.Error("CSS after seven samples")
@@ -127,7 +127,7 @@ func TestSlowStartLimit(t *testing.T) {
 	for _, c := range []struct{ mss, ack, want int }{{1000, 1 << 20, 64 << 10}, {1000, 3000, 3000}, {9000, 1 << 20, 72000}} {
 		x := NewCubic(c.mss)
 		before, _ := x.Window()
-		x.OnAck(Ack{Now: 1, Acked: c.ack, CwndLimited: true})
+		x.OnAck(Ack{Now: 1, Acked: c.ack, Delivered: c.ack, CwndLimited: true})
 		if after, _ := x.Window(); after-before != c.want {
 			t.Errorf("an ACK of %d bytes opens the window by %d, want %d", c.ack, after-before, c.want)
 		}

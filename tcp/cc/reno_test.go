@@ -20,9 +20,11 @@ func run(t *testing.T, name string, c Controller, steps []step) {
 	for i, s := range steps {
 		switch s.event {
 		case "ack":
-			c.OnAck(Ack{Now: 1, Acked: s.n, CwndLimited: true})
+			c.OnAck(Ack{Now: 1, Acked: s.n, Delivered: s.n, CwndLimited: true})
+		case "repeat": // an ACK of what SACK has told of before
+			c.OnAck(Ack{Now: 1, Acked: s.n, Delivered: min(s.n, 1000), CwndLimited: true})
 		case "unlimited": // by cwnd, that is
-			c.OnAck(Ack{Now: 1, Acked: s.n})
+			c.OnAck(Ack{Now: 1, Acked: s.n, Delivered: s.n})
 		case "loss":
 			c.OnLoss(1, s.n)
 		case "exit":
@@ -38,7 +40,7 @@ func run(t *testing.T, name string, c Controller, steps []step) {
 		case "ecn":
 			c.OnECN(1, s.n)
 		case "ce": // an ACK with the news of a mark
-			c.OnAck(Ack{Now: 1, Acked: s.n, CE: 1, CwndLimited: true})
+			c.OnAck(Ack{Now: 1, Acked: s.n, Delivered: s.n, CE: 1, CwndLimited: true})
 		case "mss":
 			c.SetMSS(s.n)
 		case "synloss":
@@ -79,6 +81,10 @@ func TestReno(t *testing.T) {
 			{"ack", 1 << 20, 13001 + maxSlowStart, MaxWindow},
 			{"ack", 0, 13001 + maxSlowStart, MaxWindow},
 			{"ack", -5, 13001 + maxSlowStart, MaxWindow},
+		}},
+		{"what was known to have arrived does not count again", []step{
+			{"repeat", 5000, 11000, MaxWindow},
+			{"repeat", 500, 11500, MaxWindow},
 		}},
 		{"a window that is not used does not grow", []step{
 			{"unlimited", 10000, 10000, MaxWindow},
@@ -239,7 +245,7 @@ func TestRenoGrowthDoesNotDependOnHowACKsAreCut(t *testing.T) {
 		for range 10 {
 			cwnd, _ := c.Window()
 			for left := cwnd; left > 0; left -= cut {
-				c.OnAck(Ack{Now: 1, Acked: min(cut, left), CwndLimited: true})
+				c.OnAck(Ack{Now: 1, Acked: min(cut, left), Delivered: min(cut, left), CwndLimited: true})
 			}
 		}
 		if cwnd, _ := c.Window(); cwnd != 15000 {

@@ -71,7 +71,12 @@ func (w *window) slowStart(a *Ack) int {
 		return 0
 	}
 	w.progress = true
-	n := min(a.Acked, MaxWindow)
+	// What was told before, by SACK or duplicate ACKs, has let its text out
+	// already (Linux: acked_sacked).
+	n := min(a.Acked, a.Delivered, MaxWindow)
+	if n <= 0 {
+		return 0
+	}
 	if w.cwnd >= w.ssthresh {
 		if a.CE > 0 || !w.limited(a) {
 			return 0
