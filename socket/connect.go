@@ -38,6 +38,9 @@ func (f *FD) Listen(backlog int) error {
 	if err == nil && f.fastQueue > 0 {
 		f.bind.SetFastOpen(f.fastQueue)
 	}
+	if err == nil && f.fastKeys != nil {
+		f.bind.SetFastOpenKeys(f.fastKeys...)
+	}
 	f.listening = f.listening || err == nil
 	return ofStack(err)
 }

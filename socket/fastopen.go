@@ -34,6 +34,31 @@ func (f *FD) SetFastOpen(n int) error {
 	return nil
 }
 
+// SetFastOpenKey gives a listening socket, or one that is going to listen, keys of
+// its own for its cookies (TCP_FASTOPEN_KEY), as servers need that share an
+// address: 16 bytes, or 32 with a second key whose cookies are still accepted.
+// Errors: EINVAL for another length or a socket that is connected.
+func (f *FD) SetFastOpenKey(key []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.closed.Load():
+		return net.ErrClosed
+	case f.typ != SOCK_STREAM:
+		return syscall.ENOPROTOOPT
+	case len(key) != 16 && len(key) != 32 || f.conn != nil:
+		return syscall.EINVAL
+	}
+	f.fastKeys = nil
+	for ; len(key) > 0; key = key[16:] {
+		f.fastKeys = append(f.fastKeys, [16]byte(key))
+	}
+	if f.listening {
+		f.bind.SetFastOpenKeys(f.fastKeys...)
+	}
+	return nil
+}
+
 // SetFastOpenConnect makes Connect return at once where the server is known to
 // take text in the SYN, which then leaves with the first bytes sent
 // (TCP_FASTOPEN_CONNECT); an error of the handshake comes from a later call. A
@@ -67,6 +92,7 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 	if err := f.mayWait(background, &f.write); err != nil {
 		return 0, err
 	}
+	flags = f.asyncFlags(flags)
 	if f.stack.FastOpen()&stack.FastOpenClient == 0 {
 		return 0, syscall.EOPNOTSUPP
 	}
@@ -86,12 +112,15 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	f.held.Store(false)
 	n := 0
 	if c.Held() {
 		n, err = c.Write(b)
 	}
 	if flags&MSG_DONTWAIT != 0 || err != nil && err != syscall.EINPROGRESS && err != syscall.EAGAIN {
-		f.dialled(nil)
+		if !f.async.Load() {
+			f.dialled(nil)
+		}
 		if n == 0 && (err == nil || err == syscall.EAGAIN) {
 			err = syscall.EINPROGRESS
 		}

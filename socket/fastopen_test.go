@@ -23,8 +23,10 @@ func (p *pair) fastServer(t *testing.T) {
 	f := sock(t, p.b, socket.AF_INET6, socket.SOCK_STREAM, 0)
 	must(t, f.Bind(ap("[::]:7")))
 	must(t, f.SetFastOpen(8)) // before it listens, and after
+	must(t, f.SetFastOpenKey(make([]byte, 16)))
 	must(t, f.Listen(8))
 	must(t, f.SetFastOpen(16))
+	must(t, f.SetFastOpenKey(append(make([]byte, 31), 1)))
 	go func() {
 		for {
 			g, _, err := f.Accept(bg)
@@ -246,6 +248,58 @@ func TestConnectFastOpen(t *testing.T) {
 	})
 }
 
+// TestFastOpenNonblock: neither connect nor send wait on a non-blocking socket.
+func TestFastOpenNonblock(t *testing.T) {
+	fastPair(t, func(t *testing.T, p *pair, to netip.AddrPort) {
+		dial := func(to netip.AddrPort, want error) *socket.FD {
+			t.Helper()
+			f := sock(t, p.a, domainOf(to.Addr()), socket.SOCK_STREAM, 0)
+			must(t, f.SetNonblock(true))
+			must(t, f.SetFastOpenConnect(true))
+			start := time.Now()
+			wantErr(t, "connect", f.Connect(bg, to), want)
+			if time.Since(start) != 0 {
+				t.Errorf("connect took %v", time.Since(start))
+			}
+			return f
+		}
+		f := dial(to, nil)
+		wantErr(t, "connect again", f.Connect(bg, to), syscall.EISCONN)
+		if f.Ready() != stack.ReadyOut {
+			t.Errorf("ready for %x", f.Ready())
+		}
+		if n, err := f.Send(make([]byte, 3000), 0); n != 1420 && n != 1400 || err != nil {
+			t.Errorf("sent %d, %v", n, err)
+		}
+		_, err := f.Send([]byte("x"), 0)
+		wantErr(t, "send", err, syscall.EAGAIN)
+		_, err = f.SendTo([]byte("x"), socket.MSG_FASTOPEN, to)
+		wantErr(t, "MSG_FASTOPEN", err, syscall.EALREADY)
+		time.Sleep(2 * trip)
+		if f.Ready() != stack.ReadyIn|stack.ReadyOut || !f.Stream().Info().SynData {
+			t.Errorf("later ready for %x", f.Ready())
+		}
+		f = dial(to, nil)
+		_, err = f.Send(nil, 0)
+		wantErr(t, "an empty send", err, syscall.EINPROGRESS)
+		wantErr(t, "connect", f.Connect(bg, to), syscall.EALREADY)
+		// No cookie: as without Fast Open.
+		l := listen(t, p.a, "0.0.0.0:70", 5)
+		f = dial(ap("127.0.0.1:70"), syscall.EINPROGRESS)
+		time.Sleep(trip)
+		wantErr(t, "connect again", f.Connect(bg, ap("127.0.0.1:70")), nil)
+		l.Close()
+		// An error comes from the next call.
+		f = dial(netip.AddrPortFrom(to.Addr(), 9), nil)
+		if n, err := f.Send([]byte("x"), 0); n != 1 || err != nil {
+			t.Error(n, err)
+		}
+		time.Sleep(2 * trip)
+		_, err = f.Send([]byte("x"), 0)
+		wantErr(t, "after a reset", err, syscall.ECONNREFUSED)
+	})
+}
+
 // TestFastOpenOptions: when they may be set.
 func TestFastOpenOptions(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -267,6 +321,8 @@ func TestFastOpenOptions(t *testing.T) {
 			{"datagram", u, 5, syscall.ENOPROTOOPT, syscall.ENOPROTOOPT}, {"closed", closed, 5, net.ErrClosed, net.ErrClosed},
 		} {
 			wantErr(t, x.name+": TCP_FASTOPEN", x.f.SetFastOpen(x.n), x.queue)
+			wantErr(t, x.name+": TCP_FASTOPEN_KEY", x.f.SetFastOpenKey(make([]byte, 16*max(x.n/5, 0))), x.queue)
+			wantErr(t, x.name+": TCP_FASTOPEN_KEY", x.f.SetFastOpenKey(make([]byte, 32*max(x.n/5, 0))), x.queue)
 			wantErr(t, x.name+": TCP_FASTOPEN_CONNECT", x.f.SetFastOpenConnect(true), x.client)
 		}
 	})

@@ -25,6 +25,9 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_MORE|MSG_OOB) != 0 {
 		return 0, syscall.EOPNOTSUPP
 	}
+	if f.held.CompareAndSwap(true, false) {
+		return f.sendFast(b, flags, netip.AddrPort{})
+	}
 	c, err := f.stream()
 	if err != nil {
 		if err == syscall.ENOTCONN {

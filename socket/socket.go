@@ -75,8 +75,9 @@ type FD struct {
 	conn       *stack.TCPConn
 	connecting bool // conn's handshake is under way
 
-	fastQueue   int  // TCP_FASTOPEN
-	fastConnect bool // TCP_FASTOPEN_CONNECT
+	fastQueue   int        // TCP_FASTOPEN
+	fastKeys    [][16]byte // TCP_FASTOPEN_KEY
+	fastConnect bool       // TCP_FASTOPEN_CONNECT
 }
 
 // Socket is socket(2): AF_INET or AF_INET6; SOCK_STREAM, or SOCK_DGRAM with

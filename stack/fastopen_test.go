@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapstack/tapstack/icmp"
 	"github.com/tapstack/tapstack/internal/seq"
 	"github.com/tapstack/tapstack/stack"
 	"github.com/tapstack/tapstack/tcp"
@@ -212,6 +213,41 @@ func TestFastOpenLimits(t *testing.T) {
 	}
 	if resets < 3 {
 		t.Errorf("%d resets", resets)
+	}
+}
+
+// TestFastOpenUnreachable: an ICMP error about the SYN-ACK ends the connection
+// while nobody has accepted it, and no later one does (as Linux).
+func TestFastOpenUnreachable(t *testing.T) {
+	for _, accepted := range []bool{false, true} {
+		h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+		h.answers()
+		l := h.fastListen(3)
+		cookie := h.cookieFor(false, 4000, false)
+		out := h.send(fastSYN(false, 5000, 1000, "hello", cookie, false))
+		var conn *stack.TCPConn
+		var err error
+		if accepted {
+			if conn, err = l.Accept(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.send(icmpError(icmp.TypeUnreachable4, icmp.CodeHost4, 0, out[0]))
+		if !accepted {
+			if conn, err = l.Accept(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ended := conn.State() == tcp.Closed; ended == accepted {
+			t.Errorf("accepted %v: %v", accepted, conn.State())
+		}
+		buf := make([]byte, 10)
+		if n, err := conn.Read(buf); n != 5 || err != nil {
+			t.Errorf("accepted %v: read %d, %v", accepted, n, err)
+		}
+		if _, err := conn.Read(buf); !accepted && err != syscall.EHOSTUNREACH || accepted && err != syscall.EAGAIN {
+			t.Errorf("accepted %v: then %v", accepted, err)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type TCPConn struct {
 	confirmed mono.Time    // when the neighbour was last vouched for
 	listener  *TCPListener // until the handshake is done: where to be accepted
 	fast      bool         // opened from here by Fast Open, and the outcome is open
+	waiting   bool         // opened by the peer's Fast Open, and not yet accepted
 
 	lowat   atomic.Int32 // tcp.KnobRcvLowat; 0: not set
 	waiters WaitQueue
@@ -370,10 +371,11 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	c.waiters.Wake(ready)
 }
 
-// unreachableLocked applies an error from the network: fatal while connecting
-// and otherwise only remembered, as Linux and RFC 5461 have it.
+// unreachableLocked applies an error from the network: fatal while connecting,
+// and for a Fast Open that nobody has accepted, and otherwise only remembered,
+// as Linux and RFC 5461 have it.
 func (c *TCPConn) unreachableLocked(now mono.Time, errno syscall.Errno) Ready {
-	if c.core.State() == tcp.SynSent {
+	if st := c.core.State(); st == tcp.SynSent || st == tcp.SynReceived && c.waiting {
 		return c.readyFor(c.core.HardError(now, errno))
 	}
 	c.core.SoftError(errno)

@@ -194,6 +194,19 @@ func (l *TCPListener) forget(e *synEntry) {
 // Accept takes the oldest connection; EAGAIN when there is none, EINVAL when
 // not listening.
 func (l *TCPListener) Accept() (*TCPConn, error) {
+	c, err := l.take()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.waiting = false
+	c.mu.Unlock()
+	l.stack.stats.TCP.Accepted.inc()
+	return c, nil
+}
+
+// take takes it out of the queue.
+func (l *TCPListener) take() (*TCPConn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -207,7 +220,6 @@ func (l *TCPListener) Accept() (*TCPConn, error) {
 	c := l.queue[0]
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
-	l.stack.stats.TCP.Accepted.inc()
 	return c, nil
 }
 
