@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // TestFastOpenClient: RFC 7413 §4.2, the client.
@@ -440,6 +441,9 @@ func TestFastOpenSimulation(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s := newSim(t, 5000+seed)
 			s.noSack = seed%3 == 2
+			for i, name := range []string{[]string{"reno", "cubic", "bbr"}[seed%3], []string{"bbr", "reno"}[seed%2]} {
+				s.end[i].cfg.NewController, _ = cc.ByName(name)
+			}
 			offer := FastOpenOffer{Option: FastOpenOption{Present: true, Len: 8}, Text: true, PeerMSS: s.end[1].cfg.MSS}
 			open := func(i int) {
 				e := &s.end[i]
