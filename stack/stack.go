@@ -35,6 +35,7 @@ import (
 	"github.com/tapstack/tapstack/icmp"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/wheel"
+	"github.com/tapstack/tapstack/tcp"
 	"github.com/tapstack/tapstack/tcp/cc"
 )
 
@@ -66,6 +67,12 @@ type TCPConfig struct {
 	// NoTimestamps, NoSACK and NoWScale keep connections from these options,
 	// as Linux's tcp_timestamps, tcp_sack and tcp_window_scaling set to 0.
 	NoTimestamps, NoSACK, NoWScale bool
+	// ECN says whether connections ask for congestion marks and accept them
+	// (RFC 3168, RFC 9768). Default: accept RFC 3168's when asked.
+	ECN tcp.ECN
+	// MTUProbing says whether to search what paths carry by trying (RFC 4821).
+	// Default: when large segments seem to vanish.
+	MTUProbing tcp.MTUProbing
 	// SynCookies says when a listener answers SYNs without keeping them, as
 	// Linux's tcp_syncookies. The zero value: when its queue is full.
 	SynCookies SynCookies

@@ -54,6 +54,7 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 		MSS:      r.iface.mtuFor(r.dst) - overhead, SendMSS: r.mtu - overhead, IPHeader: ip,
 		RcvBuf: s.limits.TCPReceive, SndBuf: s.limits.TCPSend,
 		NewController: t.NewController, Knobs: *k, KeepIdleWindow: t.KeepIdleWindow,
+		ECN: t.ECN, MTUProbing: t.MTUProbing,
 		MinRTO: t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
 		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
 		NoTimestamps: t.NoTimestamps, NoSACK: t.NoSACK, NoWScale: t.NoWScale,
@@ -221,6 +222,7 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		// Addresses, routes or the path have changed since.
 		if r, err := c.stack.findRoute(c.id.remote.Addr(), c.id.local.Addr(), c.iface); err == nil {
 			c.route = r
+			c.core.SetPathMTU(r.mtu)
 		}
 	}
 	var seg tcp.Segment

@@ -330,6 +330,9 @@ func (e *synEntry) input(b *batch, p packet) {
 		e.outputLocked(b.now)
 	case tcp.VerdictRemove:
 		e.removeLocked()
+	case tcp.VerdictRefuse:
+		e.removeLocked()
+		fallthrough
 	case tcp.VerdictReset:
 		e.mu.Unlock()
 		t.reset(b, p)

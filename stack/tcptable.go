@@ -179,7 +179,7 @@ func (t *tcpTable) input(b *batch, p packet) {
 		st.Drop[d].inc()
 		return
 	}
-	b.seg.Segs, b.seg.CE = 1, p.tos&3 == 3
+	b.seg.Segs, b.seg.ECN = 1, tcp.Codepoint(p.tos&3)
 	if p.GSO.SegSize > 0 {
 		b.seg.Segs = (b.seg.PayloadLen() + int(p.GSO.SegSize) - 1) / int(p.GSO.SegSize)
 	}
@@ -290,7 +290,7 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 	// Segments have a least size; a path that is narrower still gets
 	// fragments, as Linux sends below ip_rt_min_pmtu.
 	df := r.dst.Is6() || r.mtu >= minPathMTU4
-	return t.stack.send(now, tx, r, ipv4.ProtoTCP, 0, 0, df, p)
+	return t.stack.send(now, tx, r, ipv4.ProtoTCP, 0, uint8(seg.ECN), df, p)
 }
 
 // inputError delivers an ICMP error or local failure to a connection, and

@@ -21,6 +21,10 @@ func (c *Conn) startController(now mono.Time) {
 	if c.retries > 1 {
 		c.cc.OnSynLoss(now)
 	}
+	if c.ecn.has(ecnHandshakeCE) {
+		cwnd, _ := c.cc.Window()
+		c.cc.OnECN(now, cwnd)
+	}
 }
 
 // takeOver starts c.cc with what the connection knows.
@@ -71,19 +75,20 @@ func (c *Conn) Congestion() string {
 
 // ackBefore is the connection before an ACK.
 type ackBefore struct {
-	pipe, dupBytes int
-	phase          phase
+	flight, pipe, dupBytes int
+	phase                  phase
 }
 
 // beginAck begins the processing of the ACK in s.
 func (c *Conn) beginAck(now mono.Time, s *Segment) ackBefore {
 	c.rack.begin(now, s, c.cfg.TSOffset)
 	c.noteDue()
-	return ackBefore{c.pipe(), c.dupBytes, c.phase}
+	return ackBefore{c.sndNxt.Sub(c.sndUna), c.pipe(), c.dupBytes, c.phase}
 }
 
-// endAck tells the controller of the ACK when all that follows from it is done.
-func (c *Conn) endAck(now mono.Time, before *ackBefore, acked int) {
+// endAck reads what the ACK in s says of marks, if it is not too old (nil), and
+// tells the controller of it when all that follows from it is done.
+func (c *Conn) endAck(now mono.Time, s *Segment, before *ackBefore, acked int) {
 	k := &c.rack
 	delivered := k.bytes
 	if !c.sackOK {
@@ -94,18 +99,25 @@ func (c *Conn) endAck(now mono.Time, before *ackBefore, acked int) {
 			k.rates.deliveredAt = now
 		}
 	}
+	marked := 0
+	if c.ecn != nil && s != nil {
+		marked = c.inputFeedback(now, s, acked, delivered, before.flight)
+	}
 	if acked == 0 && delivered == 0 || c.state == Closed {
 		return
 	}
 	a := cc.Ack{
 		Now: now, Acked: acked, Delivered: delivered,
 		PriorInFlight: before.pipe, InFlight: c.pipe(), Unacked: c.sndNxt.Sub(c.sndUna),
-		RTT: k.sample, MinRTT: k.minRTT, SRTT: c.rtt.srtt,
+		CE: marked, RTT: k.sample, MinRTT: k.minRTT, SRTT: c.rtt.srtt,
 		Phase:       cc.Phase(before.phase),
 		CwndLimited: c.usage.full, Used: int(c.usage.most),
 	}
 	if a.Phase == cc.Open {
 		a.Phase = cc.Phase(c.phase)
+	}
+	if a.Phase == cc.Open && c.reducing() && c.cc.Ssthresh() < cc.MaxWindow {
+		a.Phase = cc.Recovery // the window is on its way down
 	}
 	if k.rates != nil {
 		a.Rate = k.rates.sample(now, k.minRTT)

@@ -29,6 +29,9 @@ type Config struct {
 	// IPHeader is the length of the IP header below: 20 or 40. It turns the
 	// MTU of TooBig into a segment size; 0 means unknown, taken for 40.
 	IPHeader int
+	// MTUProbing says whether to find out by trying what the path carries
+	// when no router says (RFC 4821); MTUProbeBlackHole.
+	MTUProbing MTUProbing
 
 	// RcvBuf and SndBuf are the limits of the two byte buffers. RcvBuf is also
 	// the largest window offered; the window scale follows from it.
@@ -47,6 +50,7 @@ type Config struct {
 	// Linux's tcp_timestamps, tcp_sack and tcp_window_scaling set to 0.
 	NoTimestamps, NoSACK, NoWScale bool
 	RFC1337                        bool // no RST ends TIME-WAIT (RFC 1337)
+	ECN                            ECN  // whether to ask for congestion marks; ECNPassive
 
 	MinRTO     time.Duration // 200 ms
 	MaxRTO     time.Duration // 120 s
@@ -85,13 +89,6 @@ const DefaultSynAckRetries = 5
 
 // Limits of what one connection answers and counts.
 const (
-	// defaultPeerMSS is assumed of a peer that names none (RFC 9293 §3.7.1),
-	// over IPv6 defaultPeerMSS6.
-	defaultPeerMSS  = 536
-	defaultPeerMSS6 = 1220
-	// minMSS is the smallest payload we cut our data into, whatever the peer
-	// asks for; Linux's tcp_min_snd_mss. A smaller one is an attack on us.
-	minMSS = 48
 	// tsOptionLen is what timestamps take of each segment, padding included.
 	tsOptionLen = 12
 	// challengeInterval is the least time between two ACKs that answer empty
@@ -188,7 +185,9 @@ type Conn struct {
 	keepProbes uint8 // keep-alives since the peer was last heard
 	recovery
 	cc     cc.Controller
-	sentAt mono.Time // when new text last left
+	ecn    *ecnState  // nil: ECN was not agreed on
+	mtu    *mtuSearch // nil: the path is believed to carry what it should
+	sentAt mono.Time  // when new text last left
 	usage  usage
 	pace   *pacer // nil until something was paced
 
@@ -338,17 +337,7 @@ func (cfg *Config) agreeable(o *Options) Options {
 // so the peer's offer decides.
 func (c *Conn) negotiate(now mono.Time, offer *Options) {
 	o := c.cfg.agreeable(offer)
-	// RFC 9293 §3.7.1 (MUST-15): what is assumed when the option is absent.
-	c.peerMSS = defaultPeerMSS
-	if c.cfg.IPHeader == 40 {
-		c.peerMSS = defaultPeerMSS6
-	}
-	if o.MSS != 0 {
-		c.peerMSS = int(o.MSS)
-	}
-	if m := int(c.cfg.Knobs.maxSeg); m != 0 {
-		c.peerMSS = min(c.peerMSS, m)
-	}
+	c.setPeerMSS(&o)
 	c.inputTimeout(offer)
 	// RFC 7323 §2.2: both sides or none; §2.3: larger than 14 counts as 14.
 	if c.wsOK = o.HasWScale; c.wsOK {
@@ -361,19 +350,10 @@ func (c *Conn) negotiate(now mono.Time, offer *Options) {
 	if c.tsOK = o.HasTS; c.tsOK {
 		c.tsRecent, c.tsRecentAt = o.TSVal, now
 	}
+	c.startMTUSearch(now)
 	c.setMSS()
 	c.rcvMSS = min(defaultPeerMSS, c.cfg.MSS)
 	c.cc = c.cfg.NewController(c.mss)
-}
-
-// setMSS computes the largest payload of a segment (RFC 6691: the option
-// counts no TCP options, so those we always send come off here).
-func (c *Conn) setMSS() {
-	m := max(min(c.peerMSS, c.pathMSS), minMSS)
-	if c.tsOK {
-		m -= tsOptionLen
-	}
-	c.mss = m
 }
 
 // start begins counting received data from the peer's SYN.

@@ -18,7 +18,8 @@
 //	                             -> inputSack            sack.go, scoreboard.go: what arrived
 //	                             -> detectLoss           rack.go: what is lost
 //	                             -> repair, newAck       recover.go, prr.go, tlp.go: what follows
-//	                             -> endAck               congestion.go, rate.go: tells cc.Controller,
+//	                             -> endAck               ecn.go, accfeedback.go: what was marked;
+//	                                                     congestion.go, rate.go: tells cc.Controller,
 //	                                                     which says how fast to go on
 //	                    text -> inOrder, outOfOrder      receive.go, reassembly.go
 //	                    FIN -> inputFin

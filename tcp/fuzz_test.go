@@ -25,11 +25,12 @@ func FuzzConn(f *testing.F) {
 	f.Add([]byte{1, 200, 0, 0x10, 1, 0, 1, 0, 0, 0, 255, 255, 0xe0, 10, 20, 40, 20, 70, 20, 5, 5}, true)
 	f.Fuzz(func(t *testing.T, prog []byte, passive bool) {
 		now := mono.Time(time.Second)
-		cfg := &Config{LocalPort: 1, RemotePort: 2, ISS: 0xffffff00, MSS: 1000, RcvBuf: 20_000, SndBuf: 20_000}
+		cfg := &Config{LocalPort: 1, RemotePort: 2, ISS: 0xffffff00, MSS: 1000, RcvBuf: 20_000, SndBuf: 20_000,
+			ECN: ECN(len(prog) % int(numECN)), MTUProbing: MTUProbing(len(prog) / int(numECN) % 3)}
 		const irs = seq.Num(0xfffffff0)
 		var c *Conn
 		if passive {
-			r := NewSynRequest(cfg, now, &Segment{Seq: irs, Flags: FlagSYN, Window: 1000,
+			r := NewSynRequest(cfg, now, &Segment{Seq: irs, Flags: FlagSYN | ecnBits, Window: 1000,
 				Options: Options{MSS: 500, HasWScale: true, WScale: 3, SACKPermitted: true, HasTS: true, TSVal: 1}})
 			var s Segment
 			r.Output(now, &s)
@@ -91,6 +92,8 @@ func FuzzConn(f *testing.F) {
 				s.Payload[0] = payload[:int(b[5])<<(b[6]&7)]
 				s.Segs = int(b[6] >> 4)
 				s.Urgent = uint16(b[5])<<(b[1]&7) | uint16(b[6])
+				s.ECN = Codepoint(b[6] >> 2 & 3)
+				s.Flags |= aceFlags(b[6] >> 5)
 				s.Options.parse(next(int(b[9]&31)), s.Flags&FlagSYN != 0)
 				if b[9]&32 != 0 && s.Flags&FlagSYN == 0 { // blocks that may well be in flight
 					s.Options.NumSACK = int(b[9] >> 6)
@@ -157,6 +160,8 @@ func FuzzConn(f *testing.F) {
 				case 6, 7, 8:
 					v := next(3)
 					c.SetKnob(now, Knob(v[0])%NumKnobs, int(int8(v[1]))<<(v[2]&15))
+				case 9:
+					c.SetPathMTU(int(next(1)[0]) * 4)
 				}
 			case 7:
 				// Output lags behind.

@@ -46,8 +46,18 @@ type Info struct {
 	Probes                        uint64 // window probes sent
 	KeepAlives                    uint64 // keep-alives sent
 	UrgentIn                      uint64 // urgent bytes that arrived
+	BlackHoles                    uint32 // times that segments were made small because of time-outs (RFC 4821)
+	MTUProbes, MTUProbesLost      uint32 // larger segments tried since then; in vain
+	ECN                           Feedback
+	ECT                           bool   // new text is sent as ECN capable
+	ECNReductions                 uint64 // of the congestion window because of marks
+	ReceivedCE, DeliveredCE       uint64 // segments that arrived marked; segments of ours that did (classic feedback: at most)
+	ReceivedMarks, DeliveredMarks Marks  // bytes of text by mark, with accurate feedback: received; ours, by the peer's options
 	Challenges, AcksWithheld      uint64 // answers to unwanted segments; held back by the rate limit
 }
+
+// Marks counts bytes of text by the ECN field that they arrived with.
+type Marks struct{ ECT0, ECT1, CE uint64 }
 
 // counters are the parts of Info that only count.
 type counters struct {
@@ -94,6 +104,10 @@ func (c *Conn) Info() Info {
 		RACKLost: n.rackLost, TLPProbes: n.tlpProbes, DSACKIn: n.dsackIn, DSACKOut: n.dsackOut,
 		SACKIgnored: n.sackIgnored, Reneged: n.reneged,
 		KeepAlives: n.keepAlives, UrgentIn: n.urgentIn,
+	}
+	c.ecn.info(&i)
+	if m := c.mtu; m != nil {
+		i.BlackHoles, i.MTUProbes, i.MTUProbesLost = m.holes, m.probes, m.failed
 	}
 	if c.cc != nil {
 		i.Cwnd = c.cwnd()

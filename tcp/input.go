@@ -61,6 +61,7 @@ func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 	// RFC 9293 §3.10.7.3, fourth: check the SYN bit.
 	c.start(s.Seq)
 	c.negotiate(now, &s.Options)
+	c.synSentECN(now, s)
 	c.sndWnd = int(s.Window) // RFC 7323 §2.2: never scaled in a SYN
 	c.maxSndWnd = c.sndWnd
 	c.sndWl1, c.sndWl2 = s.Seq, s.Ack
@@ -93,6 +94,10 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		// an ACK as in figure 7. The RFC's first check would refuse it, as its
 		// number is used up; like Linux, pass over the SYN and see the rest.
 		if s.Flags&FlagACK == 0 {
+			if !c.synAgainECN(s) {
+				c.abort(syscall.ECONNRESET)
+				return DropBadFlags
+			}
 			c.synDue = true
 			return DropNone
 		}
@@ -111,6 +116,9 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 	segLen := len(text)
 	if syn {
 		segLen++
+		if c.ecn != nil && c.ecn.acc != nil && c.accurateSynAckAgain(now, s) {
+			return DropOutOfWindow
+		}
 	}
 	if fin {
 		segLen++
@@ -196,7 +204,11 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		return DropClosed
 	}
 	// RFC 9293 §3.10.7.4, seventh and eighth: text and FIN.
-	return c.inputText(now, at, text, fin, s.Segs)
+	d := c.inputText(now, at, text, fin, s.Segs)
+	if c.ecn != nil {
+		c.inputMark(now, s)
+	}
+	return d
 }
 
 // acceptable is the first check of RFC 9293 §3.10.7.4, table 6, with n the
@@ -253,6 +265,9 @@ func (c *Conn) inputAckOfSyn(now mono.Time, s *Segment) {
 	c.maxSndWnd = c.sndWnd
 	c.sndWl1, c.sndWl2 = s.Seq, s.Ack
 	c.synAcked(now, s.Ack)
+	if c.ecn != nil && c.ecn.acc != nil && s.Flags&FlagSYN == 0 {
+		c.accurateAckOfSyn(now, s)
+	}
 	c.moveTo(evAckSyn)
 	c.established(now)
 }
@@ -321,6 +336,9 @@ func (c *Conn) updateTSRecent(now mono.Time, s *Segment) {
 func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
 	if s.Len() > 0 && s.Flags&FlagSYN == 0 {
 		c.quickMode() // the peer is in trouble
+		if c.ecn != nil {
+			c.accurateRepeat()
+		}
 		c.ackNow()
 		c.arrivedTwice(s.Seq, seq.Min(s.Seq.Add(s.PayloadLen()), c.rcvNxt))
 		return

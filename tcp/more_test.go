@@ -281,7 +281,8 @@ func TestSeenElsewhere(t *testing.T) {
 			< S. 0:0(0) ack 1 win 1000 <mss 1000>
 			> . 1:1(0) ack 1
 			write 2000
-			> P. 1:1001(1000) ack 1
+			> . 1:501(500) ack 1
+			> P. 501:1001(500) ack 1
 			shutdown
 			< P. 1:11(10) ack 1001 win 0
 			state FIN-WAIT-1

@@ -1,8 +1,8 @@
 // The TCP options (RFC 9293 §3.2): maximum segment size, window scale and
 // timestamps (RFC 7323), selective acknowledgment (RFC 2018), user timeout (RFC
-// 5482), Fast Open (RFC 7413). Reading is
-// lenient and writing uses Linux's order and padding, so that the peer meets
-// nothing it has not met before.
+// 5482), Fast Open (RFC 7413), and accurate ECN (RFC 9768, in accopt.go).
+// Reading is lenient and writing uses Linux's order and padding, so that the
+// peer meets nothing it has not met before.
 
 package tcp
 
@@ -112,6 +112,7 @@ type Options struct {
 	UserTimeout   uint16 // RFC 5482: seconds, or minutes with the highest bit set; 0: absent
 	SACK          [4]SACKBlock
 	NumSACK       int // blocks of SACK in use
+	AccECN        AccECN
 	FastOpen      FastOpenOption
 }
 
@@ -160,6 +161,8 @@ func (o *Options) parse(b []byte, syn bool) {
 				o.TSVal = binary.BigEndian.Uint32(v)
 				o.TSEcr = binary.BigEndian.Uint32(v[4:])
 			}
+		case optAccECN0, optAccECN1:
+			o.AccECN.parse(kind, v)
 		case optFastOpen:
 			if syn {
 				o.FastOpen.parse(v, false)
@@ -189,7 +192,7 @@ func (o *Options) parse(b []byte, syn bool) {
 }
 
 // sackRoom returns how many of the SACK blocks are written: as many as fit,
-// which is three beside timestamps and four without.
+// which is three beside timestamps and four without, if there is no AccECN.
 func (o *Options) sackRoom(syn bool) int {
 	if syn {
 		return 0
@@ -201,6 +204,7 @@ func (o *Options) sackRoom(syn bool) int {
 	if o.UserTimeout != 0 {
 		room -= lenUserTimeout
 	}
+	room -= o.AccECN.wireLen()
 	return max(0, min(o.NumSACK, room/lenSACKBlock, len(o.SACK)))
 }
 
@@ -213,6 +217,7 @@ func (o *Options) wireLen(syn bool) int {
 	if o.UserTimeout != 0 {
 		n += lenUserTimeout
 	}
+	n += o.AccECN.wireLen()
 	if !syn {
 		if k := o.sackRoom(syn); k > 0 {
 			n += 4 + k*lenSACKBlock
@@ -236,10 +241,10 @@ func (o *Options) wireLen(syn bool) int {
 
 // put writes the options to b in the order and with the padding of Linux:
 //
-//	SYN:    mss | sackOK TS  (or nop nop sackOK, or nop nop TS) | nop wscale | FO
-//	others: nop nop TS | nop nop sack
+//	SYN:    mss | sackOK TS  (or nop nop sackOK, or nop nop TS) | AccECN | nop wscale | FO
+//	others: nop nop TS | AccECN | nop nop sack
 //
-// and the user timeout, which Linux does not have, before the last of them.
+// and the user timeout, which Linux does not have, behind the timestamps.
 func (o *Options) put(b []byte, syn bool) {
 	if syn && o.MSS != 0 {
 		b[0], b[1] = optMSS, lenMSS
@@ -266,6 +271,7 @@ func (o *Options) put(b []byte, syn bool) {
 		binary.BigEndian.PutUint16(b[2:], o.UserTimeout)
 		b = b[lenUserTimeout:]
 	}
+	b = o.AccECN.put(b)
 	if syn && o.HasWScale {
 		b[0], b[1], b[2], b[3] = optNop, optWScale, lenWScale, byte(max(0, min(o.WScale, MaxWScale)))
 		b = b[1+lenWScale:]
@@ -325,6 +331,9 @@ func (o *Options) String() string {
 		} else {
 			fmt.Fprintf(&b, " %d:%d", s.Left, s.Right)
 		}
+	}
+	if o.AccECN.Present {
+		item("%v", &o.AccECN)
 	}
 	return b.String()
 }

@@ -42,6 +42,17 @@ func TestOptionsOnTheWire(t *testing.T) {
 			"1c04 0064 0101 0522 00000001 00000002 00000003 00000004 00000005 00000006 00000007 00000008"},
 		{"a count beyond the array", FlagACK, Options{NumSACK: 9, HasTS: true},
 			"0101 080a 00000000 00000000 0101 051a 00000000 00000000 00000000 00000000 00000000 00000000"},
+		{"AccECN, whole", FlagACK, Options{HasTS: true, AccECN: AccECN{Present: true, Fields: 3, Bytes: [3]uint32{0x010203, 0x1ffffff, 9}}},
+			"0101 080a 00000000 00000000 01 ac0b 010203 ffffff 000009"},
+		{"AccECN, two fields", FlagACK, Options{AccECN: AccECN{Present: true, ECT1: true, Fields: 2, Bytes: [3]uint32{1, 2, 3}}}, "ae08 000001 000002"},
+		{"AccECN, one field", FlagACK, Options{AccECN: AccECN{Present: true, Fields: 1, Bytes: [3]uint32{1}}}, "010101 ac05 000001"},
+		{"AccECN, empty", FlagACK, Options{AccECN: AccECN{Present: true, ECT1: true}}, "0101 ae02"},
+		{"AccECN of more fields than there are", FlagACK, Options{AccECN: AccECN{Present: true, Fields: 9}}, "01 ac0b 000000 000000 000000"},
+		{"AccECN of less than none", FlagACK, Options{AccECN: AccECN{Present: true, Fields: -9}}, "0101 ac02"},
+		{"AccECN in a SYN/ACK", FlagSYN | FlagACK, Options{MSS: 1460, SACKPermitted: true, HasTS: true, HasWScale: true, AccECN: AccECN{Present: true, Fields: 1}},
+			"020405b4 0402 080a 00000000 00000000 010101 ac05 000000 01030300"},
+		{"AccECN and blocks beside timestamps", FlagACK, Options{HasTS: true, NumSACK: 4, AccECN: AccECN{Present: true, Fields: 2}},
+			"0101 080a 00000000 00000000 ac08 000000 000000 0101 0512 00000000 00000000 00000000 00000000"},
 		{"a negative count", FlagACK, Options{NumSACK: -1}, ""},
 	} {
 		s := Segment{Flags: c.flags, Options: c.o}
@@ -96,6 +107,15 @@ func TestParseOptions(t *testing.T) {
 		{"user timeout with SYN", "1c040064 0402", true, "sackOK,uto 100"},
 		{"user timeout of 0 is none", "1c040000", false, ""},
 		{"user timeout of length 3", "1c03ff 0402", true, "sackOK"},
+		{"AccECN", "ac0b 000001 000002 000003", false, "ECN e0b 1 ceb 2 e1b 3"},
+		{"AccECN the other way round", "ae0b 000001 000002 000003", false, "ECN e1b 1 ceb 2 e0b 3"},
+		{"AccECN of two fields", "ac08 000001 000002", false, "ECN e0b 1 ceb 2"},
+		{"AccECN of one field", "ae05 000001", false, "ECN e1b 1"},
+		{"AccECN of none", "ac02", false, "ECN"},
+		{"AccECN of none, the other", "ae02", false, "ECN e1"},
+		{"AccECN of a length to come", "ac0a 000001 000002 ffff", false, "ECN e0b 1 ceb 2"},
+		{"AccECN of more", "ac0e 000001 000002 000003 ffffff", false, "ECN e0b 1 ceb 2 e1b 3"},
+		{"AccECN twice", "ac05 000001 ae05 000002", false, "ECN e1b 2"},
 		{"second SACK replaces", "0512 00000001 00000002 00000003 00000004 050a 00000005 00000006", false, "sack 5:6"},
 	} {
 		var o Options

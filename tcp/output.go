@@ -26,6 +26,8 @@ func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 		ok = c.tw.Output(now, s)
 	case c.synDue:
 		ok = c.outputSyn(now, s)
+	case c.handshakeAckDue():
+		ok = c.outputHandshakeAck(now, s)
 	case c.mayText() && c.outputText(now, s, limit):
 		ok = true
 	case c.probeDue:
@@ -110,6 +112,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	if c.fo != nil {
 		c.putFastOpen(s, first)
 	}
+	c.putSynECN(s)
 	if c.cfg.Knobs.uto {
 		o.UserTimeout = c.adv()
 	}
@@ -133,7 +136,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
 	mss := c.segmentSize()
 	limit = max(limit, mss)
-	if limit <= c.mss || c.sendingUrgent() {
+	if limit <= c.mss || c.sendingUrgent() || c.wholeFrames() {
 		limit = mss // a plain device: no room for what is to be cut
 	}
 	if c.againDue() && c.outputAgain(now, s, mss, limit) {
@@ -180,6 +183,10 @@ func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int) {
 			flags |= FlagFIN
 		}
 	}
+	if c.ecn != nil {
+		c.sentAgainWithOption(at)
+	}
+	c.mtu.inconclusive()
 	flags |= c.pushFlag(at, at.Add(n))
 	c.payload(now, s, at, n, mss, flags)
 	if c.stuckAt == 0 {
@@ -226,6 +233,12 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 	if pipe == 0 || c.probe.due {
 		room = max(room, mss) // never stuck with nothing in flight
 	}
+	if c.mtu != nil {
+		if n := c.probeSize(now, mss, room, window); n > 0 {
+			c.outputMTUProbe(now, s, n)
+			return true
+		}
+	}
 	n := min(unsent, window, room, limit)
 
 	switch {
@@ -266,6 +279,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 	}
 	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n))
 	c.payload(now, s, c.sndNxt, n, mss, flags)
+	c.markNew(s)
 	c.advance(now, s.Len())
 	if n%mss != 0 {
 		c.sndSml = c.sndNxt
@@ -332,11 +346,14 @@ func (c *Conn) header(now mono.Time, s *Segment, at seq.Num, flags Flags) {
 	if c.state != Closed {
 		s.Window = c.selectWindow()
 	}
+	if c.ecn != nil {
+		s.Flags |= c.feedbackFlags()
+	}
 	o := &s.Options
 	if c.tsOK {
 		o.HasTS, o.TSVal, o.TSEcr = true, tsNow(now, c.cfg.TSOffset), c.tsRecent
 	}
-	c.putSack(o)
+	c.putFeedback(o)
 	c.putUrgent(s, at)
 	c.ackSent()
 }

@@ -57,20 +57,34 @@ type recovery struct {
 // repair goes on with what an ACK or the reordering timer taught: lost bytes
 // are newly taken for lost. advanced says that sndUna moved.
 func (c *Conn) repair(now mono.Time, lost int, advanced bool) {
-	if lost > 0 && c.phase == phaseOpen {
+	if lost > 0 && c.phase == phaseOpen && !c.mtuProbeLost() {
 		// RFC 6675 §5, step 4. Departs from RFC 5681 §4.3 as Linux does:
 		// the loss of a retransmission does not reduce the window again.
 		c.stat.fastRetransmits++
 		c.setRecover()
 		c.phase = phaseFast
 		c.probe = tailProbe{} // whatever it would have told is known
-		c.prrBegin()
-		c.cc.OnLoss(now, c.sndNxt.Sub(c.sndUna)+int(c.prr.credit))
+		c.reduceForLoss(now, c.sndNxt.Sub(c.sndUna))
 		c.rexmitNow = true
 	}
 	if c.phase == phaseFast {
 		c.prrAck(c.rack.bytes, advanced && lost == 0)
 	}
+}
+
+// reduceForLoss reduces the window, unless that is going on already because of
+// a mark in the same window of data (RFC 3168 §6.1.2).
+func (c *Conn) reduceForLoss(now mono.Time, flight int) {
+	if c.reducing() {
+		c.ecn.flags &^= ecnReducing
+		return
+	}
+	due := c.prr.due
+	if c.sackOK {
+		c.prrBegin()
+	}
+	c.cc.OnLoss(now, flight+int(due))
+	c.windowReduced()
 }
 
 // expireReorder is the end of the reordering window: what has not arrived by
@@ -95,14 +109,14 @@ func (c *Conn) dupAck(now mono.Time) {
 	if enter || c.phase == phaseFast || c.phase == phaseOpen && c.dupAcks < dupThresh {
 		c.dupBytes = min(c.dupBytes+c.mss, max(flight-c.rexmitEnd.Sub(c.rexmit)-c.mss, 0))
 	}
-	if !enter {
+	if !enter || c.mtuProbeLost() {
 		return
 	}
 	c.stat.fastRetransmits++
 	c.setRecover()
 	c.phase, c.partial = phaseFast, false
 	c.resendFirst(now)
-	c.cc.OnLoss(now, flight+int(c.prr.due))
+	c.reduceForLoss(now, flight)
 }
 
 // newAck takes an ACK of acked new bytes, and reports whether the
@@ -143,6 +157,7 @@ func (c *Conn) newAck(now mono.Time, acked int) bool {
 func (c *Conn) timedOut(now mono.Time) {
 	c.stat.timeouts++
 	c.cc.OnTimeout(now, c.sndNxt.Sub(c.sndUna))
+	c.windowReduced()
 	if c.sackOK {
 		c.startOver()
 		// What the peer has is not sent again (RFC 6675 §5.1), unless it has
@@ -192,8 +207,12 @@ func (c *Conn) resendAll() {
 func (c *Conn) startOver() {
 	c.dupAcks, c.dupBytes = 0, 0
 	c.phase = phaseLoss
+	if c.ecn != nil {
+		c.ecn.flags &^= ecnReducing
+	}
 	c.setRecover()
 	c.probe = tailProbe{}
+	c.mtu.inconclusive()
 	c.timers[timerProbe], c.timers[timerReorder] = 0, 0
 }
 

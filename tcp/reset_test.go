@@ -25,7 +25,7 @@ func TestResetFor(t *testing.T) {
 		{"RST and SYN", Segment{Seq: 100, Flags: FlagRST | FlagSYN}, ""},
 	} {
 		c.in.SrcPort, c.in.DstPort = 1000, 80
-		c.in.Options, c.in.Urgent, c.in.CE, c.in.Segs = Options{HasTS: true, TSVal: 5, MSS: 9}, 3, true, 2
+		c.in.Options, c.in.Urgent, c.in.ECN, c.in.Segs = Options{HasTS: true, TSVal: 5, MSS: 9}, 3, CE, 2
 		before := Segment{SrcPort: 5, Window: 9, Segs: 3, Options: Options{MSS: 1}}
 		out := before
 		ok := ResetFor(&c.in, &out)

@@ -100,8 +100,7 @@ func (c *Conn) arrivedTwice(left, right seq.Num) {
 
 // putSack writes the blocks of the next ACK: a D-SACK before all others (RFC
 // 2883 §4), then what is out of order, the newest first (RFC 2018 §4).
-func (c *Conn) putSack(o *Options) {
-	room := c.sackRoom()
+func (c *Conn) putSack(o *Options, room int) {
 	if room == 0 {
 		return
 	}
@@ -131,15 +130,15 @@ func (c *Conn) sackRoom() int {
 	return min(n, 4)
 }
 
-// segmentSize is how much text fits a segment now: the blocks travel in the
-// same header.
-func (c *Conn) segmentSize() int {
-	mss := c.mss
-	if c.uto.due {
-		mss -= lenUserTimeout
+// putFeedback writes the options that tell the peer what arrived.
+func (c *Conn) putFeedback(o *Options) {
+	blocks, fields := c.optionSpace()
+	c.putSack(o, blocks)
+	if c.ecn == nil || c.ecn.acc == nil {
+		return
 	}
-	if n := c.sackRoom(); n > 0 {
-		mss -= 4 + lenSACKBlock*n // RFC 2018 §3, padding included
+	if fields >= 0 {
+		c.ecn.acc.option(&o.AccECN, fields)
 	}
-	return mss
+	c.accurateSent(o)
 }

@@ -57,7 +57,7 @@ func bulk(t *testing.T, seed uint64, n int, delay, jitter time.Duration, loss fl
 			f := s.net[which]
 			s.net[which] = s.net[len(s.net)-1]
 			s.net = s.net[:len(s.net)-1]
-			s.deliver(f.to, f.raw)
+			s.deliver(f.to, f.raw, f.ecn)
 		default:
 			s.fatal("nothing happens")
 		}

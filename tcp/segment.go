@@ -80,9 +80,9 @@ type Segment struct {
 	// SegSize is the payload in bytes at which an output with a larger
 	// payload is to be cut.
 	SegSize int
-	// CE says that the IP header carried Congestion Experienced (RFC 3168
-	// §5).
-	CE bool
+	// ECN is the ECN field of the IP header that it arrived with, or is to
+	// leave with.
+	ECN Codepoint
 }
 
 // PayloadLen returns the number of payload bytes.
@@ -106,7 +106,7 @@ func (s *Segment) End() seq.Num { return s.Seq.Add(s.Len()) }
 
 // Parse reads the segment in b, from the first byte of the TCP header to the
 // last of the payload, into s. Everything in s is overwritten; Segs, SegSize
-// and CE become zero. s.Payload[0] aliases b.
+// and ECN become zero. s.Payload[0] aliases b.
 //
 // Only the structure is checked. The caller has verified the checksum, which
 // needs the addresses; which flags make sense depends on the state. On a

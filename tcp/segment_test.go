@@ -48,13 +48,13 @@ func TestFlagsString(t *testing.T) {
 // The layout, byte by byte, of one segment with a different value in each field.
 func TestParseFields(t *testing.T) {
 	b := unhex(t, "1234 5678 9abcdef0 0fedcba9 5118 4321 ffff 8765 6869")
-	s := Segment{Segs: 9, SegSize: 9, CE: true} // overwritten
+	s := Segment{Segs: 9, SegSize: 9, ECN: CE} // overwritten
 	if d := Parse(&s, b); d != DropNone {
 		t.Fatal(d)
 	}
 	if s.SrcPort != 0x1234 || s.DstPort != 0x5678 || s.Seq != 0x9abcdef0 || s.Ack != 0x0fedcba9 ||
 		s.Flags != FlagAE|FlagPSH|FlagACK || s.Window != 0x4321 || s.Urgent != 0x8765 ||
-		string(s.Payload[0]) != "hi" || s.Payload[1] != nil || s.Segs != 0 || s.SegSize != 0 || s.CE {
+		string(s.Payload[0]) != "hi" || s.Payload[1] != nil || s.Segs != 0 || s.SegSize != 0 || s.ECN != 0 {
 		t.Errorf("%+v", s)
 	}
 	if &s.Payload[0][0] != &b[20] {
@@ -178,7 +178,7 @@ func sameSegment(a, b *Segment) bool {
 
 // fields is the part of a segment that == can compare.
 func fields(s Segment) any {
-	return [...]any{s.SrcPort, s.DstPort, s.Seq, s.Ack, s.Flags, s.Window, s.Urgent, s.Options, s.Segs, s.SegSize, s.CE}
+	return [...]any{s.SrcPort, s.DstPort, s.Seq, s.Ack, s.Flags, s.Window, s.Urgent, s.Options, s.Segs, s.SegSize, s.ECN}
 }
 
 func TestRoundTrip(t *testing.T) {

@@ -36,7 +36,7 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 		// it was only overtaken.
 		if c.sackOK {
 			c.inputSack(now, s, 0)
-			c.endAck(now, &before, 0)
+			c.endAck(now, nil, &before, 0) // its feedback is old
 		}
 		return DropNone
 	}
@@ -73,7 +73,7 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	if c.sackOK {
 		c.inputSack(now, s, acked)
 	}
-	c.endAck(now, &before, acked)
+	c.endAck(now, s, &before, acked)
 	return DropNone
 }
 
@@ -92,6 +92,9 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	c.retries, c.stuckAt = 0, 0
 	if c.uto.set && c.uto.end.LessEq(c.sndUna) {
 		c.uto.due, c.uto.set = false, false // it has arrived
+	}
+	if c.mtu != nil {
+		c.mtuProbeAcked()
 	}
 	c.kick = true
 	c.sampleRTT(now, s)
@@ -179,48 +182,4 @@ func (c *Conn) InWindow(n seq.Num) bool {
 		return true // Fast Open counts from the number after it
 	}
 	return c.sndUna.LessEq(n) && n.Less(c.sndNxt)
-}
-
-// The least path MTUs believed: Linux's min_pmtu, and the least any IPv6 link
-// has (RFC 8200 §5). A smaller one only makes us send more headers.
-const (
-	minPathMTU4 = 552
-	minPathMTU6 = 1280
-)
-
-// TooBig says that a router could not pass on the segment that began at at:
-// the path carries IP packets of mtu bytes (RFC 1191, RFC 8201). Messages that
-// quote nothing in flight, or that do not make the segments smaller, are
-// ignored. What was in flight is sent again in smaller pieces, which is not a
-// sign of congestion (RFC 1191 §6.5).
-func (c *Conn) TooBig(now mono.Time, at seq.Num, mtu int) {
-	if c.state == Closed || !c.InWindow(at) {
-		return
-	}
-	header, floor := c.cfg.IPHeader, minPathMTU4
-	switch header {
-	case 0:
-		header = 40
-	case 40:
-		floor = minPathMTU6
-	}
-	path := max(mtu, floor) - header - 20
-	if path >= c.pathMSS {
-		return
-	}
-	c.pathMSS = path
-	if c.state == SynSent && c.fo != nil && c.fo.inSyn > 0 {
-		c.synDue = true // again at once, without the text that made it too big
-	}
-	if !c.state.Synchronized() {
-		return // the SYN is small; its options take the new size when it is answered
-	}
-	old := c.mss
-	c.setMSS()
-	if c.mss < old {
-		c.cc.SetMSS(c.mss)
-		if c.sndUna != c.sndNxt && c.state != TimeWait {
-			c.resendAll()
-		}
-	}
 }

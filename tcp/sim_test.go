@@ -23,6 +23,7 @@ type flying struct {
 	to  int
 	ord int
 	raw []byte
+	ecn Codepoint
 }
 
 type simEnd struct {
@@ -52,7 +53,8 @@ type sim struct {
 	dup      float64
 	delay    time.Duration
 	jitter   time.Duration
-	noSack   bool // a box on the way takes the offer of SACK out
+	noSack   bool           // a box on the way takes the offer of SACK out
+	box      func(*Segment) // a box on the way that changes segments
 	steps    int
 	sent     int
 	blackout mono.Time // nothing passes before
@@ -83,6 +85,9 @@ func (s *sim) transmit(from int, seg *Segment) {
 		if s.noSack {
 			part.Options.SACKPermitted = false
 		}
+		if off > 0 {
+			part.Flags &^= FlagCWR // as all who cut
+		}
 		n := min(size, len(all)-off)
 		part.Payload = [2][]byte{all[off : off+n], nil}
 		part.Seq = seg.Seq.Add(off)
@@ -92,6 +97,9 @@ func (s *sim) transmit(from int, seg *Segment) {
 		}
 		if h := part.HeaderLen() + n; h > s.end[from].cfg.MSS+20 {
 			s.fatal("segment of %d bytes for an MSS of %d", h, s.end[from].cfg.MSS)
+		}
+		if s.box != nil {
+			s.box(&part)
 		}
 		raw := make([]byte, part.HeaderLen()+n)
 		part.PutHeader(raw)
@@ -105,7 +113,7 @@ func (s *sim) transmit(from int, seg *Segment) {
 			}
 			at := s.now.Add(s.delay + time.Duration(s.rng.Int64N(int64(s.jitter)+1)))
 			s.ord++
-			s.net = append(s.net, flying{at, 1 - from, s.ord, raw})
+			s.net = append(s.net, flying{at, 1 - from, s.ord, raw, part.ECN})
 		}
 		if last {
 			return
@@ -212,14 +220,16 @@ func (s *sim) app(i int) {
 	}
 }
 
-func (s *sim) deliver(i int, raw []byte) {
+func (s *sim) deliver(i int, raw []byte, ecn Codepoint) {
 	e := &s.end[i]
 	var seg Segment
 	if d := Parse(&seg, raw); d != DropNone {
 		s.fatal("parse: %v", d)
 	}
+	seg.ECN = ecn
 	switch {
 	case e.c != nil:
+		due := e.c.Deadline().Due(s.now) // pacing, whose turn it is as well
 		ev, _ := e.c.Input(s.now, &seg)
 		if err := e.c.invariants(); err != nil {
 			s.fatal("end %d: %v", i, err)
@@ -227,21 +237,21 @@ func (s *sim) deliver(i int, raw []byte) {
 		if ev&EvOutput == 0 {
 			before := s.sent
 			s.flush(i)
-			if s.sent != before {
+			if s.sent != before && !due {
 				s.fatal("end %d: output without EvOutput", i)
 			}
 		}
 	case e.req != nil:
 		switch v, _ := e.req.Input(s.now, &seg); v {
-		case VerdictRemove:
+		case VerdictRemove, VerdictRefuse:
 			e.req = nil
 		case VerdictEstablish:
 			e.c = e.req.Conn(&e.cfg, s.now)
 			e.c.Input(s.now, &seg)
 		}
-	case seg.Flags == FlagSYN && seg.Options.FastOpen.Present:
+	case seg.Flags&^ecnBits == FlagSYN && seg.Options.FastOpen.Present:
 		e.c = NewFastOpen(&e.cfg, s.now, &seg, FastOpenOption{})
-	case seg.Flags == FlagSYN:
+	case seg.Flags&^ecnBits == FlagSYN:
 		e.req = NewSynRequest(&e.cfg, s.now, &seg)
 	}
 	s.flush(i)
@@ -300,7 +310,7 @@ func (s *sim) run(limit time.Duration) {
 			f := s.net[which]
 			s.net[which] = s.net[len(s.net)-1]
 			s.net = s.net[:len(s.net)-1]
-			s.deliver(f.to, f.raw)
+			s.deliver(f.to, f.raw, f.ecn)
 		default:
 			s.app(0)
 			s.app(1)

@@ -59,7 +59,7 @@ var (
 // anything of it. cfg is what a connection with these addresses would have;
 // its ISS is not used.
 func SynCookieReply(cfg *Config, secret [16]byte, local, remote netip.AddrPort, now mono.Time, syn, out *Segment) {
-	s := Segment{Seq: syn.Seq, Flags: FlagSYN, Options: cfg.agreeable(&syn.Options)}
+	s := Segment{Seq: syn.Seq, Flags: FlagSYN, Options: cfg.agreeable(&syn.Options), ECN: syn.ECN}
 	if s.Options.HasTS {
 		// Of ECN one bit is kept: RFC 3168, not RFC 9768.
 		s.Flags |= syn.Flags & (FlagECE | FlagCWR)

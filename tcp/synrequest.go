@@ -21,6 +21,7 @@ const (
 	VerdictEstablish                // make the connection with Conn and feed it this segment
 	VerdictRemove                   // forget the record
 	VerdictReset                    // answer the segment with ResetFor, keep the record
+	VerdictRefuse                   // answer the segment with ResetFor, forget the record
 	VerdictReuse                    // TIME-WAIT only: forget the record, treat the SYN as new
 )
 
@@ -47,6 +48,7 @@ type SynRequest struct {
 	wsOK, tsOK, sackOK    bool
 	acked                 bool // an empty ACK came
 	reply                 synReply
+	ecn                   synECN
 }
 
 // synReply is what a record's Output is to send.
@@ -70,6 +72,7 @@ func NewSynRequest(cfg *Config, now mono.Time, syn *Segment) *SynRequest {
 		adv = f.adv()
 	}
 	return &SynRequest{
+		ecn: newSynECN(f.ECN, syn),
 		rto: f.InitialRTO, maxRTO: f.MaxRTO,
 		iss: f.ISS, irs: syn.Seq,
 		tsOffset: f.TSOffset, tsRecent: o.TSVal,
@@ -93,6 +96,9 @@ func (r *SynRequest) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 		// The SYN again: the SYN-ACK was lost (Linux answers with another one
 		// where the RFC's first check would send a bare ACK). The answers
 		// that time-outs send are not held back by it.
+		if !r.ecn.again(s) {
+			return VerdictRefuse, DropBadFlags
+		}
 		if r.mayAnswer(now) {
 			r.reply = replySynAck
 			return VerdictReply, DropNone
@@ -183,7 +189,7 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 		o.HasTS, o.TSVal, o.TSEcr = true, tsNow(now, r.tsOffset), r.tsRecent
 	}
 	if reply == replyAck {
-		s.Seq, s.Flags = r.iss+1, FlagACK
+		s.Seq, s.Flags = r.iss+1, FlagACK|r.ecn.ackFlags()
 		if r.wsOK {
 			s.Window >>= windowScale(r.largestWindow())
 		}
@@ -195,6 +201,7 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	if r.wsOK {
 		o.HasWScale, o.WScale = true, int8(windowScale(r.largestWindow()))
 	}
+	r.ecn.synAck(s, int(r.retries))
 	o.UserTimeout = r.adv
 	if r.deadline == 0 {
 		r.sentAt = now
@@ -251,6 +258,7 @@ func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 		HasTS:         r.tsOK, TSVal: r.tsRecent,
 		UserTimeout: r.peerUTO,
 	})
+	r.ecn.start(c, int(r.retries))
 	c.retries = int(r.retries)
 	c.timers[timerRexmit] = r.deadline
 	c.stat.segsIn, c.stat.segsOut = 1, 1+uint64(r.retries)

@@ -67,6 +67,7 @@ func (c *Conn) expireRexmit(now mono.Time) {
 	}
 	c.rtt.backoff() // RFC 6298 §5.5
 	if c.state.Synchronized() {
+		c.blackHole(now)
 		c.timedOut(now)
 	} else {
 		c.synDue = true

@@ -24,6 +24,7 @@ type TimeWaitRecord struct {
 
 	localPort, remotePort uint16
 	window                uint16 // the field to send, scaled
+	ecn                   Flags  // what ACKs say about ECN
 	rcvWScale             uint8
 	tsOK                  bool
 	replyDue              bool
@@ -42,6 +43,9 @@ func (c *Conn) enterTimeWait(now mono.Time) {
 		tsOK:     c.tsOK,
 		rfc1337:  c.cfg.RFC1337,
 		replyDue: c.owedAcks > 0,
+	}
+	if c.ecn != nil && c.ecn.acc != nil {
+		c.tw.ecn = c.feedbackFlags() // the counters stand still now
 	}
 	c.timers = [numTimers]mono.Time{}
 	c.owedAcks, c.probeDue, c.rst = 0, false, resetNone
@@ -164,7 +168,7 @@ func (w *TimeWaitRecord) Output(now mono.Time, s *Segment) bool {
 	}
 	w.replyDue = false
 	*s = Segment{SrcPort: w.localPort, DstPort: w.remotePort}
-	s.Seq, s.Ack, s.Flags, s.Window = w.sndNxt, w.rcvNxt, FlagACK, w.window
+	s.Seq, s.Ack, s.Flags, s.Window = w.sndNxt, w.rcvNxt, FlagACK|w.ecn, w.window
 	if w.tsOK {
 		s.Options.HasTS, s.Options.TSVal, s.Options.TSEcr = true, tsNow(now, w.tsOffset), w.tsRecent
 	}

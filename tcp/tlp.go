@@ -102,8 +102,11 @@ func (c *Conn) probeAcked(now mono.Time, ack seq.Num, dup bool, dsack SACKBlock)
 	case dsack != SACKBlock{} && dsack.Right == p.end: // both arrived
 	case dup && dsack == SACKBlock{}: // a duplicate ACK: both arrived
 	case p.end.Less(ack):
-		c.cc.OnLoss(now, p.flight)
-		c.cc.OnRecoveryExit(now)
+		if !c.reducing() {
+			c.cc.OnLoss(now, p.flight)
+			c.cc.OnRecoveryExit(now)
+			c.windowReduced()
+		}
 	default:
 		return // the next ACK tells whether there were two
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,16 +25,19 @@ import (
 //	connect | listen                            active or passive open
 //	fastopen [text] [mss N] [FO cookie]         of the connection just made, or of those to come
 //	< S 0:0(0) win 65535 <mss 1460>             a segment arrives
+//	< [ce] . 1:1001(1000) ack 1                 with this ECN field: noecn, ect1, ect0, ce
 //	> S. 0:0(0) ack 1 win 65535 <mss 1460>      exactly this segment leaves
 //	+200ms                                      time passes; nothing may leave before its end
 //	write 1000 [= 500|ERRNO]   read 1000 [= 500|EOF|ERRNO]
 //	shutdown | shutread | close | abort | nodelay
+//	mtu 1000 at 1     pathmtu 1400              a router says so about what began there; the path is believed to
 //	state FIN-WAIT-1   err ECONNRESET   drop paws   info Retransmits 3
 //	knob ..., more ..., urge ..., peek ..., oob ..., mark ...: see knobs_test.go
 //
 // Numbers are relative to the sender's ISS. Windows in segments are as on the
-// wire. In an expected segment win and options are compared only if given. A
-// line that is not ">" fails if something left that no line expected.
+// wire. In an expected segment win, options and the ECN field are compared only
+// if given, and a digit among the flags is the ACE field. A line that is not ">"
+// fails if something left that no line expected.
 type trace struct {
 	t     *testing.T
 	line  string
@@ -224,6 +228,13 @@ func (tr *trace) step(f []string) {
 	case f[0] == "config":
 		for _, kv := range f[1:] {
 			k, v, _ := strings.Cut(kv, "=")
+			if k == "ecn" {
+				var err error
+				if tr.cfg.ECN, err = ParseECN(v); err != nil {
+					tr.fail("%v", err)
+				}
+				continue
+			}
 			if k == "cc" {
 				var ok bool
 				if tr.cfg.NewController, ok = cc.ByName(v); !ok {
@@ -252,6 +263,12 @@ func (tr *trace) step(f []string) {
 				tr.cfg.IPHeader = n
 			case "retries":
 				tr.cfg.Retries = n
+			case "maxseg":
+				if err := tr.cfg.Knobs.Set(KnobMaxSeg, n); err != nil {
+					tr.fail("%v", err)
+				}
+			case "mtuprobing": // Linux's numbers
+				tr.cfg.MTUProbing = [...]MTUProbing{MTUProbeOff, MTUProbeBlackHole, MTUProbeAlways}[n]
 			default:
 				tr.fail("no such option")
 			}
@@ -341,6 +358,10 @@ func (tr *trace) step(f []string) {
 		at, _ := strconv.Atoi(arg(3))
 		tr.c.TooBig(tr.now, tr.cfg.ISS.Add(at), mtu)
 		tr.flush()
+	case f[0] == "pathmtu":
+		mtu, _ := strconv.Atoi(arg(1))
+		tr.c.SetPathMTU(mtu)
+		tr.flush()
 	case f[0] == "soft":
 		tr.c.SoftError(syscall.EHOSTUNREACH)
 	case f[0] == "timewait":
@@ -368,7 +389,7 @@ func (tr *trace) step(f []string) {
 		if !v.IsValid() {
 			tr.fail("no such field")
 		}
-		if got := fmt.Sprint(v.Interface()); got != arg(2) {
+		if got := fmt.Sprint(v.Interface()); got != strings.Join(f[2:], " ") {
 			tr.fail("it is %s", got)
 		}
 	default:
@@ -428,7 +449,10 @@ func (tr *trace) result(n int, err error, want int, say string) {
 func (tr *trace) input(s *Segment, _ map[string]bool) {
 	verdict := func(v Verdict) {
 		switch v {
-		case VerdictReset:
+		case VerdictReset, VerdictRefuse:
+			if v == VerdictRefuse {
+				tr.req = nil
+			}
 			var r Segment
 			if ResetFor(s, &r) {
 				tr.out = append(tr.out, outSeg{tr.now, r})
@@ -462,9 +486,9 @@ func (tr *trace) input(s *Segment, _ map[string]bool) {
 	case tr.req != nil:
 		v, tr.drop = tr.req.Input(tr.now, s)
 		verdict(v)
-	case tr.lis && s.Flags == FlagSYN && tr.fast != nil:
+	case tr.lis && s.Flags&^ecnBits == FlagSYN && tr.fast != nil:
 		tr.c = NewFastOpen(&tr.cfg, tr.now, s, *tr.fast)
-	case tr.lis && s.Flags == FlagSYN:
+	case tr.lis && s.Flags&^ecnBits == FlagSYN:
 		tr.req = NewSynRequest(&tr.cfg, tr.now, s)
 	default:
 		verdict(VerdictReset)
@@ -483,13 +507,17 @@ func (tr *trace) expect(want *Segment, given map[string]bool) {
 	ok := s.Flags == want.Flags && s.Seq == want.Seq && s.PayloadLen() == want.PayloadLen() &&
 		(s.Flags&FlagACK == 0 || s.Ack == want.Ack) &&
 		(!given["win"] || s.Window == want.Window) && s.Urgent == want.Urgent &&
+		(!given["ecn"] || s.ECN == want.ECN) &&
 		(!given["opt"] || s.Options == want.Options)
 	if !ok {
-		tr.fail("got > %s", tr.show(&s))
+		tr.fail("got > [%s] %s", ecnFields[s.ECN], tr.show(&s))
 	}
 }
 
-// parse reads "P. 1:1001(1000) ack 1 win 100 <options>".
+// ecnFields are packetdrill's names of the codepoints.
+var ecnFields = [...]string{"noecn", "ect1", "ect0", "ce"}
+
+// parse reads "[ect0] P. 1:1001(1000) ack 1 win 100 <options>".
 func (tr *trace) parse(f []string, in bool) (*Segment, map[string]bool) {
 	s := &Segment{SrcPort: 2, DstPort: 1}
 	given := map[string]bool{}
@@ -497,7 +525,19 @@ func (tr *trace) parse(f []string, in bool) (*Segment, map[string]bool) {
 	if !in {
 		mine, theirs = theirs, mine
 	}
+	if f[0][0] == '[' {
+		i := slices.Index(ecnFields[:], strings.Trim(f[0], "[]"))
+		if i < 0 {
+			tr.fail("no ECN field %s", f[0])
+		}
+		s.ECN = Codepoint(i)
+		given["ecn"] = true
+		f = f[1:]
+	}
 	for _, r := range f[0] {
+		if '0' <= r && r <= '7' {
+			s.Flags |= aceFlags(uint8(r - '0'))
+		}
 		if i := strings.IndexRune(flagChars, r); i >= 0 {
 			s.Flags |= 1 << i
 		}
@@ -558,6 +598,8 @@ func (tr *trace) parseOptions(o *Options, text string, theirs seq.Num) {
 			o.HasWScale = true
 		case scan(item, "TS val %d ecr %d", &o.TSVal, &o.TSEcr):
 			o.HasTS = true
+		case strings.HasPrefix(item, "ECN"):
+			tr.parseAccECN(&o.AccECN, strings.Fields(item)[1:])
 		case strings.HasPrefix(item, "FO"):
 			tr.parseFastOpen(&o.FastOpen, item)
 		case strings.HasPrefix(item, "sack "):
@@ -571,6 +613,18 @@ func (tr *trace) parseOptions(o *Options, text string, theirs seq.Num) {
 		default:
 			tr.fail("bad option %q", item)
 		}
+	}
+}
+
+// parseAccECN reads the fields of "ECN e0b 1 ceb 0 e1b 1".
+func (tr *trace) parseAccECN(o *AccECN, f []string) {
+	*o = AccECN{Present: true, ECT1: len(f) > 0 && strings.HasPrefix(f[0], "e1"), Fields: int8(len(f) / 2)}
+	for i := range o.Fields {
+		n, err := strconv.Atoi(f[2*i+1])
+		if err != nil {
+			tr.fail("%v", err)
+		}
+		o.Bytes[i] = uint32(n)
 	}
 }
 

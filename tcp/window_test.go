@@ -124,7 +124,8 @@ func TestWindow(t *testing.T) {
 			< S. 0:0(0) ack 1 win 600 <mss 1000>
 			> . 1:1(0) ack 1
 			write 1000
-			> . 1:601(600) ack 1
+			> . 1:301(300) ack 1
+			> . 301:601(300) ack 1
 			< . 1:1(0) ack 601 win 300
 			> . 601:901(300) ack 1
 		`,

@@ -47,6 +47,7 @@ const (
 	tunFCsum = 0x01
 	tunFTSO4 = 0x02
 	tunFTSO6 = 0x04
+	tunFECN  = 0x08 // TSO of segments with CWR
 	tunFUSO4 = 0x20
 	tunFUSO6 = 0x40
 )
@@ -82,7 +83,7 @@ func openVnet(o Options, existed, multi bool) (file *os.File, name string, uso b
 	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, vnet.Len); err != nil {
 		return nil, "", false, fmt.Errorf("%w: %w", errNoOffload, err)
 	}
-	const base = tunFCsum | tunFTSO4 | tunFTSO6
+	const base = tunFCsum | tunFTSO4 | tunFTSO6 | tunFECN
 	// Linux before 6.2 has no segmentation of UDP. With these two bits it got
 	// both ways of it, so they tell about writing as well.
 	uso = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, base|tunFUSO4|tunFUSO6) == nil

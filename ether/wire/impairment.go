@@ -32,6 +32,10 @@ type Impairment struct {
 	// dropped.
 	Rate  int64
 	Queue int
+	// MarkFrom is how many frames have to wait for those behind them to be
+	// marked as having met congestion (RFC 3168 §5), if their sender
+	// understands that: a step, the simplest of active queues. 0: never.
+	MarkFrom int
 
 	// Drop is asked about every frame and says which are lost, for tests that
 	// lose "the third SYN". It must not call into the segment or keep frame.
@@ -42,7 +46,7 @@ func (o *Options) impairment() Impairment {
 	return Impairment{
 		Loss: o.Loss, Duplicate: o.Duplicate, Reorder: o.Reorder, Corrupt: o.Corrupt,
 		Delay: o.Delay, Jitter: o.Jitter, ReorderBy: o.ReorderBy,
-		Rate: o.Rate, Queue: o.Queue, Drop: o.Drop,
+		Rate: o.Rate, Queue: o.Queue, MarkFrom: o.MarkFrom, Drop: o.Drop,
 	}
 }
 
@@ -133,6 +137,9 @@ func (p *Port) launchLocked(b *pkt.Buf, f faults) {
 		p.stats.QueueDrops++
 		b.Put()
 		return
+	}
+	if l.MarkFrom > 0 && l.waiting.len() > l.MarkFrom && mark(b.Bytes()) {
+		p.stats.Marked++
 	}
 	at := left.Add(l.Delay + f.jitter)
 	if f.reorder {

@@ -23,6 +23,7 @@ type Stats struct {
 	Duplicated uint64
 	Reordered  uint64
 	Corrupted  uint64
+	Marked     uint64 // as having met congestion
 	BadLength  uint64 // longer than MTU and header, or shorter than a header
 	QueueDrops uint64 // the line's queue, this port's or the segment was full
 	NoReceiver uint64 // the station is on the same port, or its port is gone

@@ -62,7 +62,7 @@ type Options struct {
 	Loss, Duplicate, Reorder, Corrupt float64
 	Delay, Jitter, ReorderBy          time.Duration
 	Rate                              int64
-	Queue                             int
+	Queue, MarkFrom                   int
 	Drop                              func(frame []byte) bool
 }
 

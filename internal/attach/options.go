@@ -20,6 +20,8 @@ import (
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/tap"
+	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
 	"github.com/tapstack/tapstack/tcp/cc"
 )
 
@@ -44,6 +46,9 @@ type Options struct {
 	BusyPoll time.Duration
 	// Congestion, --congestion: congestion control of TCP by name; "" is cc.Default.
 	Congestion string
+	ECN        string // --ecn: congestion marks for TCP; "" is passive
+	// MTUProbing, --mtu-probing: search what paths carry; "" is blackhole.
+	MTUProbing string
 	Pcap       string // --pcap: file for a capture of all that passes
 	DHCP       bool   // --dhcp: an IPv4 address from a DHCP server
 	SLAAC      bool   // --slaac: IPv6 addresses from router advertisements
@@ -101,6 +106,8 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	fromEnv(o, &o.BusyPoll, "busy-poll", time.ParseDuration)
 	fs.DurationVar(&o.BusyPoll, "busy-poll", o.BusyPoll, "on a TAP, go on looking for frames for `TIME` (as 50us) before sleeping: shorter round trips for a busy core")
 	text(&o.Congestion, "congestion", "congestion control of TCP: `NAME` "+strings.Join(cc.Names(), ", ")+" (default "+cc.Default+")")
+	text(&o.ECN, "ecn", "let routers mark TCP's packets instead of dropping them: `MODE` off, passive (when the peer asks), on (ask for it), accecn or accecn-passive (RFC 9768 where the peer has it; default passive)")
+	text(&o.MTUProbing, "mtu-probing", "find out by trying what a path carries whose routers do not say: `WHEN` off, blackhole (large TCP segments seem to vanish) or always (default blackhole)")
 	text(&o.Pcap, "pcap", "write a pcapng capture of all that passes to `FILE`")
 	truth(&o.DHCP, "dhcp", "get an IPv4 address by DHCP")
 	truth(&o.SLAAC, "slaac", "get IPv6 addresses from router advertisements")
@@ -161,14 +168,14 @@ type plan struct {
 	offload    tap.Offload
 	queues     int
 	busyPoll   time.Duration
-	controller cc.New     // nil: the default
-	mac        ether.Addr // zero: not said
+	mac        ether.Addr      // zero: not said
+	tcp        stack.TCPConfig // zero fields: the defaults
 }
 
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p, err := new(plan), error(nil)
-	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkOffload, o.checkCongestion, o.checkMAC, o.checkMTU, o.checkAddrs, o.checkGateways} {
+	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkAddrs, o.checkGateways} {
 		if err = step(p); err != nil {
 			return nil, &UsageError{err}
 		}
@@ -211,7 +218,7 @@ func (o *Options) checkCongestion(p *plan) error {
 		return nil
 	}
 	var ok bool
-	if p.controller, ok = cc.ByName(o.Congestion); !ok {
+	if p.tcp.NewController, ok = cc.ByName(o.Congestion); !ok {
 		return fmt.Errorf("--congestion %q: want one of %s", o.Congestion, strings.Join(cc.Names(), ", "))
 	}
 	return nil
@@ -329,6 +336,20 @@ func (o *Options) checkOffload(p *plan) (err error) {
 	}
 	if p.queues > 1 && (p.kind != "tap" || p.offload == tap.OffloadOff) {
 		return fmt.Errorf("--queues %d: several queues take a TAP with offload", p.queues)
+	}
+	return nil
+}
+
+func (o *Options) checkTCP(p *plan) (err error) {
+	if o.ECN != "" {
+		if p.tcp.ECN, err = tcp.ParseECN(o.ECN); err != nil {
+			return fmt.Errorf("--ecn: %w", err)
+		}
+	}
+	if o.MTUProbing != "" {
+		if p.tcp.MTUProbing, err = tcp.ParseMTUProbing(o.MTUProbing); err != nil {
+			return fmt.Errorf("--mtu-probing: %w", err)
+		}
 	}
 	return nil
 }

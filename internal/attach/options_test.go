@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // parse reads a command line in an environment of its own.
@@ -120,6 +121,8 @@ func TestMistakes(t *testing.T) {
 		"--queues -1":                              "want 1 to",
 		"--queues 2 --offload off":                 "take a TAP with offload",
 		"--busy-poll 1s":                           "at most",
+		"--ecn yes":                                "passive",
+		"--mtu-probing 1":                          "blackhole",
 		"--dev packet:eth0 --busy-poll 50us":       "on a TAP",
 		"--congestion vegas":                       "want one of bbr, cubic, reno",
 		"--gw fe80::1 --gw fe80::1":                "given twice",
@@ -235,11 +238,38 @@ func TestCongestion(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := ""
-		if p.controller != nil {
-			got = p.controller(1000).Name()
+		if p.tcp.NewController != nil {
+			got = p.tcp.NewController(1000).Name()
 		}
 		if got != c.want {
 			t.Errorf("%s %s: %q", c.env, c.args, got)
+		}
+	}
+}
+
+// TestTCPModes: the texts become the stack's configuration, from the
+// environment as well.
+func TestTCPModes(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		args []string
+		ecn  tcp.ECN
+		mtu  tcp.MTUProbing
+	}{
+		{nil, nil, tcp.ECNPassive, tcp.MTUProbeBlackHole},
+		{nil, []string{"--ecn=off", "--mtu-probing=off"}, tcp.ECNOff, tcp.MTUProbeOff},
+		{nil, []string{"--ecn=on", "--mtu-probing=always"}, tcp.ECNOn, tcp.MTUProbeAlways},
+		{nil, []string{"--ecn=passive", "--mtu-probing=blackhole"}, tcp.ECNPassive, tcp.MTUProbeBlackHole},
+		{map[string]string{"ECN": "accecn", "MTU_PROBING": "off"}, nil, tcp.ECNAccurate, tcp.MTUProbeOff},
+		{map[string]string{"ECN": "accecn"}, []string{"--ecn=accecn-passive"}, tcp.ECNAccuratePassive, tcp.MTUProbeBlackHole},
+	} {
+		p, _, err := parse(t, c.env, c.args...)
+		if err != nil {
+			t.Errorf("%q: %v", c.args, err)
+			continue
+		}
+		if p.tcp.ECN != c.ecn || p.tcp.MTUProbing != c.mtu {
+			t.Errorf("%q: ECN %v, probing %v", c.args, p.tcp.ECN, p.tcp.MTUProbing)
 		}
 	}
 }

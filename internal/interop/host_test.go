@@ -186,6 +186,8 @@ type host struct {
 type hostOptions struct {
 	// nic is completed with name, device and address.
 	nic stack.InterfaceConfig
+	// tcp configures connections.
+	tcp stack.TCPConfig
 	// bare leaves the host without addresses of its own choice.
 	bare bool
 	// offload says whether the TAP takes super-frames.
@@ -217,7 +219,7 @@ func newHost(t *testing.T, l *lab.Lab, o hostOptions) *host {
 	if o.wrap != nil {
 		o.nic.Device = o.wrap(o.nic.Device)
 	}
-	h.stack = stack.New(stack.Config{})
+	h.stack = stack.New(stack.Config{TCP: o.tcp})
 	t.Cleanup(h.close)
 	o.nic.Name, o.nic.MAC = l.Devices[0], ourMAC
 	var err error

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
 	"github.com/tapstack/tapstack/tcp/cc"
 )
 
@@ -131,7 +132,7 @@ func (r *runner) defaults() error {
 	for _, s := range []string{
 		"net.ipv4.tcp_rmem=4096 540000 15728640", "net.ipv4.tcp_wmem=4096 262144 4194304", "net.ipv4.tcp_timestamps=1",
 		"net.ipv4.tcp_syn_retries=5", "net.ipv4.tcp_synack_retries=5", "net.ipv4.tcp_sack=1", "net.ipv4.tcp_dsack=1",
-		"net.ipv4.tcp_congestion_control=cubic", "net.ipv4.tcp_slow_start_after_idle=0", "net.ipv4.tcp_ecn=0",
+		"net.ipv4.tcp_congestion_control=cubic", "net.ipv4.tcp_slow_start_after_idle=0", "net.ipv4.tcp_ecn=0", "net.ipv4.tcp_mtu_probing=0",
 		"net.ipv4.tcp_fastopen=0x70403", "net.ipv4.tcp_fastopen_key=a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4",
 	} {
 		if err := r.sysctl(s); err != nil {
@@ -223,7 +224,11 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_sack":                           intSysctl(func(c *stack.Config, n int) { c.TCP.NoSACK = n == 0 }),
 	"net.ipv4.tcp_dsack":                          only("1"),
 	"net.ipv4.tcp_window_scaling":                 intSysctl(func(c *stack.Config, n int) { c.TCP.NoWScale = n == 0 }),
-	"net.ipv4.tcp_ecn":                            only("0"),
+	"net.ipv4.tcp_ecn":                            {apply: setECN},
+	"net.ipv4.tcp_ecn_option_beacon":              ignoredSysctl,
+	"net.ipv4.tcp_mtu_probing":                    {apply: setMTUProbing},
+	"net.ipv4.tcp_base_mss":                       only("1024"),
+	"net.ipv4.tcp_retries1":                       only("3"),
 	"net.ipv4.tcp_syn_retries":                    intSysctl(func(c *stack.Config, n int) { c.TCP.SynRetries = n }),
 	"net.ipv4.tcp_synack_retries":                 intSysctl(func(c *stack.Config, n int) { c.TCP.SynAckRetries = n }),
 	"net.ipv4.tcp_retries2":                       intSysctl(func(c *stack.Config, n int) { c.TCP.Retries = n }),
@@ -259,6 +264,28 @@ func setCongestion(r *runner, v string) error {
 		return &Unsupported{Reason: "congestion control " + v}
 	}
 	r.set0.stack.TCP.NewController = f
+	return nil
+}
+
+// setECN turns Linux's numbers into ours. Its 4 asks for less than it accepts.
+func setECN(r *runner, v string) error {
+	modes := map[string]tcp.ECN{"0": tcp.ECNOff, "1": tcp.ECNOn, "2": tcp.ECNPassive, "3": tcp.ECNAccurate, "5": tcp.ECNAccuratePassive}
+	mode, ok := modes[v]
+	if !ok {
+		return &Unsupported{Reason: "tcp_ecn " + v}
+	}
+	r.set0.stack.TCP.ECN = mode
+	return nil
+}
+
+// setMTUProbing turns Linux's numbers into ours.
+func setMTUProbing(r *runner, v string) error {
+	modes := map[string]tcp.MTUProbing{"0": tcp.MTUProbeOff, "1": tcp.MTUProbeBlackHole, "2": tcp.MTUProbeAlways}
+	mode, ok := modes[v]
+	if !ok {
+		return &Unsupported{Reason: "tcp_mtu_probing " + v}
+	}
+	r.set0.stack.TCP.MTUProbing = mode
 	return nil
 }
 

@@ -29,6 +29,33 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// A super-frame whose segment has CWR says so, and is read like any other.
+func TestECN(t *testing.T) {
+	for _, c := range []struct {
+		kind  pkt.GSOType
+		flags byte
+		want  byte
+	}{
+		{pkt.GSOTCPv4, 0x10, 1}, {pkt.GSOTCPv4, 0x90, 0x81}, {pkt.GSOTCPv4, 0x50, 1},
+		{pkt.GSOTCPv6, 0x90, 0x84}, {pkt.GSOUDP, 0x90, 5}, {pkt.GSONone, 0x90, 0},
+	} {
+		b := pkt.From(make([]byte, 200))
+		b.GSO, b.Csum = pkt.GSO{Type: c.kind, SegSize: 100, CsumStart: 20, CsumOffset: 16}, pkt.CsumPartial
+		b.Bytes()[14+20+13] = c.flags
+		var h [Len]byte
+		Put(h[:], b)
+		if h[1] != c.want {
+			t.Errorf("%v with flags %#x: type %#x, want %#x", c.kind, c.flags, h[1], c.want)
+		}
+		d := pkt.From(make([]byte, 200))
+		if Parse(h[:], d); d.GSO.Type != c.kind {
+			t.Errorf("%#x read as %v", h[1], d.GSO.Type)
+		}
+		b.Put()
+		d.Put()
+	}
+}
+
 func TestFinishedFrameHasAnEmptyHeader(t *testing.T) {
 	b := pkt.From(make([]byte, 60))
 	defer b.Put()
