@@ -23,7 +23,7 @@ const (
 	// maxQuickAcks bounds the ACKs of quick mode (Linux's TCP_MAX_QUICKACKS).
 	maxQuickAcks = 16
 	// maxDelayedAck is the longest delay (Linux's TCP_DELACK_MAX; RFC 9293
-	// SHLD-18 and MUST-58 allow half a second). The shortest is
+	// §3.8.6.3, MUST-40, allows half a second). The shortest is
 	// Config.DelayedAck.
 	maxDelayedAck = 200 * time.Millisecond
 )
@@ -128,7 +128,7 @@ func (c *Conn) ackText(now mono.Time, filled bool) {
 func (c *Conn) delayAck(now mono.Time) {
 	d, least := c.ato, c.cfg.DelayedAck
 	if d > least {
-		most := 500 * time.Millisecond // RFC 9293 §3.8.6.3 (MUST-58)
+		most := 500 * time.Millisecond // RFC 9293 §3.8.6.3 (MUST-40)
 		if c.pingpong || c.smallSegs > 0 {
 			most = maxDelayedAck
 		}

@@ -83,7 +83,7 @@
 // departs from an RFC a comment begins with "Departs from" and gives the
 // reason. In short: a window probe is an old number rather than a new octet;
 // an empty segment at the right edge of the window is accepted; orphans in
-// FIN-WAIT-2 end after a minute; urgent data stays in the stream; fast recovery
-// probes its tail, too; after a pause the congestion window is halved for each
+// FIN-WAIT-2 end after a minute; the urgent byte is taken out of the stream
+// unless the user wants it inline; fast recovery probes its tail, too; after a pause the congestion window is halved for each
 // time-out it lasted instead of falling to the initial one.
 package tcp

@@ -86,7 +86,7 @@ func (c *Conn) expireKeepAlive(now mono.Time) {
 }
 
 // outputKeepAlive asks: <SEQ=SND.UNA-1><ACK=RCV.NXT><CTL=ACK>, no text (RFC
-// 9293 §3.8.4, SHLD-27).
+// 9293 §3.8.4, SHLD-12).
 func (c *Conn) outputKeepAlive(now mono.Time, s *Segment) {
 	c.keepDue = false
 	c.stat.keepAlives++

@@ -7,7 +7,7 @@ import (
 	"github.com/tapstack/tapstack/internal/seq"
 )
 
-// This file owns urgent data (RFC 9293 §3.8.2, RFC 6093). The urgent pointer
+// This file owns urgent data (RFC 9293 §3.8.5, RFC 6093). The urgent pointer
 // marks a place in the stream: "read up to here, quickly". It is not a second
 // channel. Yet programs that use it, telnet's Synch foremost, use the Berkeley
 // form, in which the last urgent byte is taken out of the stream:
@@ -48,7 +48,7 @@ type urgent struct {
 func (c *Conn) sendingUrgent() bool { return c.sndUna.Less(c.urg.sndUp) }
 
 // putUrgent marks a segment that starts at at with the urgent pointer (RFC 9293
-// §3.8.2, RFC 6093 §3). A mark too far away for 16 bits is announced by the
+// §3.8.5, RFC 6093 §3). A mark too far away for 16 bits is announced by the
 // farthest pointer there is, unless later text will do better (Linux).
 func (c *Conn) putUrgent(s *Segment, at seq.Num) {
 	if !c.sendingUrgent() || !at.Less(c.urg.sndUp) {
@@ -117,7 +117,7 @@ func (c *Conn) urgentPointer(s *Segment) {
 		c.rcv.Discard(1)
 	}
 	u.state, u.rcvUp = urgentComing, up
-	// RFC 9293 §3.8.2 (MUST-31): the user is told when a mark appears or moves.
+	// RFC 9293 §3.8.5 (MUST-32): the user is told when a mark appears or moves.
 	c.events |= EvUrgent
 }
 
