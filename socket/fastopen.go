@@ -93,6 +93,7 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 		return 0, err
 	}
 	flags = f.asyncFlags(flags)
+	flags &^= MSG_FASTOPEN
 	if f.stack.FastOpen()&stack.FastOpenClient == 0 {
 		return 0, syscall.EOPNOTSUPP
 	}
@@ -105,6 +106,12 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 			err = syscall.EALREADY // another goroutine was faster
 		}
 	case err == nil && c.State() != tcp.SynSent:
+		// The end of a handshake that such a call began without waiting is
+		// noticed by the next, for which it is then an ordinary one (Linux).
+		if f.fastBegun.CompareAndSwap(true, false) {
+			f.dialled(nil)
+			return f.Send(b, flags)
+		}
 		err = syscall.EISCONN
 	case err == nil && !c.Held():
 		err = syscall.EALREADY
@@ -118,6 +125,7 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 		n, err = c.Write(b)
 	}
 	if flags&MSG_DONTWAIT != 0 || err != nil && err != syscall.EINPROGRESS && err != syscall.EAGAIN {
+		f.fastBegun.Store(true)
 		if !f.async.Load() {
 			f.dialled(nil)
 		}
