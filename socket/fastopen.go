@@ -24,10 +24,10 @@ func (f *FD) SetFastOpen(n int) error {
 		return net.ErrClosed
 	case f.typ != SOCK_STREAM:
 		return syscall.ENOPROTOOPT
-	case n < 0 || f.conn != nil:
+	case n < 0 || f.hasConnLocked():
 		return syscall.EINVAL
 	}
-	f.fastQueue = n
+	f.fastQueue = min(n, SOMAXCONN)
 	if f.listening {
 		f.bind.SetFastOpen(n)
 	}
@@ -46,7 +46,7 @@ func (f *FD) SetFastOpenKey(key []byte) error {
 		return net.ErrClosed
 	case f.typ != SOCK_STREAM:
 		return syscall.ENOPROTOOPT
-	case len(key) != 16 && len(key) != 32 || f.conn != nil:
+	case len(key) != 16 && len(key) != 32 || f.hasConnLocked():
 		return syscall.EINVAL
 	}
 	f.fastKeys = nil
@@ -75,12 +75,15 @@ func (f *FD) SetFastOpenConnect(on bool) error {
 		return syscall.ENOPROTOOPT
 	case f.stack.FastOpen()&stack.FastOpenClient == 0:
 		return syscall.EOPNOTSUPP
-	case f.conn != nil || f.listening:
+	case f.hasConnLocked() || f.listening:
 		return syscall.EINVAL
 	}
 	f.fastConnect = on
 	return nil
 }
+
+// hasConnLocked reports whether there is a connection, or the beginning of one.
+func (f *FD) hasConnLocked() bool { return f.conn != nil && f.conn.State() != tcp.Closed }
 
 // sendFast is a Send with MSG_FASTOPEN: it connects to the address and sends
 // the beginning of b with the SYN if it can. Without MSG_DONTWAIT it waits for
@@ -93,6 +96,7 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 		return 0, err
 	}
 	flags = f.asyncFlags(flags)
+	flags &^= MSG_FASTOPEN
 	if f.stack.FastOpen()&stack.FastOpenClient == 0 {
 		return 0, syscall.EOPNOTSUPP
 	}
@@ -105,6 +109,12 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 			err = syscall.EALREADY // another goroutine was faster
 		}
 	case err == nil && c.State() != tcp.SynSent:
+		// The end of a handshake that such a call began without waiting is
+		// noticed by the next, for which it is then an ordinary one (Linux).
+		if f.fastBegun.CompareAndSwap(true, false) {
+			f.dialled(nil)
+			return f.Send(b, flags)
+		}
 		err = syscall.EISCONN
 	case err == nil && !c.Held():
 		err = syscall.EALREADY
@@ -118,6 +128,7 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 		n, err = c.Write(b)
 	}
 	if flags&MSG_DONTWAIT != 0 || err != nil && err != syscall.EINPROGRESS && err != syscall.EAGAIN {
+		f.fastBegun.Store(true)
 		if !f.async.Load() {
 			f.dialled(nil)
 		}
@@ -138,4 +149,24 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 	m, err := f.sendAll(c, b[n:], 0)
 	<-f.turn
 	return n + m, err
+}
+
+// setFastConnect is TCP_FASTOPEN_CONNECT in its raw form.
+func (f *FD) setFastConnect(v int) error {
+	if v != 0 && v != 1 {
+		return syscall.EINVAL
+	}
+	return f.SetFastOpenConnect(v == 1)
+}
+
+func (f *FD) fastOpen() (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fastQueue, nil
+}
+
+func (f *FD) fastOpenConnect() (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return b2i(f.fastConnect), nil
 }

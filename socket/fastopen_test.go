@@ -279,6 +279,11 @@ func TestFastOpenNonblock(t *testing.T) {
 		if f.Ready() != stack.ReadyIn|stack.ReadyOut || !f.Stream().Info().SynData {
 			t.Errorf("later ready for %x", f.Ready())
 		}
+		if n, err := f.SendTo([]byte("x"), socket.MSG_FASTOPEN, to); n != 1 || err != nil {
+			t.Errorf("the first MSG_FASTOPEN after the handshake: %d, %v", n, err)
+		}
+		_, err = f.SendTo([]byte("x"), socket.MSG_FASTOPEN, to)
+		wantErr(t, "the second", err, syscall.EISCONN)
 		f = dial(to, nil)
 		_, err = f.Send(nil, 0)
 		wantErr(t, "an empty send", err, syscall.EINPROGRESS)

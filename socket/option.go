@@ -32,19 +32,21 @@ const (
 	SO_PROTOCOL   = 38 // read only
 	SO_DOMAIN     = 39 // read only
 
-	TCP_NODELAY       = 1
-	TCP_MAXSEG        = 2
-	TCP_CORK          = 3
-	TCP_KEEPIDLE      = 4
-	TCP_KEEPINTVL     = 5
-	TCP_KEEPCNT       = 6
-	TCP_SYNCNT        = 7
-	TCP_LINGER2       = 8
-	TCP_DEFER_ACCEPT  = 9
-	TCP_WINDOW_CLAMP  = 10
-	TCP_QUICKACK      = 12
-	TCP_USER_TIMEOUT  = 18
-	TCP_NOTSENT_LOWAT = 25
+	TCP_NODELAY          = 1
+	TCP_MAXSEG           = 2
+	TCP_CORK             = 3
+	TCP_KEEPIDLE         = 4
+	TCP_KEEPINTVL        = 5
+	TCP_KEEPCNT          = 6
+	TCP_SYNCNT           = 7
+	TCP_LINGER2          = 8
+	TCP_DEFER_ACCEPT     = 9
+	TCP_WINDOW_CLAMP     = 10
+	TCP_QUICKACK         = 12
+	TCP_USER_TIMEOUT     = 18
+	TCP_FASTOPEN         = 23
+	TCP_NOTSENT_LOWAT    = 25
+	TCP_FASTOPEN_CONNECT = 30
 
 	IPV6_V6ONLY = 26
 )
@@ -91,6 +93,9 @@ var options = map[name]option{
 	{SOL_TCP, TCP_QUICKACK}:      knob(tcp.KnobQuickAck),
 	{SOL_TCP, TCP_USER_TIMEOUT}:  knob(tcp.KnobUserTimeout),
 	{SOL_TCP, TCP_NOTSENT_LOWAT}: knob(tcp.KnobNotSentLowat),
+
+	{SOL_TCP, TCP_FASTOPEN}:         {(*FD).SetFastOpen, (*FD).fastOpen},
+	{SOL_TCP, TCP_FASTOPEN_CONNECT}: {(*FD).setFastConnect, (*FD).fastOpenConnect},
 
 	{IPPROTO_IPV6, IPV6_V6ONLY}: {
 		func(f *FD, v int) error { return f.SetV6Only(v != 0) },

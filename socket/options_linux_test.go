@@ -63,6 +63,8 @@ var intOptions = []intOption{
 	{"TCP_QUICKACK", socket.SOL_TCP, socket.TCP_QUICKACK, []int{0, 1, 0}, false},
 	{"TCP_USER_TIMEOUT", socket.SOL_TCP, socket.TCP_USER_TIMEOUT, []int{1, 1 << 30, 1<<31 - 1, -1, 0}, false},
 	{"TCP_NOTSENT_LOWAT", socket.SOL_TCP, socket.TCP_NOTSENT_LOWAT, []int{1, 1 << 30, -1, 0}, false},
+	{"TCP_FASTOPEN", socket.SOL_TCP, socket.TCP_FASTOPEN, []int{5, -1, 100000, 1, 0}, false},
+	{"TCP_FASTOPEN_CONNECT", socket.SOL_TCP, socket.TCP_FASTOPEN_CONNECT, []int{1, 2, -1, 0}, false},
 	{"IPV6_V6ONLY", socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, nil, false},
 	{"unknown of SOL_SOCKET", socket.SOL_SOCKET, 9999, []int{1}, false},
 	{"unknown of SOL_TCP", socket.SOL_TCP, 9999, []int{1}, false},

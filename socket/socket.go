@@ -63,6 +63,7 @@ type FD struct {
 	turn        chan struct{}   // full while a Send is under way
 	dgram       *stack.Datagram // nil for a stream; never changes
 	held        atomic.Bool     // a stream's SYN waits for the first bytes
+	fastBegun   atomic.Bool     // and the handshake of a MSG_FASTOPEN goes on without waiting
 	shut        atomic.Uint32   // of a datagram socket: 1<<SHUT_RD, 1<<SHUT_WR
 	bcast       atomic.Bool     // SO_BROADCAST
 

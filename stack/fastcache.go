@@ -127,12 +127,10 @@ func (f *fastCache) learn(now mono.Time, id fourTuple, tried tcp.FastOpenTried, 
 	} else {
 		delete(f.m, port)
 	}
-	if !tried.Asked {
-		return // Linux: what was not asked for is not kept
-	}
 	e := f.m[cookie]
 	e.mss = mss
 	switch {
+	case !tried.Asked: // Linux: a cookie that was not asked for is not kept
 	case got.Present && got.Len > 0:
 		e.cookie, e.form = got, formRFC
 	case tried.Again || tried.Text > 0 || e.cookie.Len > 0:

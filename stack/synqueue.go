@@ -1,6 +1,8 @@
 package stack
 
 import (
+	"syscall"
+
 	"github.com/tapstack/tapstack/tcp"
 )
 
@@ -111,6 +113,23 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	st.PassiveOpen.inc()
 	c.input(b, p)
 	return true
+}
+
+// inputError forgets a half-open connection to whom no route leads, which makes
+// room for another. Departs from RFC 1122 §4.2.3.9, which calls that a hint, as
+// Linux does; the message has to quote the SYN-ACK exactly (RFC 5927 §4.1).
+func (e *synEntry) inputError(header []byte, x icmpError) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st := &e.table().stack.stats.TCP
+	switch {
+	case e.gone || x.local || x.errno != syscall.EHOSTUNREACH && x.errno != syscall.ENETUNREACH:
+	case quotedSeq(header) != e.rec.ISS():
+		st.Drop[tcp.DropOutOfWindow].inc()
+	default:
+		st.Drop[tcp.DropSynPruned].inc()
+		e.removeLocked()
+	}
 }
 
 // agedLocked notes that e was not answered within its first time-out, or is

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/wire"
+	"github.com/tapstack/tapstack/icmp"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/internal/seq"
 	"github.com/tapstack/tapstack/ipv4"
@@ -259,6 +260,31 @@ func TestSynPruned(t *testing.T) {
 	// Those that came later take the places of those that did not answer.
 	if at, pruned := count(60, 45); fmt.Sprint(at) != "[95 50 50 50 50 50 50 45]" || pruned != 55 {
 		t.Errorf("with young ones: %v, %d pruned", at, pruned)
+	}
+}
+
+// TestSynUnreachable: whose SYN-ACK cannot arrive makes room, if the message
+// about it is no guess.
+func TestSynUnreachable(t *testing.T) {
+	h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+	h.answers()
+	h.listen(80, 5)
+	out := h.send(syn(false, 4000, 80, 1000, 1460))
+	wrong := append([]byte(nil), out[0]...)
+	wrong[14+20+7]++ // the last byte of the sequence number
+	for _, c := range []struct {
+		code   uint8
+		quoted []byte
+		left   int
+	}{{icmp.CodeHost4, wrong, 1}, {icmp.CodePort4, out[0], 1}, {icmp.CodeHost4, out[0], 0}} {
+		h.send(icmpError(icmp.TypeUnreachable4, c.code, 0, c.quoted))
+		wantTable(t, h.s, c.left, 0)
+	}
+	if n := h.count("tcp.drop.syn-pruned"); n != 1 {
+		t.Errorf("%d counted", n)
+	}
+	if r, ok := tcpOf(h.send(segment(false, 4000, 80, 1001, 5, tcp.FlagACK, nil))); !ok || r.Flags != tcp.FlagRST {
+		t.Errorf("the third segment was answered by %v", r.String())
 	}
 }
 

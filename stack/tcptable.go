@@ -301,9 +301,10 @@ func (t *tcpTable) inputError(local, remote netip.AddrPort, header []byte, e icm
 		return false
 	case *TCPConn:
 		x.inputError(header, e)
+	case *synEntry:
+		x.inputError(header, e)
 	default:
-		// A record has nobody to tell. RFC 1122 §4.2.3.9: a half-open one
-		// sends its SYN-ACK again anyway.
+		// A record has nobody to tell.
 	}
 	return true
 }

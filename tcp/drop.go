@@ -46,8 +46,8 @@ const (
 	DropListenOverflow
 	// DropSynQueueFull: the listener's queue of half-open connections is full.
 	DropSynQueueFull
-	// DropSynPruned: a half-open connection whose SYN-ACK was not answered, given
-	// up early because the queue fills up.
+	// DropSynPruned: a half-open connection given up early, because its SYN-ACK
+	// was not answered and the queue fills up, or cannot arrive.
 	DropSynPruned
 	// DropReassemblyFull: too many gaps before it, or no room for it.
 	DropReassemblyFull

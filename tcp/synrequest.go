@@ -235,6 +235,9 @@ func (r *SynRequest) Expire(now mono.Time) Verdict {
 	return VerdictReply
 }
 
+// ISS returns the number of the SYN-ACK.
+func (r *SynRequest) ISS() seq.Num { return r.iss }
+
 // Retries returns how often the SYN-ACK was sent again because of a time-out.
 func (r *SynRequest) Retries() int { return int(r.retries) }
 
