@@ -139,6 +139,9 @@ func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
 	if limit <= c.mss || c.sendingUrgent() || c.wholeFrames() {
 		limit = mss // a plain device: no room for what is to be cut
 	}
+	if limit > mss {
+		limit = min(limit, c.frameSize(mss))
+	}
 	if c.againDue() && c.outputAgain(now, s, mss, limit) {
 		return true
 	}
@@ -187,7 +190,7 @@ func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int) {
 		c.sentAgainWithOption(at)
 	}
 	c.mtu.inconclusive()
-	flags |= c.pushFlag(at, at.Add(n))
+	flags |= c.pushFlag(at, at.Add(n), mss)
 	c.payload(now, s, at, n, mss, flags)
 	if c.stuckAt == 0 {
 		c.stuckAt = now
@@ -277,7 +280,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		flags |= FlagFIN
 		c.finSent = true
 	}
-	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n))
+	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n), mss)
 	c.payload(now, s, c.sndNxt, n, mss, flags)
 	c.markNew(s)
 	c.advance(now, s.Len())

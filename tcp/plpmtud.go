@@ -175,7 +175,7 @@ func (c *Conn) outputMTUProbe(now mono.Time, s *Segment, n int) {
 	m.size, m.top = uint16(n+c.fixedOptions()), false
 	m.start, m.end = c.sndNxt, c.sndNxt.Add(n)
 	m.probes++
-	c.payload(now, s, c.sndNxt, n, n, FlagACK|c.pushFlag(c.sndNxt, c.sndNxt.Add(n)))
+	c.payload(now, s, c.sndNxt, n, n, FlagACK|c.pushFlag(c.sndNxt, c.sndNxt.Add(n), n))
 	c.markNew(s)
 	c.advance(now, n)
 }
