@@ -1,52 +1,22 @@
 package pktscript
 
 import (
-	"errors"
 	"fmt"
 	"syscall"
 )
 
 // This file owns getsockopt, setsockopt and ioctl. Options are passed on by
-// the kernel's numbers to whatever of the interfaces below a socket offers;
-// those that have a method of their own are in the table. So an option that
-// package socket learns is known here at once.
-
-// intOptions is setsockopt(2) with an int for a value.
-type intOptions interface {
-	SetsockoptInt(level, name, value int) error
-	GetsockoptInt(level, name int) (int, error)
-}
-
-// lingerOptions is SO_LINGER, whose value is a struct linger.
-type lingerOptions interface {
-	SetLinger(seconds int) error // below 0: off
-}
+// the kernel's numbers, so that one that package socket learns is known here
+// at once; those that have a method of their own are in the tables.
 
 // tcpCongestion is TCP_CONGESTION, the one option whose value is text.
 var tcpCongestion = [2]int{6, 13}
 
-// ioctls is ioctl(2) with an int for a value.
-type ioctls interface {
-	Ioctl(request int) (int, error)
-}
-
 // setters are options with a method of their own on socket.FD.
 var setters = map[[2]int]func(f *file, v int) error{
-	{1, 2}:   func(*file, int) error { return nil }, // SO_REUSEADDR: TIME-WAIT never keeps a port here
-	{1, 6}:   func(f *file, v int) error { return f.fd.SetBroadcast(v != 0) },
-	{6, 1}:   func(f *file, v int) error { return f.fd.SetNoDelay(v != 0) },
-	{6, 23}:  func(f *file, v int) error { return f.fd.SetFastOpen(v) },
-	{6, 30}:  func(f *file, v int) error { return f.fd.SetFastOpenConnect(v != 0) },
-	{41, 26}: func(f *file, v int) error { return f.fd.SetV6Only(v != 0) },
-}
-
-// getters are the same for getsockopt.
-var getters = map[[2]int]func(f *file) (int, error){
-	{1, 4}: func(f *file) (int, error) {
-		var errno syscall.Errno
-		errors.As(f.fd.TakeError(), &errno)
-		return int(errno), nil
-	},
+	{1, 2}:  func(*file, int) error { return nil }, // SO_REUSEADDR: TIME-WAIT never keeps a port here
+	{6, 23}: func(f *file, v int) error { return f.fd.SetFastOpen(v) },
+	{6, 30}: func(f *file, v int) error { return f.fd.SetFastOpenConnect(v != 0) },
 }
 
 // option reads level and name.
@@ -72,14 +42,13 @@ func (c *sysCall) setsockopt() (int64, error) {
 	if v.Kind == ExprStruct && v.Field("onoff") != nil {
 		on, err1 := v.Field("onoff").number()
 		sec, err2 := v.Field("linger").orZero().number()
-		l, ok := any(f.fd).(lingerOptions)
-		if !ok || err1 != nil || err2 != nil {
+		if err1 != nil || err2 != nil {
 			return 0, &Unsupported{Reason: "setsockopt " + label}
 		}
 		if on == 0 {
 			sec = -1
 		}
-		return 0, l.SetLinger(int(sec))
+		return 0, f.fd.SetLinger(int(sec))
 	}
 	if v.Kind == ExprString && key == [2]int{6, 33} { // TCP_FASTOPEN_KEY
 		return 0, f.fd.SetFastOpenKey([]byte(v.Text))
@@ -97,16 +66,10 @@ func (c *sysCall) setsockopt() (int64, error) {
 	if c.r.script.BSD && (label == "SO_RCVBUF" || label == "SO_SNDBUF") {
 		return 0, nil
 	}
-	if o, ok := any(f.fd).(intOptions); ok {
-		if err := o.SetsockoptInt(key[0], key[1], int(n)); err != syscall.ENOPROTOOPT || setters[key] == nil {
-			return 0, c.unknownOption(err, label)
-		}
+	if set := setters[key]; set != nil {
+		return 0, set(f, int(n))
 	}
-	set := setters[key]
-	if set == nil {
-		return 0, &Unsupported{Reason: "setsockopt " + label}
-	}
-	return 0, set(f, int(n))
+	return 0, c.unknownOption(f.fd.SetsockoptInt(key[0], key[1], int(n)), label)
 }
 
 // unknownOption skips a script whose option does not exist, unless that is
@@ -152,16 +115,8 @@ func (c *sysCall) getsockopt() (int64, error) {
 }
 
 func (c *sysCall) getInt(f *file, key [2]int, label string) (int, error) {
-	if o, ok := any(f.fd).(intOptions); ok {
-		if n, err := o.GetsockoptInt(key[0], key[1]); err != syscall.ENOPROTOOPT || getters[key] == nil {
-			return n, c.unknownOption(err, label)
-		}
-	}
-	get := getters[key]
-	if get == nil {
-		return 0, &Unsupported{Reason: "getsockopt " + label}
-	}
-	return get(f)
+	n, err := f.fd.GetsockoptInt(key[0], key[1])
+	return n, c.unknownOption(err, label)
 }
 
 func optionValue(key [2]int, n int) string {
@@ -200,23 +155,9 @@ func (c *sysCall) ioctl() (int64, error) {
 }
 
 func (f *file) ioctl(request int) (int, error) {
-	if o, ok := any(f.fd).(ioctls); ok {
-		if n, err := o.Ioctl(request); err != syscall.ENOTTY && err != syscall.EINVAL {
-			return n, err
-		}
+	n, err := f.fd.Ioctl(request)
+	if err == syscall.ENOTTY {
+		err = &Unsupported{Reason: fmt.Sprintf("ioctl %#x", request)}
 	}
-	s := f.fd.Stream()
-	if s == nil {
-		return 0, syscall.EINVAL
-	}
-	i := s.Info()
-	switch int64(request) {
-	case symbols["SIOCINQ"]:
-		return i.Unread, nil
-	case symbols["SIOCOUTQ"]:
-		return i.Unacked + i.Unsent, nil
-	case symbols["SIOCOUTQNSD"]:
-		return i.Unsent, nil
-	}
-	return 0, &Unsupported{Reason: fmt.Sprintf("ioctl %#x", request)}
+	return n, err
 }
