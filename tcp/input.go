@@ -340,7 +340,7 @@ func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
 			c.accurateRepeat()
 		}
 		c.ackNow()
-		c.arrivedTwice(s.Seq, seq.Min(s.Seq.Add(s.PayloadLen()), c.rcvNxt))
+		c.arrivedTwice(s.Seq, seq.Min(s.End(), c.rcvNxt)) // a FIN has a number, too (Linux)
 		return
 	}
 	if s.Flags&FlagSYN != 0 {
