@@ -135,7 +135,7 @@ type Conn struct {
 	// of pieces, and rexmit is not used.
 	iss, sndUna, sndNxt seq.Num
 	sndWnd, maxSndWnd   int     // the peer's window, scaled; the largest ever seen
-	sndWl1, sndWl2      seq.Num // segment that last updated sndWnd
+	sndWl1              seq.Num // of the segment that last updated sndWnd
 	sndSml              seq.Num // end of the last segment sent smaller than mss (Minshall)
 	sndWScale           uint8
 	mss                 int // largest payload of a segment, options taken off

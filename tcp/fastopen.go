@@ -98,7 +98,7 @@ func NewFastOpen(cfg *Config, now mono.Time, syn *Segment, give FastOpenOption) 
 	c.sendFrom(c.iss + 1)
 	c.sndWnd = int(syn.Window) // RFC 7323 §2.2: never scaled in a SYN
 	c.maxSndWnd = c.sndWnd
-	c.sndWl1, c.sndWl2 = syn.Seq, c.iss
+	c.sndWl1 = syn.Seq
 	c.lastDataAt = now
 
 	text := syn.Payload[0]

@@ -64,7 +64,7 @@ func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 	c.synSentECN(now, s)
 	c.sndWnd = int(s.Window) // RFC 7323 §2.2: never scaled in a SYN
 	c.maxSndWnd = c.sndWnd
-	c.sndWl1, c.sndWl2 = s.Seq, s.Ack
+	c.sndWl1 = s.Seq
 	c.timers[timerRexmit] = 0
 	if !hasAck {
 		c.retries = 0
@@ -263,7 +263,7 @@ func (c *Conn) inputAckOfSyn(now mono.Time, s *Segment) {
 	}
 	c.sndWnd = int(s.Window) << shift
 	c.maxSndWnd = c.sndWnd
-	c.sndWl1, c.sndWl2 = s.Seq, s.Ack
+	c.sndWl1 = s.Seq
 	c.synAcked(now, s.Ack)
 	if c.ecn != nil && c.ecn.acc != nil && s.Flags&FlagSYN == 0 {
 		c.accurateAckOfSyn(now, s)
@@ -340,7 +340,7 @@ func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
 			c.accurateRepeat()
 		}
 		c.ackNow()
-		c.arrivedTwice(s.Seq, seq.Min(s.Seq.Add(s.PayloadLen()), c.rcvNxt))
+		c.arrivedTwice(s.Seq, seq.Min(s.End(), c.rcvNxt)) // a FIN has a number, too (Linux)
 		return
 	}
 	if s.Flags&FlagSYN != 0 {

@@ -47,14 +47,17 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	dup := acked == 0 && n == 0 && c.sndUna != c.sndNxt && wnd == c.sndWnd
 
 	// "the send window should be updated", unless the segment is older than
-	// the one that last did. An ACK that advances cannot be (Linux).
-	if acked > 0 || c.sndWl1.Less(s.Seq) || (c.sndWl1 == s.Seq && c.sndWl2.LessEq(ack)) {
+	// the one that last did. An ACK that advances cannot be, and of two with the
+	// same numbers the one with more window is the later: a peer that has not
+	// received anything takes nothing back, but all of it (Linux).
+	if acked > 0 || c.sndWl1.Less(s.Seq) ||
+		c.sndWl1 == s.Seq && (wnd > c.sndWnd || wnd == 0) {
 		if wnd != c.sndWnd {
 			c.kick = true
 		}
 		c.sndWnd = wnd
 		c.maxSndWnd = max(c.maxSndWnd, wnd)
-		c.sndWl1, c.sndWl2 = s.Seq, ack
+		c.sndWl1 = s.Seq
 		c.persistOn(now)
 	}
 	if c.sndWnd == 0 && !c.orphan {
