@@ -362,6 +362,37 @@ func TestFastOpenServer(t *testing.T) {
 	})
 }
 
+// TestFastOpenECN: what the SYN asks for of ECN is answered as ever.
+func TestFastOpenECN(t *testing.T) {
+	for flags, want := range map[Flags]Flags{
+		FlagSYN:                              FlagSYN | FlagACK,
+		FlagSYN | FlagECE | FlagCWR:          FlagSYN | FlagACK | FlagECE,
+		FlagSYN | FlagECE | FlagCWR | FlagAE: FlagSYN | FlagACK | FlagCWR, // RFC 9768 §3.1.2, table 2: not ECT
+	} {
+		now := mono.Time(time.Hour)
+		syn := &Segment{Seq: 5, Flags: flags, Window: 5000, Options: Options{MSS: 1000, HasTS: true, SACKPermitted: true, HasWScale: true}}
+		syn.Payload[0] = make([]byte, 10)
+		give := FastOpenOption{Present: true, Len: 8}
+		c := NewFastOpen(&Config{LocalPort: 1, RemotePort: 2, ECN: ECNAccurate, MSS: 1460}, now, syn, give)
+		var s Segment
+		if !c.Output(now, &s, 0) || s.Flags != want || s.HeaderLen() > MaxHeaderLen || s.Ack != 16 {
+			t.Errorf("%v was answered by %v", flags, &s)
+		}
+		b := wire(&s) // with all options there is no room for all of them
+		var back Segment
+		if d := Parse(&back, b); d != DropNone || !back.Options.HasWScale {
+			t.Errorf("%v: %v became %v, %v", flags, &s, &back, d)
+		}
+		c.Write(make([]byte, 100))
+		if !c.Output(now, &s, 0) || s.PayloadLen() != 100 {
+			t.Errorf("%v: then %v", flags, &s)
+		}
+		if err := c.invariants(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestFastOpenOption: both forms, every length.
 func TestFastOpenOption(t *testing.T) {
 	full := Options{MSS: 1460, SACKPermitted: true, HasTS: true, TSVal: 1, HasWScale: true, WScale: 7}

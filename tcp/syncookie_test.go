@@ -130,6 +130,42 @@ func TestCookieTimestamp(t *testing.T) {
 	}
 }
 
+// TestSynCookieECN: of ECN what RFC 3168 knows is kept, if the peer has
+// timestamps. Who asks for RFC 9768 is answered as if for that.
+func TestSynCookieECN(t *testing.T) {
+	cfg, local, remote := cookieConfig(false)
+	const classic = FlagSYN | FlagECE | FlagCWR
+	for _, c := range []struct {
+		mode  ECN
+		flags Flags
+		ts    bool
+		want  Feedback
+	}{
+		{ECNPassive, classic, true, FeedbackClassic}, {ECNPassive, classic, false, FeedbackNone},
+		{ECNPassive, FlagSYN, true, FeedbackNone}, {ECNOff, classic, true, FeedbackNone},
+		{ECNAccurate, classic | FlagAE, true, FeedbackClassic}, {ECNAccurate, classic | FlagAE, false, FeedbackNone},
+	} {
+		cfg.ECN = c.mode
+		now := mono.Time(time.Hour)
+		syn := &Segment{Seq: 5, Flags: c.flags, Options: Options{HasTS: c.ts, TSVal: 1}}
+		var r Segment
+		SynCookieReply(cfg, cookieSecret, local, remote, now, syn, &r)
+		want := FlagSYN | FlagACK
+		if c.want == FeedbackClassic {
+			want |= FlagECE
+		}
+		if r.Flags != want || r.Options.AccECN.Present {
+			t.Errorf("%v, %v, timestamps %v: answered by %v", c.mode, c.flags, c.ts, &r)
+		}
+		ack := &Segment{Seq: 6, Ack: r.Seq + 1, Flags: FlagACK, Options: Options{HasTS: c.ts, TSVal: 2, TSEcr: r.Options.TSVal}}
+		conn := OpenSynCookie(cfg, cookieSecret, local, remote, now, ack)
+		conn.Input(now, ack)
+		if got := conn.Info().ECN; got != c.want {
+			t.Errorf("%v, %v, timestamps %v: the connection has %v, want %v", c.mode, c.flags, c.ts, got, c.want)
+		}
+	}
+}
+
 // TestSynCookieLife: a cookie is good for 64 to 128 seconds.
 func TestSynCookieLife(t *testing.T) {
 	cfg, local, remote := cookieConfig(false)
