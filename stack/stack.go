@@ -93,6 +93,10 @@ type TCPConfig struct {
 	RFC1337 bool
 	// NewController makes a connection's congestion controller; nil: cc.NewCubic.
 	NewController cc.New
+	// Trace is asked for a listener for each new connection; nil: nobody
+	// watches. With TraceSegments the listeners hear of every segment.
+	Trace         TraceTCP
+	TraceSegments bool
 }
 
 // Stack is one host.

@@ -17,10 +17,6 @@ func (c *Conn) startController(now mono.Time) {
 		return
 	}
 	c.takeOver(cc.Start{Now: now})
-	// RFC 5681 §3.1, RFC 6928 §2: a SYN that had to be sent more than twice.
-	if c.retries > 1 {
-		c.cc.OnSynLoss(now)
-	}
 }
 
 // takeOver starts c.cc with what the connection knows.
@@ -77,7 +73,8 @@ type ackBefore struct {
 
 // beginAck begins the processing of the ACK in s.
 func (c *Conn) beginAck(now mono.Time, s *Segment) ackBefore {
-	c.rack.begin(now, s, c.cfg.TSOffset)
+	c.rack.begin(now, s, c.sndUna, c.cfg.TSOffset)
+	c.rack.doubt = c.frto
 	c.noteDue()
 	return ackBefore{c.pipe(), c.dupBytes, c.phase}
 }
@@ -94,6 +91,7 @@ func (c *Conn) endAck(now mono.Time, before *ackBefore, acked int) {
 			k.rates.deliveredAt = now
 		}
 	}
+	c.countDelivered(delivered)
 	if acked == 0 && delivered == 0 || c.state == Closed {
 		return
 	}

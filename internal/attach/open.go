@@ -70,7 +70,11 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if dev, err = h.tee(dev, o.Pcap, p.name); err != nil {
 		return nil, err
 	}
-	h.Stack = stack.New(stack.Config{Seed: o.Seed, TCP: stack.TCPConfig{NewController: p.controller}})
+	watch, err := traceTCP(o.TCPTrace, os.Stdout)
+	if err != nil {
+		return nil, err
+	}
+	h.Stack = stack.New(stack.Config{Seed: o.Seed, TCP: stack.TCPConfig{NewController: p.controller, Trace: watch, TraceSegments: true}})
 	h.Net = socket.Net(h.Stack)
 	mac := p.mac
 	if mac.IsZero() {

@@ -45,6 +45,7 @@ type Options struct {
 	// Congestion, --congestion: congestion control of TCP by name; "" is cc.Default.
 	Congestion string
 	Pcap       string // --pcap: file for a capture of all that passes
+	TCPTrace   string // --tcp-trace: "-" or a directory for what TCP's connections tell
 	DHCP       bool   // --dhcp: an IPv4 address from a DHCP server
 	SLAAC      bool   // --slaac: IPv6 addresses from router advertisements
 	NoDAD      bool   // --dad=false: use IPv6 addresses unprobed
@@ -102,6 +103,7 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.BusyPoll, "busy-poll", o.BusyPoll, "on a TAP, go on looking for frames for `TIME` (as 50us) before sleeping: shorter round trips for a busy core")
 	text(&o.Congestion, "congestion", "congestion control of TCP: `NAME` "+strings.Join(cc.Names(), ", ")+" (default "+cc.Default+")")
 	text(&o.Pcap, "pcap", "write a pcapng capture of all that passes to `FILE`")
+	text(&o.TCPTrace, "tcp-trace", "write what happens inside each TCP connection as qlog to a file of its own in `DIR`, or - for lines on standard output")
 	truth(&o.DHCP, "dhcp", "get an IPv4 address by DHCP")
 	truth(&o.SLAAC, "slaac", "get IPv6 addresses from router advertisements")
 	dad := &notValue{&o.NoDAD}
