@@ -47,6 +47,8 @@ var layers = []layer{
 	{"tcp/cc", []string{"internal/mono"}},
 	{"tcp", []string{"tcp/cc", "internal/csum", "internal/mono", "internal/ring", "internal/seq", "internal/siphash"}},
 
+	{"tcp/trace", []string{"tcp", "internal/mono", "internal/seq"}},
+
 	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
 		"internal/gso", "internal/wheel", "internal/neigh", "internal/frag", "internal/claim"}},
 	{"stack/simnet", []string{"stack", "ether", "ether/wire", "internal/mono"}},

@@ -249,19 +249,20 @@ func TestBBROnALine(t *testing.T) {
 	n := newBulkNet(t, 5, line(100, 40*time.Millisecond, 4, 0))
 	f := n.start("bbr")
 	n.net.RunFor(5 * time.Second)
-	worst, low, probes := time.Duration(0), false, 0
+	worst, sum, low, probes := time.Duration(0), time.Duration(0), false, 0
 	for range 1200 { // 12 s
 		n.net.RunFor(10 * time.Millisecond)
 		i := f.conn.Info()
 		worst = max(worst, i.RTT)
+		sum += i.RTT
 		if now := i.Cwnd < 100e6/8*4/100*3/4; now != low {
 			if low = now; low {
 				probes++
 			}
 		}
 	}
-	if worst > 62*time.Millisecond { // a quarter of a pipe more in UP
-		t.Errorf("round trip up to %v on a path of 40 ms", worst)
+	if mean := sum / 1200; mean > 48*time.Millisecond || worst > 80*time.Millisecond { // at the end of UP, for a moment
+		t.Errorf("round trip %v, up to %v on a path of 40 ms", mean, worst)
 	}
 	if probes < 2 || probes > 3 {
 		t.Errorf("%d times in ProbeRTT in 12 s", probes)

@@ -324,3 +324,27 @@ func TestProgressConfirms(t *testing.T) {
 		}
 	})
 }
+
+// Segments that bring nothing new do not: the peer may send for ever and hear
+// nothing of us.
+func TestRepetitionConfirmsNothing(t *testing.T) {
+	eachFamily(t, func(t *testing.T, c familyCase) {
+		h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+		p := h.connect(h.listen(80, 10), c.v6, 5000)
+		p.conn.Write([]byte("x"))
+		asked := 0
+		for range 60 {
+			h.n.RunFor(time.Second)
+			for _, q := range questions(t, h.d.sent) {
+				if (q[:2] == "fd") == c.v6 {
+					asked++
+				}
+			}
+			h.d.take()
+			p.input(tcp.FlagACK, "") // of everything but the x
+		}
+		if asked == 0 {
+			t.Error("no question in a minute without progress")
+		}
+	})
+}

@@ -103,6 +103,10 @@ type TCPConfig struct {
 	// KeepIdleWindow leaves congestion windows as they are after a pause and
 	// while they are not used, as Linux's tcp_slow_start_after_idle=0.
 	KeepIdleWindow bool
+	// Trace is asked for a listener for each new connection; nil: nobody
+	// watches. With TraceSegments the listeners hear of every segment.
+	Trace         TraceTCP
+	TraceSegments bool
 }
 
 // Stack is one host.

@@ -108,6 +108,7 @@ type counters struct {
 		FastOpenPassive, FastOpenPassiveFail            counter
 		FastOpenCookieRequested, FastOpenListenOverflow counter
 		Drop                                            [tcp.NumDrops]counter
+		Mechanism                                       tcp.Totals // shown without its name: "tcp.retrans-segs"
 	}
 	// Offload is the segmentation done in place of a device.
 	Offload struct {
@@ -162,6 +163,12 @@ func collect(m map[string]uint64, prefix string, v reflect.Value) {
 		case *counter:
 			if n := p.Load(); n != 0 {
 				m[name] = n
+			}
+		case *tcp.Totals:
+			for i := range p {
+				if n := p[i].Load(); n != 0 {
+					m[prefix+tcp.Counter(i).String()] += n
+				}
 			}
 		default:
 			if field.Kind() == reflect.Struct {

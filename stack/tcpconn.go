@@ -60,6 +60,7 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 		NoTimestamps: t.NoTimestamps, NoSACK: t.NoSACK, NoWScale: t.NoWScale,
 		SynRetries: t.SynRetries, SynAckRetries: t.SynAckRetries, Retries: t.Retries,
 		Challenge: s.tcp.mayChallenge, RFC1337: t.RFC1337,
+		Totals: &s.stats.TCP.Mechanism,
 	}
 }
 
@@ -138,6 +139,8 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	beyond(cfg, old)
 	c.core = tcp.NewActive(cfg, now)
 	c.setLowat(&o.Knobs)
+	c.tickLocked(now)
+	c.offerTraceLocked()
 	if o.Fast {
 		c.offerLocked(now)
 	}
@@ -173,7 +176,9 @@ func (c *TCPConn) inputLocked(b *batch) Ready {
 	ev, drop := c.core.Input(now, &b.seg)
 	if drop != tcp.DropNone {
 		c.stack.stats.TCP.Drop[drop].inc()
-	} else if now.Sub(c.confirmed) > time.Second && !c.route.iface.loopback && b.seg.Flags&tcp.FlagACK != 0 {
+	}
+	if ev&tcp.EvProgress != 0 && now.Sub(c.confirmed) > time.Second && !c.route.iface.loopback {
+		// RFC 4861 §7.3.1: not every segment shows that the peer hears us.
 		c.confirmed = now
 		c.route.iface.confirm(now, c.route.nextHop)
 	}
@@ -497,7 +502,7 @@ func (c *TCPConn) State() tcp.State {
 func (c *TCPConn) Info() tcp.Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.core.Info()
+	return c.core.InfoAt(c.tickLocked(c.stack.clock.Now()))
 }
 
 // LocalAddr and RemoteAddr return the two ends.

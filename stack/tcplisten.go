@@ -382,6 +382,8 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 	cfg.NewController = e.listener.newController()
 	c.core = e.rec.Conn(cfg, now)
 	c.setLowat(&k)
+	c.tickLocked(now)
+	c.offerTraceLocked()
 	e.gone = true
 	s.timers.Stop(&e.timer)
 	if !s.tcp.swap(e.id, e, c) {
@@ -425,6 +427,10 @@ func (e *synEntry) expire(now mono.Time) {
 		if e.rec.Expire(now) == tcp.VerdictRemove {
 			e.removeLocked()
 			return
+		}
+		total := &e.table().stack.stats.TCP.Mechanism
+		for _, k := range []tcp.Counter{tcp.CountTimeouts, tcp.CountSynRetrans, tcp.CountRetransSegs} {
+			total.Add(k, 1)
 		}
 	}
 	e.outputLocked(now)

@@ -152,6 +152,7 @@ func (c *Conn) delayAck(now mono.Time) {
 // expireDelAck sends the ACK that waited for a companion. As none came, the
 // next waits longer, or the conversation is taken for over.
 func (c *Conn) expireDelAck() {
+	c.count(CountDelayedAcks, 1)
 	if c.pingpong {
 		c.pingpong = false
 		c.ato = c.cfg.DelayedAck

@@ -23,10 +23,10 @@ func (c *Conn) challenge(now mono.Time) {
 		return
 	}
 	if c.cfg.Challenge != nil && !c.cfg.Challenge(now) {
-		c.stat.acksWithheld++
+		c.count(CountAcksSkipped, 1)
 		return
 	}
-	c.stat.challenges++
+	c.count(CountUnwantedAcks, 1)
 	c.ackNow()
 }
 
@@ -34,7 +34,7 @@ func (c *Conn) challenge(now mono.Time) {
 // segments without text share.
 func (c *Conn) mayAnswer(now mono.Time) bool {
 	if c.oowAckAt != 0 && now.Sub(c.oowAckAt) < challengeInterval {
-		c.stat.acksWithheld++
+		c.count(CountAcksSkipped, 1)
 		return false
 	}
 	c.oowAckAt = now

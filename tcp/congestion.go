@@ -17,10 +17,6 @@ func (c *Conn) startController(now mono.Time) {
 		return
 	}
 	c.takeOver(cc.Start{Now: now})
-	// RFC 5681 §3.1, RFC 6928 §2: a SYN that had to be sent more than twice.
-	if c.retries > 1 {
-		c.cc.OnSynLoss(now)
-	}
 	if c.ecn.has(ecnHandshakeCE) {
 		cwnd, _ := c.cc.Window()
 		c.cc.OnECN(now, cwnd)
@@ -81,7 +77,8 @@ type ackBefore struct {
 
 // beginAck begins the processing of the ACK in s.
 func (c *Conn) beginAck(now mono.Time, s *Segment) ackBefore {
-	c.rack.begin(now, s, c.cfg.TSOffset)
+	c.rack.begin(now, s, c.sndUna, c.cfg.TSOffset)
+	c.rack.doubt = c.frto
 	c.noteDue()
 	return ackBefore{c.sndNxt.Sub(c.sndUna), c.pipe(), c.dupBytes, c.phase}
 }
@@ -99,6 +96,7 @@ func (c *Conn) endAck(now mono.Time, s *Segment, before *ackBefore, acked int) {
 			k.rates.deliveredAt = now
 		}
 	}
+	c.countDelivered(delivered)
 	marked := 0
 	if c.ecn != nil && s != nil {
 		marked = c.inputFeedback(now, s, acked, delivered, before.flight)

@@ -52,6 +52,9 @@ type Config struct {
 	RFC1337                        bool // no RST ends TIME-WAIT (RFC 1337)
 	ECN                            ECN  // whether to ask for congestion marks; ECNPassive
 
+	// Totals counts what happens in all connections that share it; nil: not.
+	Totals *Totals
+
 	MinRTO     time.Duration // 200 ms
 	MaxRTO     time.Duration // 120 s
 	InitialRTO time.Duration // 1 s (RFC 6298 §2.1)
@@ -81,6 +84,7 @@ const (
 	EvTimeWait                     // the state is TimeWait: TimeWait() may replace it
 	EvOutput                       // Output has something to send
 	EvUrgent                       // the mark of urgent data moved, or its byte arrived
+	EvProgress                     // the peer acknowledged or sent something new: it hears us (RFC 4861 §7.3.1)
 )
 
 // DefaultSynAckRetries is how often a SYN-ACK is sent again, if Config does not
@@ -170,11 +174,8 @@ type Conn struct {
 
 	// Retransmission and its timer (RFC 6298); the loss state is recover.go's.
 	rtt        rtt
-	rttTiming  bool      // one segment is being timed:
-	rttSeq     seq.Num   // the ACK that ends the measurement
-	rttAt      mono.Time // when it left
-	karn       bool      // something below karnSeq was sent twice: time by timestamps only
-	karnSeq    seq.Num
+	rttAt      mono.Time // when our SYN left first,
+	rttTiming  bool      // and the only time
 	retries    int       // time-outs since the peer last acknowledged something
 	probes     int       // window probes sent since the window closed: the back-off
 	unanswered int       // window probes since the peer was last heard
@@ -212,16 +213,18 @@ type Conn struct {
 
 	// The user's side.
 	err       syscall.Errno // why the connection failed
-	errTaken  bool          // Read or Write has returned err
 	softErr   syscall.Errno // an ICMP message that might explain a time-out
+	errTaken  bool          // Read or Write has returned err
 	rdClosed  bool          // CloseRead or Close
 	wrClosed  bool          // CloseWrite or Close: a FIN follows the data
 	orphan    bool          // Close
 	wantWrite bool          // a writer waits for room
 
-	tw   *TimeWaitRecord // in TIME-WAIT
-	fo   *fastOpen       // opened with text in the SYN; nil: in the ordinary way
-	stat counters
+	tw     *TimeWaitRecord // in TIME-WAIT
+	fo     *fastOpen       // opened with text in the SYN; nil: in the ordinary way
+	tr     *tracer         // nil: nobody watches
+	limits limitClock
+	stat   counters
 }
 
 // pendingReset says which RST waits for Output.
@@ -369,7 +372,7 @@ func synWindow(largest int) int { return min(largest, 65535) }
 
 // moveTo follows the edge of ev in the state diagram.
 func (c *Conn) moveTo(ev event) {
-	if c.state = next(c.state, ev); c.state == Closed {
+	if c.setState(next(c.state, ev)); c.state == Closed {
 		c.release()
 	}
 }
@@ -377,7 +380,7 @@ func (c *Conn) moveTo(ev event) {
 // release ends all activity. What was received stays for the reader, unless
 // there is none.
 func (c *Conn) release() {
-	c.state = Closed
+	c.setState(Closed)
 	c.events |= EvClosed | EvReadable | EvWritable
 	c.timers = [numTimers]mono.Time{}
 	c.synDue, c.probeDue, c.keepDue, c.kick, c.owedAcks = false, false, false, false, 0

@@ -181,7 +181,7 @@ func (c *Conn) synTextAcked(ack seq.Num) {
 	c.sendFrom(ack)
 	c.stat.bytesAcked += uint64(n)
 	if f.taken = n == f.inSyn; !f.taken {
-		c.stat.retransmits++
+		c.count(CountRetransSegs, 1)
 	}
 }
 

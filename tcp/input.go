@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"syscall"
-	"time"
 
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
@@ -18,7 +17,8 @@ import (
 // why the segment, or what was left of it, was not used; an answer it may
 // deserve comes out of Output either way.
 func (c *Conn) Input(now mono.Time, s *Segment) (Events, Drop) {
-	c.stat.segsIn += uint64(max(s.Segs, 1))
+	c.stat.received(s)
+	c.traceAt(now)
 	d := DropNone
 	switch c.state {
 	case Closed, Listen:
@@ -30,6 +30,8 @@ func (c *Conn) Input(now mono.Time, s *Segment) (Events, Drop) {
 	default:
 		d = c.inputSynchronized(now, s)
 	}
+	c.traceSegment(TraceReceived, s, d)
+	c.traceMetrics()
 	return c.takeEvents(), d
 }
 
@@ -74,7 +76,7 @@ func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 		c.synDue = true
 		return DropNone
 	}
-	c.synAcked(now, s.Ack)
+	c.synAcked(now, s)
 	c.moveTo(evSynAck)
 	c.established(now)
 	c.ackHandshake(now)
@@ -108,7 +110,11 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 	// RFC 7323 §5.3, R1: an older timestamp than the last one is an old
 	// duplicate (PAWS).
 	if c.pawsRejects(now, s) {
-		c.answerUnwanted(now, s)
+		if c.oldAck(s) {
+			c.count(CountPAWSOldAck, 1)
+		} else {
+			c.answerUnwanted(now, s)
+		}
 		return DropPAWS
 	}
 
@@ -199,6 +205,7 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		// RFC 9293 §3.10.4 after RFC 1122 §4.2.2.13: nobody is left to read
 		// this, and the peer must know. The RST is one of a connection that
 		// does not exist, as Linux sends it.
+		c.count(CountAbortOnData, 1)
 		c.rst, c.rstSeq = resetBare, s.Ack
 		c.fail(syscall.ECONNRESET)
 		return DropClosed
@@ -264,7 +271,7 @@ func (c *Conn) inputAckOfSyn(now mono.Time, s *Segment) {
 	c.sndWnd = int(s.Window) << shift
 	c.maxSndWnd = c.sndWnd
 	c.sndWl1 = s.Seq
-	c.synAcked(now, s.Ack)
+	c.synAcked(now, s)
 	if c.ecn != nil && c.ecn.acc != nil && s.Flags&FlagSYN == 0 {
 		c.accurateAckOfSyn(now, s)
 	}
@@ -273,20 +280,17 @@ func (c *Conn) inputAckOfSyn(now mono.Time, s *Segment) {
 }
 
 // synAcked notes that the peer has our SYN.
-func (c *Conn) synAcked(now mono.Time, ack seq.Num) {
+func (c *Conn) synAcked(now mono.Time, s *Segment) {
+	resent := c.counted(CountRetransSegs) // nothing but SYNs was sent yet
 	c.timers[timerRexmit] = 0
 	if !c.fastServer() {
 		c.sendFrom(c.iss + 1)
-		c.synTextAcked(ack)
+		c.synTextAcked(s.Ack)
 	}
 	c.synDue = false
-	if c.rttTiming {
-		c.rttTiming = false
-		c.rtt.sample(now.Sub(c.rttAt))
-	} else {
-		c.rtt.synRetransmitted()
-	}
+	c.measureSyn(now, s, resent)
 	c.startController(now)
+	c.events |= EvProgress
 	c.retries, c.stuckAt = 0, 0
 	if c.sndUna != c.sndNxt {
 		c.timers[timerRexmit] = now.Add(c.rto()) // text went before the handshake was done
@@ -303,29 +307,6 @@ func (c *Conn) established(now mono.Time) {
 	c.kick = true
 	if c.wrClosed {
 		c.moveTo(evClose)
-	}
-}
-
-// pawsRejects is RFC 7323 §5.3, R1, with the clause of §5.5: after 24 days the
-// peer's clock has wrapped and its remembered value means nothing. RSTs are
-// exempt (§5.2).
-func (c *Conn) pawsRejects(now mono.Time, s *Segment) bool {
-	return c.tsOK && s.Options.HasTS && s.Flags&FlagRST == 0 &&
-		tsBefore(s.Options.TSVal, c.tsRecent) && now.Sub(c.tsRecentAt) < pawsIdle
-}
-
-// pawsIdle is how long a remembered timestamp is good for (RFC 7323 §5.5).
-const pawsIdle = 24 * 24 * time.Hour
-
-// tsBefore reports a < b on the timestamp clock.
-func tsBefore(a, b uint32) bool { return int32(a-b) < 0 }
-
-// updateTSRecent is RFC 7323 §4.3 (2): the timestamp to echo is that of the
-// segment that the next ACK will be for.
-func (c *Conn) updateTSRecent(now mono.Time, s *Segment) {
-	if c.tsOK && s.Options.HasTS && s.Seq.LessEq(c.lastAckSent) &&
-		(!tsBefore(s.Options.TSVal, c.tsRecent) || now.Sub(c.tsRecentAt) >= pawsIdle) {
-		c.tsRecent, c.tsRecentAt = s.Options.TSVal, now
 	}
 }
 
@@ -346,7 +327,7 @@ func (c *Conn) answerUnwanted(now mono.Time, s *Segment) {
 	if s.Flags&FlagSYN != 0 {
 		c.challenge(now)
 	} else if c.mayAnswer(now) {
-		c.stat.challenges++
+		c.count(CountUnwantedAcks, 1)
 		c.ackNow()
 	}
 }

@@ -52,7 +52,7 @@ func (c *Conn) invariants() error {
 	if c.lastAckSent.Sub(c.rcvNxt) > 0 {
 		return bad("acknowledged %d, received %d", c.lastAckSent, c.rcvNxt)
 	}
-	if c.ooo.bytes() > c.rcv.Limit() || len(c.ooo.ranges) > maxRanges {
+	if c.ooo.bytes() > c.rcv.Limit()+1 || len(c.ooo.ranges) > maxRanges {
 		return bad("%d bytes out of order in %d ranges", c.ooo.bytes(), len(c.ooo.ranges))
 	}
 	if c.urg.state != urgentNone && c.urg.rcvUp.Less(c.readSeq()) {
@@ -112,7 +112,7 @@ func (b *scoreboard) check(c *Conn) error {
 	if !c.sackOK && (b.sacked != 0 || b.lost != 0) {
 		return fmt.Errorf("SACK without SACK")
 	}
-	at, sacked, lost, holes := c.sndUna, 0, 0, 0
+	at, sacked, lost, again, once, holes := c.sndUna, 0, 0, 0, 0, 0
 	for i := b.head; i < len(b.buf); i++ {
 		r := &b.buf[i]
 		if r.start != at || !r.start.Less(r.end) {
@@ -128,6 +128,10 @@ func (b *scoreboard) check(c *Conn) error {
 			if r.start.Less(b.lostFrom) {
 				return fmt.Errorf("lost at %d before %d", r.start, b.lostFrom)
 			}
+		case r.has(sentAgain):
+			again += r.len()
+		default:
+			once += r.len()
 		}
 		if i > b.head && r.flags&b.buf[i-1].flags&sentSacked != 0 {
 			return fmt.Errorf("SACKed ranges %d:%d and before are not merged", r.start, r.end)
@@ -136,8 +140,8 @@ func (b *scoreboard) check(c *Conn) error {
 	if at != c.sndNxt {
 		return fmt.Errorf("ranges end at %d of %d", at, c.sndNxt)
 	}
-	if sacked != b.sacked || lost != b.lost || holes != b.holes {
-		return fmt.Errorf("sums %d %d %d, want %d %d %d", b.sacked, b.lost, b.holes, sacked, lost, holes)
+	if sacked != b.sacked || lost != b.lost || again != b.again || once != b.once || holes != b.holes {
+		return fmt.Errorf("sums %d %d %d %d, %d holes, want %d %d %d %d, %d", b.sacked, b.lost, b.again, b.once, b.holes, sacked, lost, again, once, holes)
 	}
 	if n := b.count(); n > maxSplitRanges || cap(b.buf) > 8*maxSplitRanges {
 		return fmt.Errorf("%d ranges, room for %d", n, cap(b.buf))

@@ -75,6 +75,7 @@ func (c *Conn) expireKeepAlive(now mono.Time) {
 		over = c.keepProbes > 0 && silence >= user
 	}
 	if over {
+		c.count(CountAbortOnTimeout, 1)
 		c.abort(c.timeoutError())
 		return
 	}
@@ -89,6 +90,6 @@ func (c *Conn) expireKeepAlive(now mono.Time) {
 // 9293 §3.8.4, SHLD-12).
 func (c *Conn) outputKeepAlive(now mono.Time, s *Segment) {
 	c.keepDue = false
-	c.stat.keepAlives++
+	c.count(CountKeepAlives, 1)
 	c.header(now, s, c.sndUna-1, FlagACK)
 }

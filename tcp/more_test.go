@@ -417,7 +417,7 @@ func TestEvents(t *testing.T) {
 		tr.flush()
 		return ev
 	}
-	if ev := in(&Segment{Ack: 1, Flags: FlagSYN | FlagACK, Window: 60000}); ev != EvConnected|EvWritable|EvOutput {
+	if ev := in(&Segment{Ack: 1, Flags: FlagSYN | FlagACK, Window: 60000}); ev != EvConnected|EvWritable|EvOutput|EvProgress {
 		t.Errorf("connected: %b", ev)
 	}
 	if tr.c.Writable() != 3000 {

@@ -17,6 +17,7 @@ import (
 // call.
 func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 	*s = Segment{}
+	c.traceAt(now)
 	ok := false
 	switch {
 	case c.rst != resetNone:
@@ -39,7 +40,11 @@ func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 		ok = c.outputAck(now, s)
 	}
 	if ok {
-		c.stat.count(s)
+		c.stat.sent(s)
+		c.traceSegment(TraceSent, s, DropNone)
+	} else {
+		c.watchLimits(now)
+		c.traceMetrics()
 	}
 	return ok
 }
@@ -59,7 +64,7 @@ func (c *Conn) outputDue() bool {
 		return true
 	}
 	return c.mayText() &&
-		(c.probe.due || c.rexmitNow && c.againDue() ||
+		(c.probe.due || c.rexmitNow && c.againDue() && !c.hold ||
 			c.kick && (c.againDue() || c.unsent() > 0 || c.wrClosed && !c.finSent))
 }
 
@@ -121,10 +126,12 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	}
 	// RFC 6298 §2 and §3: time the first transmission only.
 	if first {
-		c.rttTiming, c.rttSeq, c.rttAt = true, c.iss+1, now
+		c.rttTiming, c.rttAt = true, now
 	} else {
 		c.rttTiming = false
-		c.stat.retransmits++
+		c.count(CountRetransSegs, 1)
+		c.count(CountSynRetrans, 1)
+		c.traceRange(TraceRetransmit, whySYN, c.iss, c.iss+1)
 	}
 	if c.timers[timerRexmit] == 0 {
 		c.timers[timerRexmit] = now.Add(c.rto())
@@ -142,20 +149,23 @@ func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
 	if limit > mss {
 		limit = min(limit, c.frameSize(mss))
 	}
-	if c.againDue() && c.outputAgain(now, s, mss, limit) {
+	if c.againDue() && !c.hold && c.outputAgain(now, s, mss, limit) {
 		return true
 	}
 	if c.probe.due {
 		c.outputTailProbe(now, s, mss)
 		return true
 	}
-	return c.outputNew(now, s, mss, limit)
+	if c.outputNew(now, s, mss, limit) {
+		return true
+	}
+	return c.frtoStuck() && c.againDue() && c.outputAgain(now, s, mss, limit)
 }
 
 // outputAgain sends the beginning of what is lost, as much as the two windows
 // and limit allow.
 func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
-	at, end := c.nextAgain()
+	at, end := c.nextAgain(limit)
 	room := mss
 	if !c.rexmitNow {
 		if limit = c.paceRoom(now, mss, limit); limit == 0 {
@@ -171,13 +181,13 @@ func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
 			return false
 		}
 	}
-	c.sendAgain(now, s, at, seq.Min(end, at.Add(max(room/mss, 1)*mss)), mss)
+	c.sendAgain(now, s, at, seq.Min(end, at.Add(max(room/mss, 1)*mss)), mss, c.why)
 	c.rexmitNow = false
 	return true
 }
 
 // sendAgain sends [at, end) again, the FIN included.
-func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int) {
+func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int, w why) {
 	left := c.dataEnd().Sub(at)
 	n := min(end.Sub(at), left) // without the FIN
 	flags := FlagACK
@@ -196,12 +206,18 @@ func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int) {
 		c.stuckAt = now
 	}
 	c.sentAgainAt(now, at, s.Len())
-	c.stat.retransmits += uint64(segments(n, mss))
-	// Karn's rule: what is sent twice is not timed.
-	c.rttTiming = false
-	c.karn, c.karnSeq = true, c.sndNxt
-	if c.timers[timerRexmit] == 0 {
-		c.timers[timerRexmit] = now.Add(c.rto())
+	segs := segments(n, mss)
+	c.countAgain(n, segs)
+	if c.phase != phaseOpen { // a probe in between belongs to no repair
+		c.undo.sent(segs, at.Add(s.Len()), tsNow(now, c.cfg.TSOffset))
+	}
+	c.traceRange(TraceRetransmit, w, at, at.Add(s.Len()))
+	c.sentAt = now
+	// RFC 6298 §5.1. As Linux does, the first segment gets the whole time once
+	// more: its loss was noticed late, by what followed. (Without SACK partial
+	// ACKs follow the impatient variant of RFC 6582 instead.)
+	if c.timers[timerRexmit] == 0 || c.sackOK && at == c.sndUna && w != whyProbe {
+		c.timers[timerRexmit] = now.Add(c.untilStuck(now, c.stuckAt, c.rto()))
 	}
 	c.armProbe(now)
 }
@@ -236,6 +252,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 	if pipe == 0 || c.probe.due {
 		room = max(room, mss) // never stuck with nothing in flight
 	}
+	room = max(room, c.frtoRoom(mss))
 	if c.mtu != nil {
 		if n := c.probeSize(now, mss, room, window); n > 0 {
 			c.outputMTUProbe(now, s, n)
@@ -306,9 +323,6 @@ func (c *Conn) advance(now mono.Time, n int) {
 		c.timers[timerRexmit] = now.Add(c.rto())
 	}
 	c.armProbe(now)
-	if !c.rttTiming && !c.karn {
-		c.rttTiming, c.rttSeq, c.rttAt = true, c.sndNxt, now
-	}
 	c.answered(now)
 }
 

@@ -52,6 +52,7 @@ func (c *Conn) expirePersist(now mono.Time) {
 		return
 	}
 	if c.orphan && c.probes >= orphanRetries && c.probeInterval() >= c.cfg.MaxRTO {
+		c.count(CountAbortOnTimeout, 1)
 		c.abort(syscall.ETIMEDOUT)
 		return
 	}
@@ -92,7 +93,7 @@ func (c *Conn) outputProbe(now mono.Time, s *Segment) bool {
 	c.probeDue = false
 	c.probes++
 	c.unanswered++
-	c.stat.probes++
+	c.count(CountWinProbes, 1)
 	c.timers[timerPersist] = now.Add(c.untilStuck(now, c.probingAt, c.probeInterval()))
 	c.header(now, s, c.sndUna-1, FlagACK)
 	return true

@@ -52,7 +52,7 @@ func (c *Conn) wrote(flags SendFlags) {
 func (c *Conn) mayTail() bool {
 	k := &c.cfg.Knobs
 	switch {
-	case c.pushNow || c.sendingUrgent() || c.probe.due:
+	case c.pushNow || c.sendingUrgent() || c.probe.due || c.hold:
 		return true
 	case k.cork || c.more:
 		return false

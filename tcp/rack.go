@@ -31,12 +31,13 @@ const (
 // processed says.
 type rack struct {
 	sent    mono.Time     // RACK.xmit_ts: of what left last among all that arrived,
-	end     seq.Num       // RACK.end_seq: and its end
 	rtt     time.Duration // RACK.rtt: of what arrived last
-	fack    seq.Num       // RACK.fack: the highest number that arrived
 	minRTT  time.Duration // RACK.min_RTT; 0: not measured
 	minAt   mono.Time
+	end     seq.Num // RACK.end_seq: of what sent is about
+	fack    seq.Num // RACK.fack: the highest number that arrived
 	dsackTo seq.Num // RACK.dsack_round: the next D-SACK before it is not news
+	extent  uint32  // by how many bytes at most something was overtaken
 	dsackIn bool    // there is such a round
 	reorder bool    // RACK.reordering_seen
 	mult    uint8   // RACK.reo_wnd_mult less 1
@@ -44,22 +45,51 @@ type rack struct {
 
 	rates *rates // nil: nobody wants to know how fast
 
-	// Of this ACK.
+	ackNews
+}
+
+// ackNews is what the ACK being processed says, for all who have to judge it.
+type ackNews struct {
 	now      mono.Time
-	echo     uint32        // what its timestamp echoes,
-	hasEcho  bool          // if it has one
-	tsOffset uint32        // of our timestamps
-	bytes    int           // arrived by its account
-	sample   time.Duration // round trip of something sent once; 0: none
+	echo     uint32  // what its timestamp echoes, if hasEcho
+	tsOffset uint32  // of our timestamps
+	prior    seq.Num // sndUna before it
+	onceEnd  seq.Num // the first of what arrived and was sent once ends here, if once
+	bytes    int     // arrived by its account
+
+	sample  time.Duration // round trip of what left last of what was sent once; 0: none
+	ackRTT  time.Duration // the longest round trip of what was sent once and is now acknowledged
+	sackRTT time.Duration // and of what is now SACKed
+
+	hasEcho bool
+	doubt   bool // a time-out is suspected of being spurious
+	once    bool
+	sacked  bool // its blocks tell of something new
+	cum     bool // its acknowledgment number is being looked at, not its blocks
+	late    bool // something arrived after what was sent later
+	ackTwo  bool // something is acknowledged that was sent twice
 }
 
 // begin starts with the ACK in s.
-func (k *rack) begin(now mono.Time, s *Segment, tsOffset uint32) {
-	k.now, k.tsOffset = now, tsOffset
-	k.hasEcho, k.echo = s.Options.HasTS && s.Options.TSEcr != 0, s.Options.TSEcr
-	k.bytes, k.sample = 0, 0
+func (k *rack) begin(now mono.Time, s *Segment, una seq.Num, tsOffset uint32) {
+	k.ackNews = ackNews{now: now, prior: una, tsOffset: tsOffset, hasEcho: s.Options.HasTS && s.Options.TSEcr != 0, echo: s.Options.TSEcr}
 	if k.rates != nil {
 		k.rates.has = false
+	}
+}
+
+// echoedBefore reports that the ACK was caused by a segment that left before
+// our timestamp clock said ts.
+func (k *ackNews) echoedBefore(ts uint32) bool { return k.hasEcho && tsBefore(k.echo, ts) }
+
+// note takes the round trip of a range that was sent once.
+func (k *ackNews) note(r *sentRange, rtt time.Duration) {
+	rtt = max(rtt, 1) // shorter than the clock's tick
+	k.sample = rtt
+	if k.cum {
+		k.ackRTT = max(k.ackRTT, rtt)
+	} else {
+		k.sackRTT = max(k.sackRTT, rtt)
 	}
 }
 
@@ -70,24 +100,36 @@ func (k *rack) delivered(r *sentRange) {
 	if k.rates != nil {
 		k.rates.arrived(k.now, r)
 	}
-	if k.fack.LessEq(r.end) {
-		k.fack = r.end
-	} else if !r.has(sentAgain) {
-		k.reorder = true // step 3: after something sent later
+	if !k.cum {
+		k.sacked = true
 	}
-	rtt := k.now.Sub(r.sent)
+	again := r.has(sentAgain)
+	switch {
+	case k.fack.LessEq(r.end):
+		k.fack = r.end
+	case !again:
+		k.overtaken(r.start) // step 3
+	}
+	if again {
+		k.ackTwo = k.ackTwo || k.cum
+	} else if !k.once || r.end.Less(k.onceEnd) {
+		k.once, k.onceEnd = true, r.end
+	}
+	rtt := max(k.now.Sub(r.sent), 0) // now may be that of a batch which began before this was sent
 	switch {
 	case r.has(sentCoarse):
 		return // its time is not that of these bytes
-	case rtt <= 0:
-		rtt = 0 // now is that of a batch which began before this was sent
-	case !r.has(sentAgain):
-		k.sample = rtt
-		if k.minRTT == 0 || rtt <= k.minRTT || k.now.Sub(k.minAt) > minRTTLife {
+	case !again:
+		k.note(r, rtt)
+		if rtt > 0 && (k.minRTT == 0 || rtt <= k.minRTT || k.now.Sub(k.minAt) > minRTTLife) {
 			k.minRTT, k.minAt = rtt, k.now
 		}
-	case k.hasEcho && tsBefore(k.echo, tsNow(r.sent, k.tsOffset)), rtt < k.minRTT:
-		return // step 2: it was the first transmission that arrived
+	case k.cum && k.echoedBefore(tsNow(r.sent, k.tsOffset)), rtt < k.minRTT, k.doubt:
+		// Step 2: it was, or may have been, the first transmission that
+		// arrived. Departs from the RFC as Linux does: the echo tells only of
+		// what is acknowledged, since text beyond a hole is not echoed (RFC
+		// 7323 §4.3).
+		return
 	}
 	k.rtt = rtt
 	if sentAfter(r.sent, r.end, k.sent, k.end) {
@@ -98,6 +140,12 @@ func (k *rack) delivered(r *sentRange) {
 // sentAfter is RACK_sent_after of RFC 8985 §6.2.
 func sentAfter(t1 mono.Time, end1 seq.Num, t2 mono.Time, end2 seq.Num) bool {
 	return t1 > t2 || t1 == t2 && end2.Less(end1)
+}
+
+// overtaken notes that what begins at n arrived after something sent later.
+func (k *rack) overtaken(n seq.Num) {
+	k.reorder, k.late = true, true
+	k.extent = max(k.extent, uint32(k.fack.Sub(n)))
 }
 
 // duplicate notes a D-SACK: something was sent again for nothing, so the
@@ -151,7 +199,7 @@ func (c *Conn) detectLoss(now mono.Time) int {
 	b, k := &c.board, &c.rack
 	c.timers[timerReorder] = 0
 	limit := k.rtt + c.reoWindow()
-	lost, wait, first, last := 0, time.Duration(0), 0, 0
+	lost, twice, wait, first, last := 0, 0, time.Duration(0), 0, 0
 	for i := b.head; i < len(b.buf); i++ {
 		r := &b.buf[i]
 		if r.has(sentSacked | sentLost) {
@@ -171,6 +219,9 @@ func (c *Conn) detectLoss(now mono.Time) int {
 			wait = max(wait, left)
 			continue
 		}
+		if r.has(sentAgain) {
+			twice += r.len()
+		}
 		b.lose(i)
 		c.noteLost(now, r, r.len(), lost > 0 && last == i-1)
 		if lost == 0 {
@@ -180,7 +231,11 @@ func (c *Conn) detectLoss(now mono.Time) int {
 		last = i
 	}
 	if lost > 0 {
-		c.stat.rackLost += uint64(segments(lost, c.mss))
+		c.count(CountRACKLost, segments(lost, c.mss))
+		if twice > 0 {
+			c.count(CountLostRetransmit, segments(twice, c.mss))
+		}
+		c.lostBecause(whyRACK, b.buf[first].start, b.buf[last].end)
 		b.join(first-1, last+1)
 	}
 	if wait > 0 {
@@ -198,13 +253,15 @@ func (c *Conn) loseOnTimeout(now mono.Time) {
 		return
 	}
 	b.split(b.head, seq.Min(c.sndUna.Add(c.mss), b.buf[b.head].end))
-	limit := k.rtt + c.reoWindow()
+	limit, last := k.rtt+c.reoWindow(), b.head
 	for i := b.head; i < len(b.buf); i++ {
 		r := &b.buf[i]
 		if !r.has(sentSacked|sentLost) && (i == b.head || now.Sub(r.sent) >= limit) {
 			b.lose(i)
 			c.noteLost(now, r, r.len(), i > b.head)
+			last = i
 		}
 	}
+	c.lostBecause(whyRTO, c.sndUna, b.buf[last].end)
 	b.join(b.head, len(b.buf)-1)
 }

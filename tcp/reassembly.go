@@ -6,7 +6,8 @@
 //	readable |     [####)        [##########)    [#)  |
 //	         gap   range   gap      range
 //
-// The position of a FIN is kept by the connection.
+// The position of a FIN is kept by the connection; here its number is one more
+// that has arrived.
 
 package tcp
 
@@ -102,6 +103,13 @@ func (q *reassembly) add(into *ring.Ring, start seq.Num, data []byte, rcvNxt seq
 		into.WriteAt(off+at.Sub(start), data[at.Sub(start):])
 	}
 
+	q.join(i, j, start, end, had)
+	return dsack, dup, true
+}
+
+// join puts one range in the place of ranges[i:j], which hold had bytes: theirs
+// and [start, end).
+func (q *reassembly) join(i, j int, start, end seq.Num, had int) {
 	all := oooRange{start: start, end: end}
 	if i < j {
 		all.start = seq.Min(start, q.ranges[i].start)
@@ -111,7 +119,19 @@ func (q *reassembly) add(into *ring.Ring, start seq.Num, data []byte, rcvNxt seq
 	all.changed = q.changes
 	q.ranges = slices.Replace(q.ranges, i, j, all)
 	q.held += all.end.Sub(all.start) - had
-	return dsack, dup, true
+}
+
+// mark remembers the number at, which stands for no byte: a FIN's. It is only
+// for SACK, so that without room for one more range it is not remembered.
+func (q *reassembly) mark(at seq.Num) {
+	i, _ := slices.BinarySearchFunc(q.ranges, at, func(r oooRange, n seq.Num) int { return r.end.Sub(n) })
+	j, had := i, 0
+	for ; j < len(q.ranges) && q.ranges[j].start.LessEq(at+1); j++ {
+		had += q.ranges[j].end.Sub(q.ranges[j].start)
+	}
+	if i < j || len(q.ranges) < maxRanges {
+		q.join(i, j, at, at+1, had)
+	}
 }
 
 // before returns the first part of what is held that lies before n, or nothing:
@@ -164,7 +184,7 @@ func (q *reassembly) blocks(dst []SACKBlock) int {
 	return n
 }
 
-// bytes returns how many out-of-order bytes are held.
+// bytes returns how many out-of-order bytes are held, a FIN's number included.
 func (q *reassembly) bytes() int { return q.held }
 
 // empty reports that nothing is out of order.

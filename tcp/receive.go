@@ -48,11 +48,8 @@ func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs 
 			d = c.outOfOrder(at, text)
 		}
 	}
-	if fin && !c.oooFin {
-		c.oooFin, c.oooFinSeq = true, at.Add(len(text))
-		if c.oooFinSeq != c.rcvNxt && len(text) == 0 {
-			c.ackNow() // a hole: RFC 5681 §4.2
-		}
+	if fin {
+		c.finArrived(at.Add(len(text)), len(text) == 0)
 	}
 	// RFC 9293 §3.10.7.4, eighth: check the FIN bit, now that the text before
 	// it has or has not arrived.
@@ -60,6 +57,28 @@ func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs 
 		c.inputFin(now)
 	}
 	return d
+}
+
+// finArrived notes that the peer's FIN has number at; alone says that it came
+// without text. Beyond a hole it is answered as text is (RFC 5681 §4.2), and a
+// SACK block tells of it (Linux): a peer that sends it again to see what is
+// missing, as a tail loss probe does, must learn that it is not the FIN.
+func (c *Conn) finArrived(at seq.Num, alone bool) {
+	again := c.oooFin
+	if !again {
+		c.oooFin, c.oooFinSeq = true, at
+	}
+	if at == c.rcvNxt {
+		return
+	}
+	if alone {
+		c.ackNow()
+	}
+	if !again {
+		c.ooo.mark(at)
+	} else if at == c.oooFinSeq {
+		c.arrivedTwice(at, at+1)
+	}
 }
 
 // inOrder takes text that starts at rcvNxt and whatever it joins up with.
@@ -79,7 +98,7 @@ func (c *Conn) inOrder(now mono.Time, text []byte) {
 		c.rcvNxt = c.rcvNxt.Add(m)
 		c.stat.bytesIn += uint64(m)
 	}
-	c.events |= EvReadable
+	c.events |= EvReadable | EvProgress
 	c.ackText(now, filled)
 }
 
@@ -87,7 +106,7 @@ func (c *Conn) inOrder(now mono.Time, text []byte) {
 // (RFC 5681 §4.2): that is the duplicate ACK the peer recovers by.
 func (c *Conn) outOfOrder(at seq.Num, text []byte) Drop {
 	c.ackNow()
-	c.stat.oooIn++
+	c.count(CountOfoQueue, 1)
 	twice, _, ok := c.ooo.add(&c.rcv, at, text, c.rcvNxt)
 	c.arrivedTwice(twice.Left, twice.Right)
 	if !ok {

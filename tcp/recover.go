@@ -36,8 +36,12 @@ const (
 // recovery is the part of Conn's variables that belongs to loss.
 type recovery struct {
 	phase     phase
+	why       why     // what last made us send again
 	recover   seq.Num // RFC 6582 §3.2, RFC 6675 RecoveryPoint: sndNxt when the loss was noticed
 	rexmitNow bool    // one segment again without asking the congestion window
+	hold      bool    // until the next ACK only new text: what is lost may be only late
+	frto      bool    // the last time-out may have been spurious (frto.go)
+	undo      undo
 
 	// With SACK.
 	board scoreboard
@@ -54,15 +58,95 @@ type recovery struct {
 	rexmit, rexmitEnd seq.Num // to be sent again
 }
 
+// repairAck is the state machine of loss for an ACK whose acknowledgment
+// number, blocks and round trip have been taken in. acked is by how much sndUna
+// moved, dup says that it is a duplicate. It reports whether the retransmission
+// timer is to start anew.
+//
+//	           loss: OnLoss                 all acknowledged: OnRecoveryExit
+//	phaseOpen --------------> phaseFast --------------------------> phaseOpen
+//	    |                        |
+//	    | time-out: OnTimeout    | time-out       all acknowledged
+//	    +------------------------+-> phaseLoss --------------------> phaseOpen
+//
+//	from each of them: it was for nothing, undo.go ------cc.Undo---> phaseOpen
+func (c *Conn) repairAck(now mono.Time, acked int, dup bool) (restart bool) {
+	if c.hold {
+		c.hold, c.kick = false, true
+	}
+	advanced := acked > 0
+	if advanced {
+		c.dupAcks = 0
+		if c.recoverSet && c.recover.Less(c.sndUna) {
+			c.recoverSet = false
+		}
+	} else if dup && !c.sackOK {
+		c.dupAck(now)
+	}
+	// RFC 6582 §3.2, step 3, full acknowledgment; RFC 6675 §5, step A.
+	full := advanced && c.recover.LessEq(c.sndUna)
+	restart = true
+	switch c.phase {
+	case phaseOpen:
+		if !c.undoOnDSACK(now) && advanced {
+			c.dupBytes = 0
+		}
+	case phaseFast:
+		switch {
+		case full:
+			if !c.undoOnFull(now) {
+				c.repaired(now)
+			}
+		case advanced && c.undoOnPartial(now), c.undoOnDSACK(now):
+		case advanced && !c.sackOK:
+			restart = c.partialAck(now, acked)
+		}
+	case phaseLoss:
+		switch {
+		case advanced && c.undoOnLoss(now, false), c.frtoAck(advanced, dup) && c.undoOnLoss(now, true):
+		case full:
+			c.repaired(now)
+		case advanced:
+			c.dupBytes = 0
+		case dup && !c.sackOK && c.recover.Less(c.sndNxt):
+			// New text that F-RTO let out has arrived.
+			c.dupBytes = min(c.dupBytes+c.mss, c.sndNxt.Sub(c.recover))
+		}
+	}
+	if c.sackOK && (c.rack.bytes > 0 || c.phase == phaseOpen && c.board.lost > 0) {
+		c.kick = true
+		c.probe.due = false
+		lost := 0
+		if c.phase != phaseFast || !c.hold {
+			lost = c.detectLoss(now)
+		}
+		c.repair(now, lost, advanced)
+	}
+	if c.rack.late {
+		c.count(CountReorder, 1)
+	}
+	return restart
+}
+
+// repaired is the end of a repair: all that was in flight when it began has
+// arrived.
+func (c *Conn) repaired(now mono.Time) {
+	c.setPhase(phaseOpen, whyRepaired)
+	c.dupBytes, c.frto = 0, false
+	c.rack.recovered()
+	c.cc.OnRecoveryExit(now)
+}
+
 // repair goes on with what an ACK or the reordering timer taught: lost bytes
 // are newly taken for lost. advanced says that sndUna moved.
 func (c *Conn) repair(now mono.Time, lost int, advanced bool) {
-	if lost > 0 && c.phase == phaseOpen && !c.mtuProbeLost() {
+	if c.phase == phaseOpen && c.board.lost > 0 && !c.mtuProbeLost() {
 		// RFC 6675 §5, step 4. Departs from RFC 5681 §4.3 as Linux does:
 		// the loss of a retransmission does not reduce the window again.
-		c.stat.fastRetransmits++
+		c.count(CountSACKRecovery, 1)
+		c.undoBegin(true)
 		c.setRecover()
-		c.phase = phaseFast
+		c.setPhase(phaseFast, c.why)
 		c.probe = tailProbe{} // whatever it would have told is known
 		c.reduceForLoss(now, c.sndNxt.Sub(c.sndUna))
 		c.rexmitNow = true
@@ -112,58 +196,45 @@ func (c *Conn) dupAck(now mono.Time) {
 	if !enter || c.mtuProbeLost() {
 		return
 	}
-	c.stat.fastRetransmits++
+	c.count(CountRenoRecovery, 1)
+	c.undoBegin(true)
 	c.setRecover()
-	c.phase, c.partial = phaseFast, false
-	c.resendFirst(now)
+	c.setPhase(phaseFast, whyDupAcks)
+	c.partial = false
+	c.resendFirst(now, whyDupAcks)
 	c.reduceForLoss(now, flight)
 }
 
-// newAck takes an ACK of acked new bytes, and reports whether the
-// retransmission timer is to start anew.
-func (c *Conn) newAck(now mono.Time, acked int) bool {
-	c.dupAcks = 0
-	if c.recoverSet && c.recover.Less(c.sndUna) {
-		c.recoverSet = false
-	}
-	switch {
-	case c.phase == phaseOpen:
-		c.dupBytes = 0
-	case c.recover.LessEq(c.sndUna):
-		// RFC 6582 §3.2, step 3, full acknowledgment; RFC 6675 §5, step A.
-		c.phase, c.dupBytes = phaseOpen, 0
-		c.rack.recovered()
-		c.cc.OnRecoveryExit(now)
-	case c.phase == phaseLoss:
-		c.dupBytes = 0
-	case !c.sackOK:
-		// RFC 6582 §3.2, step 3, partial acknowledgment: the next hole begins
-		// here. The window deflates by what was acknowledged less the one
-		// segment that now takes its place.
-		c.dupBytes = max(c.dupBytes-max(acked-c.mss, 0), 0)
-		c.dupBytes = min(c.dupBytes, max(c.sndNxt.Sub(c.sndUna)-c.mss, 0))
-		c.resendFirst(now)
-		// Only the first partial ACK restarts the timer, so that many losses
-		// in one window end in a time-out (the impatient variant).
-		restart := !c.partial
-		c.partial = true
-		return restart
-	}
-	return true
+// partialAck is RFC 6582 §3.2, step 3, partial acknowledgment: the next hole
+// begins here. The window deflates by what was acknowledged less the one
+// segment that now takes its place. It reports whether the retransmission timer
+// is to start anew.
+func (c *Conn) partialAck(now mono.Time, acked int) bool {
+	c.dupBytes = max(c.dupBytes-max(acked-c.mss, 0), 0)
+	c.dupBytes = min(c.dupBytes, max(c.sndNxt.Sub(c.sndUna)-c.mss, 0))
+	c.resendFirst(now, whyPartial)
+	// Only the first partial ACK restarts the timer, so that many losses
+	// in one window end in a time-out (the impatient variant).
+	restart := !c.partial
+	c.partial = true
+	return restart
 }
 
 // timedOut is the expiry of the retransmission timer with data in flight (RFC
 // 6298 §5.4 to 5.6, RFC 5681 §3.1).
 func (c *Conn) timedOut(now mono.Time) {
-	c.stat.timeouts++
+	if c.phase == phaseOpen || c.recover.LessEq(c.sndUna) || c.phase == phaseLoss && c.retries == 1 {
+		c.undoBegin(false) // another flight, or after progress: another reduction
+	}
+	c.frtoBegin(c.retries > 1)
 	c.cc.OnTimeout(now, c.sndNxt.Sub(c.sndUna))
 	c.windowReduced()
 	if c.sackOK {
-		c.startOver()
+		c.startOver(whyRTO)
 		// What the peer has is not sent again (RFC 6675 §5.1), unless it has
 		// it no longer.
 		if c.board.reneged() {
-			c.stat.reneged++
+			c.count(CountSACKReneging, 1)
 			if x := c.rack.rates; x != nil {
 				x.delivered -= uint64(c.board.sacked)
 			}
@@ -171,7 +242,9 @@ func (c *Conn) timedOut(now mono.Time) {
 		}
 		c.loseOnTimeout(now)
 	} else {
-		c.resendAll()
+		c.startOver(whyRTO)
+		c.rexmit, c.rexmitEnd = c.sndUna, c.sndNxt
+		c.lostBecause(whyRTO, c.rexmit, c.rexmitEnd)
 	}
 	c.rexmitNow = true
 }
@@ -180,7 +253,7 @@ func (c *Conn) timedOut(now mono.Time) {
 func (c *Conn) setRecover() { c.recover, c.recoverSet = c.sndNxt, true }
 
 // resendFirst marks the oldest segment in flight.
-func (c *Conn) resendFirst(now mono.Time) {
+func (c *Conn) resendFirst(now mono.Time, w why) {
 	c.rexmit = c.sndUna
 	c.rexmitEnd = c.sndUna.Add(c.mss)
 	if c.dataEnd().LessEq(c.rexmitEnd) {
@@ -191,11 +264,16 @@ func (c *Conn) resendFirst(now mono.Time) {
 	if c.board.count() > 0 {
 		c.noteLost(now, &c.board.buf[c.board.head], c.rexmitEnd.Sub(c.rexmit), false)
 	}
+	c.lostBecause(w, c.rexmit, c.rexmitEnd)
 }
 
-// resendAll marks everything in flight.
+// resendAll marks everything in flight, because it was too large for the path
+// for certain.
 func (c *Conn) resendAll() {
-	c.startOver()
+	c.startOver(whyMTU)
+	c.frto = false
+	c.undoNever()
+	c.lostBecause(whyMTU, c.sndUna, c.sndNxt)
 	if c.sackOK {
 		c.board.loseAll()
 	} else {
@@ -204,9 +282,9 @@ func (c *Conn) resendAll() {
 }
 
 // startOver enters phaseLoss.
-func (c *Conn) startOver() {
-	c.dupAcks, c.dupBytes = 0, 0
-	c.phase = phaseLoss
+func (c *Conn) startOver(w why) {
+	c.dupAcks, c.dupBytes, c.hold = 0, 0, false
+	c.setPhase(phaseLoss, w)
 	if c.ecn != nil {
 		c.ecn.flags &^= ecnReducing
 	}
@@ -219,10 +297,11 @@ func (c *Conn) startOver() {
 // againDue reports whether something is to be sent again.
 func (c *Conn) againDue() bool { return c.rexmit != c.rexmitEnd || c.board.lost > 0 }
 
-// nextAgain returns what is to be sent again first. There is something.
-func (c *Conn) nextAgain() (start, end seq.Num) {
+// nextAgain returns what is to be sent again first, not much more than enough of
+// it. There is something.
+func (c *Conn) nextAgain(enough int) (start, end seq.Num) {
 	if c.board.lost > 0 {
-		return c.board.firstLost()
+		return c.board.firstLost(enough)
 	}
 	return c.rexmit, c.rexmitEnd
 }

@@ -5,7 +5,11 @@
 
 package tcp
 
-import "time"
+import (
+	"time"
+
+	"github.com/tapstack/tapstack/internal/seq"
+)
 
 // Bounds of the retransmission timeout.
 const (
@@ -18,38 +22,42 @@ const (
 
 // rtt estimates the round trip of one connection. Its zero value is a
 // connection without a measurement.
+//
+// RFC 6298 measures once in a round trip; here each ACK does, which notices a
+// longer path at once. But many samples in a round trip would forget quickly
+// what the path can do: the mean deviation of a window full of ACKs that come
+// back to back is small, whatever comes with the next window. RFC 7323 appendix
+// G divides the gains by the number of samples. Departs from it as Linux does:
+// the timeout is made of the largest deviation in a round trip, which rises with
+// any sample and falls once in a round trip.
 type rtt struct {
-	srtt   time.Duration // smoothed round trip; 0: no sample yet
-	rttvar time.Duration // its mean deviation
+	srtt   time.Duration // SRTT: smoothed round trip; 0: no sample yet
+	rttvar time.Duration // RTTVAR: its mean deviation, of every sample
+	spread time.Duration // the deviation the timeout is made of
+	most   time.Duration // the largest rttvar of this round trip,
+	until  seq.Num       // which ends with the ACK of this number
+	// backoffs counts the doublings since the last progress.
+	backoffs int32
 	// minRTO is the least that rto adds to srtt; 0 means defaultMinRTO.
 	minRTO time.Duration
 	// first is the timeout before the first sample; 0 means initialRTO.
 	first time.Duration
-	// backoffs counts the doublings since the last progress.
-	backoffs int
 }
 
-// sample takes one measured round trip, as if it were the only one of its round
-// trip, and ends the back-off.
-func (r *rtt) sample(d time.Duration) { r.sampleOf(d, 1) }
-
-// sampleOf takes one of about n measurements that will arrive within a round
-// trip (with timestamps every ACK brings one). The gains of RFC 6298 §2.3 are
-// meant for one sample per round trip; they are divided by n, as RFC 7323
-// appendix G advises, so that the memory stays as long however many arrive:
-// n = ceil(FlightSize / (2*SMSS)).
-func (r *rtt) sampleOf(d time.Duration, n int) {
+// sample takes one measured round trip and ends the back-off. una and nxt are
+// what is acknowledged and what was sent: they tell round trips apart.
+func (r *rtt) sample(d time.Duration, una, nxt seq.Num) {
 	// A measurement of zero is a round trip shorter than the clock's tick.
 	d = max(d, 1)
 	// A round trip longer than the longest timeout tells no more than that.
 	d = min(d, maxRTO)
-	n = max(n, 1)
 	r.backoffs = 0
 	r.first = 0
 	if r.srtt == 0 {
 		// RFC 6298 §2.2.
 		r.srtt = d
 		r.rttvar = d / 2
+		r.spread, r.most, r.until = r.rttvar, r.rttvar, nxt
 		return
 	}
 	// RFC 6298 §2.3, beta = 1/4 and alpha = 1/8; RTTVAR before SRTT.
@@ -60,8 +68,14 @@ func (r *rtt) sampleOf(d time.Duration, n int) {
 		// longer, so it raises the variation eight times slower.
 		change /= 8
 	}
-	r.rttvar += change / time.Duration(4*n)
-	r.srtt = max(1, r.srtt+err/time.Duration(8*n))
+	r.rttvar += change / 4
+	r.srtt = max(1, r.srtt+err/8)
+	r.most = max(r.most, r.rttvar)
+	r.spread = max(r.spread, r.most)
+	if r.until.Less(una) {
+		r.spread -= (r.spread - r.most) / 4
+		r.most, r.until = 0, nxt
+	}
 }
 
 // base returns the timeout without back-off.
@@ -80,7 +94,7 @@ func (r *rtt) base() time.Duration {
 	if floor == 0 {
 		floor = defaultMinRTO
 	}
-	return min(maxRTO, r.srtt+max(rtoClock, floor, 4*r.rttvar))
+	return min(maxRTO, r.srtt+max(rtoClock, floor, 4*r.spread))
 }
 
 // rto returns the retransmission timeout, doubled for each backoff and at most
@@ -98,9 +112,6 @@ func (r *rtt) rto() time.Duration {
 
 // backoff doubles the timeout, after it expired.
 func (r *rtt) backoff() { r.backoffs++ }
-
-// resetBackoff ends the doubling, when new data was acknowledged.
-func (r *rtt) resetBackoff() { r.backoffs = 0 }
 
 // synRetransmitted starts the data phase after a SYN was retransmitted: without
 // a sample, which Karn's rule may have forbidden, the timeout is 3 seconds

@@ -5,34 +5,20 @@ import (
 	"github.com/tapstack/tapstack/internal/seq"
 )
 
-// This file owns the SACK option in both directions (RFC 2018, RFC 2883): what
-// the peer's blocks may say and to whom they are told, and which blocks our
-// own ACKs carry.
+// This file owns the SACK option in both directions (RFC 2018): what the peer's
+// blocks may say and to whom they are told, and which blocks our own ACKs
+// carry.
 
-// inputSack takes the SACK blocks of an ACK, after sndUna has moved by acked,
-// and does what follows from them and from it: more may be lost, recovery may
-// begin, and more may be sent.
+// inputSack takes the SACK blocks of an ACK, after sndUna has moved by acked.
 func (c *Conn) inputSack(now mono.Time, s *Segment, acked int) {
-	if c.state == Closed || c.state == TimeWait {
-		return
-	}
-	k := &c.rack
 	blocks, dsack := c.sackBlocks(s)
 	for _, b := range blocks.all() {
-		c.board.sack(b.Left, b.Right, k)
+		c.board.sack(b.Left, b.Right, &c.rack)
 	}
-	duplicate := dsack != SACKBlock{}
-	if duplicate {
-		c.stat.dsackIn++
-		k.duplicate(c.sndUna, c.sndNxt)
+	if dsack != (SACKBlock{}) {
+		c.inputDSACK(dsack, s)
 	}
 	c.probeAcked(now, s.Ack, acked == 0 && s.Len() == 0, dsack)
-	if k.bytes > 0 {
-		c.kick = true
-		c.probe.due = false
-		c.repair(now, c.detectLoss(now), acked > 0)
-	}
-	c.armProbe(now)
 }
 
 // blockSet is up to four blocks in order of their numbers.
@@ -60,42 +46,16 @@ func (c *Conn) sackBlocks(s *Segment) (good blockSet, dsack SACKBlock) {
 	for i, b := range o.SACK[:o.NumSACK] {
 		switch {
 		case !b.Left.Less(b.Right) || c.sndNxt.Less(b.Right) || b.Left.Less(s.Ack.Add(-c.maxSndWnd)):
-			c.stat.sackIgnored++ // inverted, above what was sent, or long ago
+			c.count(CountSACKDiscard, 1) // inverted, above what was sent, or long ago
 		case i == 0 && c.isDSACK(b, s):
 			dsack = b
 		case b.Left.LessEq(s.Ack):
-			c.stat.sackIgnored++ // acknowledged, or should have been
+			c.count(CountSACKDiscard, 1) // acknowledged, or should have been
 		case c.sndUna.Less(b.Right):
 			good.insert(SACKBlock{seq.Max(b.Left, c.sndUna), b.Right})
 		}
 	}
 	return good, dsack
-}
-
-// isDSACK reports whether b, the first block of s, says that something arrived
-// twice: it lies below the ACK or in the second block (RFC 2883 §4).
-func (c *Conn) isDSACK(b SACKBlock, s *Segment) bool {
-	if b.Right.LessEq(s.Ack) {
-		return true
-	}
-	second := s.Options.SACK[1]
-	return s.Options.NumSACK > 1 && second.Left.LessEq(b.Left) && b.Right.LessEq(second.Right)
-}
-
-// arrivedTwice remembers [left, right) for the next ACK to report, which goes
-// at once (RFC 2883 §4). Of several pieces of one segment that do not touch,
-// the first is reported (§4.2.3).
-func (c *Conn) arrivedTwice(left, right seq.Num) {
-	if !c.sackOK || !left.Less(right) {
-		return
-	}
-	c.ackOnce()
-	switch d := &c.dsack; {
-	case *d == SACKBlock{}:
-		*d = SACKBlock{left, right}
-	case left.LessEq(d.Right) && d.Left.LessEq(right):
-		d.Left, d.Right = seq.Min(d.Left, left), seq.Max(d.Right, right)
-	}
 }
 
 // putSack writes the blocks of the next ACK: a D-SACK before all others (RFC
@@ -104,14 +64,12 @@ func (c *Conn) putSack(o *Options, room int) {
 	if room == 0 {
 		return
 	}
-	n := 0
-	if c.dsack != (SACKBlock{}) {
-		o.SACK[0] = c.dsack
-		n = 1
-		c.dsack = SACKBlock{}
-		c.stat.dsackOut++
+	if c.dsack == (SACKBlock{}) {
+		o.NumSACK = c.ooo.blocks(o.SACK[:room])
+		return
 	}
-	o.NumSACK = n + c.ooo.blocks(o.SACK[n:room])
+	o.NumSACK = 1 + c.ooo.blocks(o.SACK[1:room])
+	c.putDSACK(o, o.NumSACK)
 }
 
 // sackRoom is how many blocks the next ACK carries: as many as there are, up

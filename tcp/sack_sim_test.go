@@ -13,7 +13,12 @@ import (
 // returns the time taken and the sender's numbers.
 func bulk(t *testing.T, seed uint64, n int, delay, jitter time.Duration, loss float64) (time.Duration, Info) {
 	s := newSim(t, seed)
-	s.delay, s.jitter, s.loss, s.dup, s.noSack = delay, jitter, loss, 0, false
+	s.delay, s.jitter, s.loss, s.dup = delay, jitter, loss, 0
+	return s.bulk(seed, n, func() {})
+}
+
+// bulk is that over s as it is. step is called before each thing that happens.
+func (s *sim) bulk(seed uint64, n int, step func()) (time.Duration, Info) {
 	for i := range s.end {
 		s.end[i].cfg = Config{LocalPort: 10 + uint16(i), RemotePort: 11 - uint16(i), MSS: 1460, IPHeader: 20,
 			ISS: seq.Num(seed * 12345), RcvBuf: 4 << 20, SndBuf: 4 << 20}
@@ -25,6 +30,7 @@ func bulk(t *testing.T, seed uint64, n int, delay, jitter time.Duration, loss fl
 	start, buf := s.now, make([]byte, 64<<10)
 	steps := 0
 	for rcv.got < n {
+		step()
 		// The path is a queue unless it reorders: deliver the earliest.
 		which, next := -1, mono.Time(0)
 		for k := range s.net {
@@ -107,5 +113,44 @@ func TestReorderingWithSACK(t *testing.T) {
 			t.Errorf("with loss: %d time-outs, %d retransmissions of %d segments", i.Timeouts, i.Retransmits, i.SegmentsOut)
 		}
 		t.Logf("%+v", i)
+	}
+}
+
+// A path that suddenly becomes slow, and later fast again, costs next to no
+// repetition: however the sender learns that its time-outs were spurious.
+func TestDelaySpikes(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		noSack, noTS bool
+	}{
+		{"SACK and timestamps", false, false},
+		{"SACK", false, true},
+		{"timestamps", true, false},
+		{"neither", true, true},
+	} {
+		s := newSim(t, 5)
+		s.loss, s.dup, s.jitter, s.delay = 0, 0, 0, 20*time.Millisecond
+		s.noSack, s.noTS = c.noSack, c.noTS
+		start := s.now
+		var last mono.Time
+		d, i := s.bulk(5, 2<<20, func() {
+			// Now and then what is sent takes 300 ms longer; nothing overtakes.
+			s.delay = 20 * time.Millisecond
+			if since := s.now.Sub(start); since > 100*time.Millisecond && since%(2*time.Second) < 200*time.Millisecond {
+				s.delay = 320 * time.Millisecond
+			}
+			for k := range s.net {
+				last = max(last, s.net[k].at)
+			}
+			s.delay = max(s.delay, last.Sub(s.now))
+		})
+		t.Logf("%s: %v, %d time-outs, %d found spurious by F-RTO, %d undone, %d of %d segments again", c.name, d,
+			i.Timeouts, i.SpuriousTimeouts, i.Undos, i.Retransmits, i.SegmentsOut)
+		if i.Timeouts == 0 {
+			t.Errorf("%s: no time-out", c.name)
+		}
+		if i.Retransmits > 4 || i.Undos == 0 || i.SpuriousTimeouts == 0 && c.noTS {
+			t.Errorf("%s: %d segments were sent again, %d undone", c.name, i.Retransmits, i.Undos)
+		}
 	}
 }

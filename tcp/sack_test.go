@@ -140,7 +140,8 @@ func TestSACKRecovery(t *testing.T) {
 			> P. 4001:5001(1000) ack 1
 			+100ms < . 1:1(0) ack 1 <sack 1001:2001 3001:4001>
 			+25ms > . 1:1001(1000) ack 1
-			+175ms > . 1:1001(1000) ack 1
+			+202ms > P. 4001:5001(1000) ack 1 // a probe
+			+300ms > . 1:1001(1000) ack 1
 			info Timeouts 1
 			info SACKed 2000
 			+100ms < . 1:1(0) ack 2001 <sack 3001:4001>
@@ -148,7 +149,7 @@ func TestSACKRecovery(t *testing.T) {
 			> P. 4001:5001(1000) ack 1
 			+100ms < . 1:1(0) ack 5001
 			+10s
-			info Retransmits 4
+			info Retransmits 5
 		`,
 		"the peer forgets what it said it had": openedSACK + `
 			write 5000
@@ -291,7 +292,7 @@ func TestTailLossProbe(t *testing.T) {
 			+100ms < . 1:1(0) ack 10001
 			write 1000
 			> P. 10001:11001(1000) ack 1
-			info Cwnd 10000
+			info Cwnd 15000
 			+100ms < . 1:1(0) ack 11001
 			info Cwnd 2000
 		`,
@@ -303,7 +304,7 @@ func TestTailLossProbe(t *testing.T) {
 			write 1000
 			> P. 10001:11001(1000) ack 1
 			+100ms < . 1:1(0) ack 11001
-			info Cwnd 10000
+			info Cwnd 15000
 		`,
 		"the FIN is probed": openedSACK + `
 			write 2000

@@ -60,9 +60,38 @@ type scoreboard struct {
 	buf  []sentRange // the ranges are buf[head:]
 	head int
 
-	sacked, lost int     // bytes of ranges with sentSacked; with sentLost
-	holes        int     // ranges with sentSacked: each has a hole before it
-	lostFrom     seq.Num // no range before it is lost
+	// Bytes by fate: the peer has them; they are lost; in flight, sent again;
+	// in flight, sent once. Each range counts in one of them.
+	sacked, lost, again, once int
+
+	holes    int     // ranges with sentSacked: each has a hole before it
+	lostFrom seq.Num // no range before it is lost
+}
+
+// sum returns where the bytes of a range with flags f count.
+func (b *scoreboard) sum(f sentFlags) *int {
+	switch {
+	case f&sentSacked != 0:
+		return &b.sacked
+	case f&sentLost != 0:
+		return &b.lost
+	case f&sentAgain != 0:
+		return &b.again
+	}
+	return &b.once
+}
+
+// mark gives r the fate that flags say.
+func (b *scoreboard) mark(r *sentRange, flags sentFlags) {
+	if r.has(sentSacked) {
+		b.holes--
+	}
+	if flags&sentSacked != 0 {
+		b.holes++
+	}
+	*b.sum(r.flags) -= r.len()
+	*b.sum(flags) += r.len()
+	r.flags = flags
 }
 
 func (b *scoreboard) count() int { return len(b.buf) - b.head }
@@ -84,6 +113,7 @@ func (b *scoreboard) add(now mono.Time, start, end seq.Num, p stamp) {
 		last := &b.buf[len(b.buf)-1]
 		if last.flags == 0 && last.sent == now {
 			last.end, last.inFlight = end, p.inFlight
+			b.once += end.Sub(start)
 			return
 		}
 		if b.count() >= maxSentRanges {
@@ -91,6 +121,7 @@ func (b *scoreboard) add(now mono.Time, start, end seq.Num, p stamp) {
 			last.later(now.Sub(last.sent))
 			last.end, last.sent, last.inFlight = end, now, p.inFlight
 			last.flags |= sentCoarse
+			*b.sum(last.flags) += end.Sub(start)
 			return
 		}
 	}
@@ -100,6 +131,7 @@ func (b *scoreboard) add(now mono.Time, start, end seq.Num, p stamp) {
 		b.head = 0
 	}
 	b.buf = append(b.buf, sentRange{sent: now, start: start, end: end, stamp: p})
+	b.once += end.Sub(start)
 }
 
 // lastSegment returns the segment that was sent last: what is left of the last
@@ -137,12 +169,10 @@ func (b *scoreboard) join(i, j int) {
 		switch {
 		case r.flags&next.flags&sentSacked != 0:
 			b.holes--
-		case r.flags&^sentCoarse != next.flags&^sentCoarse, r.sent != next.sent && !r.has(sentLost):
+		case r.flags&^sentCoarse != next.flags&^sentCoarse, r.sent != next.sent:
 			w++
 			b.buf[w] = *next
 			continue
-		case r.sent != next.sent:
-			r.flags |= sentCoarse // both are lost, so that the time hardly matters
 		}
 		r.flags |= next.flags
 		if r.sent < next.sent {
@@ -162,14 +192,8 @@ func (b *scoreboard) acked(una seq.Num, k *rack) {
 		r := &b.buf[b.head]
 		gone := *r
 		gone.end = seq.Min(r.end, una)
-		n := gone.len()
-		switch {
-		case r.has(sentSacked):
-			b.sacked -= n
-		case r.has(sentLost):
-			b.lost -= n
-			fallthrough
-		default:
+		*b.sum(r.flags) -= gone.len()
+		if !r.has(sentSacked) {
 			k.delivered(&gone)
 		}
 		if una.Less(r.end) {
@@ -205,15 +229,9 @@ func (b *scoreboard) sack(left, right seq.Num, k *rack) int {
 			break
 		}
 		r := &b.buf[i]
-		n := r.len()
-		if r.has(sentLost) {
-			b.lost -= n
-		}
 		k.delivered(r)
-		r.flags = sentSacked
-		b.sacked += n
-		b.holes++
-		news += n
+		b.mark(r, sentSacked)
+		news += r.len()
 	}
 	if news > 0 {
 		b.join(first-1, i)
@@ -230,8 +248,7 @@ func (b *scoreboard) lose(i int) {
 	if b.lost == 0 || r.start.Less(b.lostFrom) {
 		b.lostFrom = r.start
 	}
-	r.flags |= sentLost
-	b.lost += r.len()
+	b.mark(r, r.flags|sentLost)
 }
 
 // loseAll takes everything for lost that the peer is not known to have.
@@ -242,16 +259,29 @@ func (b *scoreboard) loseAll() {
 	b.join(b.head, len(b.buf)-1)
 }
 
-// firstLost returns the first stretch that is lost. There must be one: lost is
-// not 0.
-func (b *scoreboard) firstLost() (start, end seq.Num) {
+// loseNone takes nothing for lost any more: it was only late.
+func (b *scoreboard) loseNone() {
+	if b.lost == 0 {
+		return
+	}
+	for i := b.head; i < len(b.buf); i++ {
+		if r := &b.buf[i]; r.has(sentLost) {
+			b.mark(r, r.flags&^sentLost)
+		}
+	}
+	b.join(b.head, len(b.buf)-1)
+}
+
+// firstLost returns the first stretch that is lost, or the beginning of it if it
+// is longer than enough. There must be one: lost is not 0.
+func (b *scoreboard) firstLost(enough int) (start, end seq.Num) {
 	i := b.find(b.lostFrom)
 	for !b.buf[i].has(sentLost) {
 		i++
 	}
 	start, end = b.buf[i].start, b.buf[i].end
 	b.lostFrom = start
-	for i++; i < len(b.buf) && b.buf[i].has(sentLost); i++ {
+	for i++; i < len(b.buf) && b.buf[i].has(sentLost) && end.Sub(start) < enough; i++ {
 		end = b.buf[i].end
 	}
 	return start, end
@@ -272,8 +302,7 @@ func (b *scoreboard) sentOnceMore(now mono.Time, start, end seq.Num, p stamp) {
 			b.split(i, end)
 		}
 		r := &b.buf[i]
-		b.unmark(r)
-		r.flags = sentAgain
+		b.mark(r, sentAgain)
 		r.sent, r.stamp = now, p
 	}
 	b.join(first-1, i)
@@ -281,15 +310,11 @@ func (b *scoreboard) sentOnceMore(now mono.Time, start, end seq.Num, p stamp) {
 
 // unmark makes r a range in flight again.
 func (b *scoreboard) unmark(r *sentRange) {
-	switch {
-	case r.has(sentSacked):
-		b.sacked -= r.len()
-		b.holes--
-		r.flags = sentAgain // perhaps
-	case r.has(sentLost):
-		b.lost -= r.len()
+	flags := r.flags &^ (sentSacked | sentLost)
+	if r.has(sentSacked) {
+		flags |= sentAgain // perhaps
 	}
-	r.flags &^= sentSacked | sentLost
+	b.mark(r, flags)
 }
 
 // forget drops what the peer said it has: it did not keep it (RFC 2018 §8).

@@ -36,6 +36,9 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 		// it was only overtaken.
 		if c.sackOK {
 			c.inputSack(now, s, 0)
+			c.sampleRTT(now, 0)
+			c.repairAck(now, 0, false)
+			c.armProbe(now)
 			c.endAck(now, nil, &before, 0) // its feedback is old
 		}
 		return DropNone
@@ -46,12 +49,7 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	wnd := int(s.Window) << c.sndWScale
 	dup := acked == 0 && n == 0 && c.sndUna != c.sndNxt && wnd == c.sndWnd
 
-	// "the send window should be updated", unless the segment is older than
-	// the one that last did. An ACK that advances cannot be, and of two with the
-	// same numbers the one with more window is the later: a peer that has not
-	// received anything takes nothing back, but all of it (Linux).
-	if acked > 0 || c.sndWl1.Less(s.Seq) ||
-		c.sndWl1 == s.Seq && (wnd > c.sndWnd || wnd == 0) {
+	if c.updatesWindow(s, acked, wnd) {
 		if wnd != c.sndWnd {
 			c.kick = true
 		}
@@ -63,34 +61,53 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 	if c.sndWnd == 0 && !c.orphan {
 		c.retries = 0 // RFC 9293 §3.8.6.1: not as long as it sends ACKs
 	}
-	switch {
-	case acked > 0:
-		c.inputNewAck(now, s, acked)
-	case dup:
-		c.stat.dupAcksIn++
-		c.kick = true
-		if !c.sackOK {
-			c.dupAck(now)
-		}
+	if acked > 0 {
+		c.inputNewAck(ack, acked)
 	}
 	if c.sackOK {
 		c.inputSack(now, s, acked)
+	}
+	c.sampleRTT(now, acked)
+	if acked > 0 || c.rack.bytes > 0 {
+		c.events |= EvProgress
+	}
+	if dup {
+		c.count(CountDupAcksIn, 1)
+		c.kick = true
+	}
+	restart := c.repairAck(now, acked, dup)
+	if acked > 0 {
+		c.acked(now, restart)
+	}
+	if c.sackOK {
+		c.armProbe(now)
 	}
 	c.endAck(now, s, &before, acked)
 	return DropNone
 }
 
-// inputNewAck processes an ACK that advances sndUna by acked.
-func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
+// updatesWindow reports whether s, whose ACK moves sndUna by acked, says what
+// the peer's window wnd is: "the send window should be updated", unless the
+// segment is older than the one that last did. An ACK that advances cannot be,
+// and of two with the same numbers the one with more window is the later: a peer
+// that has not received anything takes nothing back, but all of it (Linux).
+func (c *Conn) updatesWindow(s *Segment, acked, wnd int) bool {
+	return acked > 0 || c.sndWl1.Less(s.Seq) || c.sndWl1 == s.Seq && (wnd > c.sndWnd || wnd == 0)
+}
+
+// inputNewAck takes in an ACK that advances sndUna by acked.
+func (c *Conn) inputNewAck(ack seq.Num, acked int) {
 	n := min(acked, c.snd.Len())
 	c.snd.Discard(n)
-	c.sndUna = s.Ack
+	c.sndUna = ack
 	c.stat.bytesAcked += uint64(n)
 	c.sndSml = seq.Max(c.sndSml, c.sndUna)
 	c.urg.sndUp = seq.Max(c.urg.sndUp, c.sndUna)
 	c.rexmit = seq.Max(c.rexmit, c.sndUna)
 	c.rexmitEnd = seq.Max(c.rexmitEnd, c.sndUna)
+	c.rack.cum = true
 	c.board.acked(c.sndUna, &c.rack)
+	c.rack.cum = false
 	c.rexmitNow = c.rexmitNow && c.againDue()
 	c.retries, c.stuckAt = 0, 0
 	if c.uto.set && c.uto.end.LessEq(c.sndUna) {
@@ -100,11 +117,14 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 		c.mtuProbeAcked()
 	}
 	c.kick = true
-	c.sampleRTT(now, s)
+	c.countProgress(c.rack.now)
+}
 
+// acked is the rest of what an ACK does that advanced sndUna, once it is known
+// what is lost. restart is the repair's word on the timer.
+func (c *Conn) acked(now mono.Time, restart bool) {
 	// RFC 6298 §5.2 and §5.3: the timer runs while something is in flight, and
 	// starts anew with each ACK of new data; recovery may object.
-	restart := c.newAck(now, acked)
 	if c.sndUna == c.sndNxt {
 		c.timers[timerRexmit] = 0
 	} else if restart {
@@ -134,37 +154,44 @@ func (c *Conn) finAcked(now mono.Time) {
 	}
 }
 
-// sampleRTT measures the round trip that s ended, if it ended one, for the
-// retransmission timer.
+// sampleRTT measures the round trip that an ACK which moved sndUna by acked
+// ended, if it ended one, for the retransmission timer.
 //
-// One segment at a time is timed with the full resolution of the clock. Of
-// what was sent twice, Karn's rule says that the answer is ambiguous (RFC 6298
-// §3); while there is such a segment, the scoreboard knows what was sent only
-// once, and the echoed timestamp tells which of the two was answered.
-func (c *Conn) sampleRTT(now mono.Time, s *Segment) {
+// The scoreboard knows when each range left, and Karn's rule (RFC 6298 §3)
+// concerns only what was sent twice: of the rest the longest round trip counts,
+// so that the timeout allows for it. When everything acknowledged was sent
+// twice, the echoed timestamp tells which of the two was answered (RFC 7323
+// §4.1); it is coarse, and boxes on the way have been seen to spoil it, so that
+// it comes last (Linux).
+func (c *Conn) sampleRTT(now mono.Time, acked int) {
+	k := &c.rack
 	d := time.Duration(0)
 	switch {
-	case c.rttTiming:
-		if !c.rttSeq.LessEq(c.sndUna) {
+	case k.ackRTT > 0 && !k.ackTwo:
+		d = k.ackRTT
+	case k.sackRTT > 0:
+		d = k.sackRTT
+	default:
+		if d = c.echoRTT(now, acked); d == 0 {
 			return
 		}
-		c.rttTiming = false
-		d = max(now.Sub(c.rttAt), 1)
-	case c.karn && c.sackOK && c.rack.sample > 0:
-		d = c.rack.sample
-	case c.karn && c.tsOK && s.Options.HasTS && s.Options.TSEcr != 0:
-		ms := int32(tsNow(now, c.cfg.TSOffset) - s.Options.TSEcr)
-		if ms < 0 || time.Duration(ms)*time.Millisecond > c.cfg.MaxRTO {
-			return
-		}
-		d = max(time.Duration(ms)*time.Millisecond, time.Millisecond)
+		k.sample = d
 	}
-	if c.karn && c.karnSeq.LessEq(c.sndUna) {
-		c.karn = false
+	c.rtt.sample(d, c.sndUna, c.sndNxt)
+	c.traceRTT(d)
+}
+
+// echoRTT is the round trip by the timestamp that the ACK being processed
+// echoes, in milliseconds; 0: it does not tell.
+func (c *Conn) echoRTT(now mono.Time, acked int) time.Duration {
+	if acked <= 0 || !c.tsOK || !c.rack.hasEcho {
+		return 0
 	}
-	if d > 0 {
-		c.rtt.sample(d)
+	ms := int32(tsNow(now, c.cfg.TSOffset) - c.rack.echo)
+	if d := time.Duration(ms) * time.Millisecond; ms >= 0 && d <= c.cfg.MaxRTO {
+		return max(d, time.Millisecond)
 	}
+	return 0
 }
 
 // dataEnd is the number after the last byte of the ring, the FIN's.

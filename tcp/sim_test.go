@@ -53,7 +53,8 @@ type sim struct {
 	dup      float64
 	delay    time.Duration
 	jitter   time.Duration
-	noSack   bool           // a box on the way takes the offer of SACK out
+	noSack   bool           // a box on the way takes the offer of SACK out,
+	noTS     bool           // that of timestamps
 	box      func(*Segment) // a box on the way that changes segments
 	steps    int
 	sent     int
@@ -87,6 +88,9 @@ func (s *sim) transmit(from int, seg *Segment) {
 		}
 		if off > 0 {
 			part.Flags &^= FlagCWR // as all who cut
+		}
+		if s.noTS {
+			part.Options.HasTS = false
 		}
 		n := min(size, len(all)-off)
 		part.Payload = [2][]byte{all[off : off+n], nil}
@@ -234,7 +238,7 @@ func (s *sim) deliver(i int, raw []byte, ecn Codepoint) {
 		if err := e.c.invariants(); err != nil {
 			s.fatal("end %d: %v", i, err)
 		}
-		if ev&EvOutput == 0 {
+		if ev&EvOutput == 0 && !e.c.Deadline().Due(s.now) { // the timer is next
 			before := s.sent
 			s.flush(i)
 			if s.sent != before && !due {
@@ -376,7 +380,7 @@ func TestSimulation(t *testing.T) {
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			s := newSim(t, seed)
-			s.noSack = seed%3 == 2
+			s.noSack, s.noTS = seed%3 == 2, seed%4 == 3
 			s.end[0].c = NewActive(&s.end[0].cfg, s.now)
 			if s.rng.IntN(8) == 0 { // simultaneous open
 				s.end[1].c = NewActive(&s.end[1].cfg, s.now)

@@ -29,7 +29,7 @@ const (
 // handshake (RFC 9293 §3.10.7.2 and the SYN-RECEIVED parts of §3.10.7.4).
 type SynRequest struct {
 	deadline mono.Time // next SYN-ACK
-	sentAt   mono.Time // first SYN-ACK, for the round trip; 0 once ambiguous
+	sentAt   mono.Time // first SYN-ACK, for the round trip
 	oowAckAt mono.Time
 	rto      time.Duration
 	maxRTO   time.Duration
@@ -47,6 +47,7 @@ type SynRequest struct {
 	adv, peerUTO          uint16 // RFC 5482: what to announce, 0 for nothing; what the peer announced
 	wsOK, tsOK, sackOK    bool
 	acked                 bool // an empty ACK came
+	resent                bool // the SYN-ACK, for whatever reason
 	reply                 synReply
 	ecn                   synECN
 }
@@ -207,7 +208,7 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 		r.sentAt = now
 		r.deadline = now.Add(r.rto)
 	} else {
-		r.sentAt = 0 // Karn's rule
+		r.resent = true
 	}
 	return true
 }
@@ -264,9 +265,8 @@ func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 	r.ecn.start(c, int(r.retries))
 	c.retries = int(r.retries)
 	c.timers[timerRexmit] = r.deadline
-	c.stat.segsIn, c.stat.segsOut = 1, 1+uint64(r.retries)
-	if r.sentAt != 0 {
-		c.rttTiming, c.rttSeq, c.rttAt = true, r.iss+1, r.sentAt
-	}
+	c.stat.segsIn, c.stat.segsOut = 1, 1+uint32(r.retries)
+	c.stat.own[CountRetransSegs] = uint32(r.retries)
+	c.rttTiming, c.rttAt = r.sentAt != 0 && !r.resent, r.sentAt // Karn's rule
 	return c
 }

@@ -25,11 +25,13 @@ func (c *Conn) Deadline() mono.Time {
 // Expire tells the connection that its deadline may have passed. Early and
 // repeated calls do no harm.
 func (c *Conn) Expire(now mono.Time) Events {
+	c.traceAt(now)
 	for i := range c.timers {
 		if !c.timers[i].Due(now) {
 			continue
 		}
 		c.timers[i] = 0
+		c.traceTimer(i)
 		switch i {
 		case timerReorder:
 			c.expireReorder(now)
@@ -52,6 +54,7 @@ func (c *Conn) Expire(now mono.Time) Events {
 	if c.state == TimeWait && c.tw.Expire(now) == VerdictRemove {
 		c.moveTo(evTimeout)
 	}
+	c.traceMetrics()
 	return c.takeEvents()
 }
 
@@ -61,6 +64,7 @@ func (c *Conn) expireRexmit(now mono.Time) {
 		c.giveUp()
 		return
 	}
+	c.countTimeout(now)
 	c.retries++
 	if c.stuckAt == 0 {
 		c.stuckAt = now
@@ -81,5 +85,6 @@ func (c *Conn) rto() time.Duration { return min(c.rtt.rto(), c.cfg.MaxRTO) }
 // giveUp ends a connection whose peer is silent (R2 of RFC 9293 §3.8.3), with
 // the reason an ICMP message gave, if one did.
 func (c *Conn) giveUp() {
+	c.count(CountAbortOnTimeout, 1)
 	c.fail(c.timeoutError())
 }

@@ -64,6 +64,7 @@ func (c *Conn) TimeWait(now mono.Time) *TimeWaitRecord {
 	if w == nil {
 		return nil
 	}
+	c.traceAt(now)
 	c.release()
 	c.events = 0
 	return w

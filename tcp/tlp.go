@@ -25,9 +25,9 @@ const (
 type tailProbe struct {
 	due    bool    // Output is to send it
 	out    bool    // it was sent, and
-	end    seq.Num // TLP.end_seq: everything up to here was in flight then
 	resent bool    // TLP.is_retrans: it was not new text, and its loss would be news
-	flight int     // bytes in flight then
+	end    seq.Num // TLP.end_seq: everything up to here was in flight then
+	flight int32   // bytes in flight then
 }
 
 // armProbe starts the probe's timer or stops it (RFC 8985 §7.2): one probe for
@@ -81,12 +81,14 @@ func (c *Conn) outputTailProbe(now mono.Time, s *Segment, mss int) {
 		if c.board.sackedLast() {
 			start, end = c.sndUna, seq.Min(c.sndUna.Add(mss), c.sndNxt)
 		}
-		c.sendAgain(now, s, start, end, mss)
+		c.sendAgain(now, s, start, end, mss, whyProbe)
+	} else {
+		c.traceRange(TraceProbe, whyProbe, s.Seq, s.End())
 	}
 	// In recovery the congestion control already knows what the probe may repair.
-	c.probe = tailProbe{out: true, end: c.sndNxt, resent: resent && c.phase == phaseOpen, flight: c.sndNxt.Sub(c.sndUna)}
+	c.probe = tailProbe{out: true, end: c.sndNxt, resent: resent && c.phase == phaseOpen, flight: int32(c.sndNxt.Sub(c.sndUna))}
 	c.timers[timerProbe] = 0
-	c.stat.tlpProbes++
+	c.count(CountLossProbes, 1)
 }
 
 // probeAcked is TLP_process_ack of RFC 8985 §7.4: if a probe that repeated
@@ -102,8 +104,10 @@ func (c *Conn) probeAcked(now mono.Time, ack seq.Num, dup bool, dsack SACKBlock)
 	case dsack != SACKBlock{} && dsack.Right == p.end: // both arrived
 	case dup && dsack == SACKBlock{}: // a duplicate ACK: both arrived
 	case p.end.Less(ack):
+		c.count(CountLossProbeRecovery, 1)
+		c.undoNever()
 		if !c.reducing() {
-			c.cc.OnLoss(now, p.flight)
+			c.cc.OnLoss(now, int(p.flight))
 			c.cc.OnRecoveryExit(now)
 			c.windowReduced()
 		}

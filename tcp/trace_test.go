@@ -33,6 +33,7 @@ import (
 //	mtu 1000 at 1     pathmtu 1400              a router says so about what began there; the path is believed to
 //	state FIN-WAIT-1   err ECONNRESET   drop paws   info Retransmits 3
 //	knob ..., more ..., urge ..., peek ..., oob ..., mark ...: see knobs_test.go
+//	trace                                       log the connection's trace from here on
 //
 // Numbers are relative to the sender's ISS. Windows in segments are as on the
 // wire. In an expected segment win, options and the ECN field are compared only
@@ -74,7 +75,8 @@ func newTrace(t *testing.T) *trace {
 	start := mono.Time(10 * time.Second)
 	tr := &trace{t: t, now: start, limit: 0}
 	tr.cfg = Config{LocalPort: 1, RemotePort: 2, MSS: 1460, RcvBuf: 65535, SndBuf: 1 << 20, IPHeader: 20,
-		TSOffset: 100 - tsNow(start, 0), NewController: cc.NewReno} // whose sums can be done in the head
+		TSOffset: 100 - tsNow(start, 0), Totals: &scriptTotals,
+		NewController: cc.NewReno} // whose sums can be done in the head
 	return tr
 }
 
@@ -362,6 +364,10 @@ func (tr *trace) step(f []string) {
 		mtu, _ := strconv.Atoi(arg(1))
 		tr.c.SetPathMTU(mtu)
 		tr.flush()
+	case f[0] == "trace":
+		tr.c.SetTrace(tr.now, func(e *TraceEvent) {
+			tr.t.Logf("%v %-10s %s>%s %s %d:%d %v %+v", time.Duration(e.Time), e.Kind, e.From, e.To, e.Reason, e.Seq, e.End, e.RTT, e.Metrics)
+		}, false)
 	case f[0] == "soft":
 		tr.c.SoftError(syscall.EHOSTUNREACH)
 	case f[0] == "timewait":

@@ -362,7 +362,7 @@ func TestReassembly(t *testing.T) {
 func TestPAWS(t *testing.T) {
 	scripts(t, map[string]string{
 		"older timestamp is an old duplicate": openedAll + `
-			< P. 1:11(10) ack 1 <nop,nop,TS val 6999 ecr 100>
+			< P. 1:11(10) ack 1 <nop,nop,TS val 6998 ecr 100>
 			drop paws
 			> . 1:1(0) ack 1 <nop,nop,TS val 100 ecr 7000>
 			< P. 1:11(10) ack 1 <nop,nop,TS val 7000 ecr 100>

@@ -94,7 +94,7 @@ func (c *Conn) inputUrgent(s *Segment) {
 	text := s.Payload[0]
 	if off := u.rcvUp.Sub(s.Seq); off >= 0 && off < len(text) && c.rcvNxt.LessEq(u.rcvUp) && u.rcvUp.Less(c.rcvAdv) {
 		u.state, u.data = urgentHere, text[off]
-		c.stat.urgentIn++
+		c.count(CountUrgentIn, 1)
 		c.events |= EvUrgent
 	}
 }

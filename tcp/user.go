@@ -195,6 +195,7 @@ func (c *Conn) CloseRead() { c.rdClosed = true }
 // CloseWrite is CLOSE of RFC 9293 §3.10.4: a FIN follows the last byte.
 // Reading goes on. It returns syscall.ENOTCONN when there is no connection.
 func (c *Conn) CloseWrite(now mono.Time) error {
+	c.traceAt(now)
 	switch c.state {
 	case Closed, Listen:
 		return syscall.ENOTCONN
@@ -217,6 +218,7 @@ func (c *Conn) Close(now mono.Time) {
 	if c.orphan {
 		return
 	}
+	c.traceAt(now)
 	unread := c.rcv.Len() > 0
 	c.orphan, c.rdClosed = true, true
 	c.rcv.Release()
@@ -226,6 +228,7 @@ func (c *Conn) Close(now mono.Time) {
 		return
 	}
 	if unread && c.state != TimeWait {
+		c.count(CountAbortOnClose, 1)
 		c.wrClosed = true
 		c.abort(syscall.ECONNRESET)
 		c.events = 0
@@ -240,6 +243,7 @@ func (c *Conn) Close(now mono.Time) {
 // Abort is ABORT of RFC 9293 §3.10.5: everything queued is dropped and the
 // peer gets a RST.
 func (c *Conn) Abort(now mono.Time) {
+	c.traceAt(now)
 	c.orphan, c.rdClosed, c.wrClosed = true, true, true
 	c.rcv.Release()
 	c.abort(syscall.ECONNABORTED)
@@ -253,6 +257,7 @@ func (c *Conn) SoftError(err syscall.Errno) { c.softErr = err }
 // HardError fails the connection with err, without a RST. Linux does this to
 // a connection in SYN-SENT or SYN-RECEIVED for every ICMP unreachable.
 func (c *Conn) HardError(now mono.Time, err syscall.Errno) Events {
+	c.traceAt(now)
 	c.fail(err)
 	return c.takeEvents()
 }

@@ -70,6 +70,11 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if dev, err = h.tee(dev, o.Pcap, p.name); err != nil {
 		return nil, err
 	}
+	watch, err := traceTCP(o.TCPTrace, os.Stdout)
+	if err != nil {
+		return nil, err
+	}
+	p.tcp.Trace, p.tcp.TraceSegments = watch, true
 	h.Stack = stack.New(stack.Config{Seed: o.Seed, TCP: p.tcp})
 	h.Net = socket.Net(h.Stack)
 	mac := p.mac

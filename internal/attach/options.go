@@ -50,6 +50,7 @@ type Options struct {
 	// MTUProbing, --mtu-probing: search what paths carry; "" is blackhole.
 	MTUProbing string
 	Pcap       string // --pcap: file for a capture of all that passes
+	TCPTrace   string // --tcp-trace: "-" or a directory for what TCP's connections tell
 	DHCP       bool   // --dhcp: an IPv4 address from a DHCP server
 	SLAAC      bool   // --slaac: IPv6 addresses from router advertisements
 	NoDAD      bool   // --dad=false: use IPv6 addresses unprobed
@@ -109,6 +110,7 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.ECN, "ecn", "let routers mark TCP's packets instead of dropping them: `MODE` off, passive (when the peer asks), on (ask for it), accecn or accecn-passive (RFC 9768 where the peer has it; default passive)")
 	text(&o.MTUProbing, "mtu-probing", "find out by trying what a path carries whose routers do not say: `WHEN` off, blackhole (large TCP segments seem to vanish) or always (default blackhole)")
 	text(&o.Pcap, "pcap", "write a pcapng capture of all that passes to `FILE`")
+	text(&o.TCPTrace, "tcp-trace", "write what happens inside each TCP connection as qlog to a file of its own in `DIR`, or - for lines on standard output")
 	truth(&o.DHCP, "dhcp", "get an IPv4 address by DHCP")
 	truth(&o.SLAAC, "slaac", "get IPv6 addresses from router advertisements")
 	dad := &notValue{&o.NoDAD}

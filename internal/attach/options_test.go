@@ -175,7 +175,7 @@ func TestFlags(t *testing.T) {
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	o.Register(fs)
 	help := fs.FlagUsages()
-	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--pcap FILE", "--dhcp ", "--slaac ", "--dad ", "(default true)", "--acd "} {
+	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--pcap FILE", "--tcp-trace DIR", "--dhcp ", "--slaac ", "--dad ", "(default true)", "--acd "} {
 		if !strings.Contains(help, want) {
 			t.Errorf("help lacks %q:\n%s", want, help)
 		}

@@ -125,8 +125,14 @@ type Controller interface {
 	// OnTimeout takes an expiry of the retransmission timer.
 	OnTimeout(now mono.Time, inFlight int)
 	// Undo says that the last OnLoss or OnTimeout was for nothing: the data
-	// was only late. It ends the recovery and restores the window; after
-	// OnRecoveryExit it comes too late.
+	// was only late (RFC 4015 §3). It ends the recovery, if that has not ended
+	// yet (a D-SACK may tell later), and restores the window.
+	//
+	// What is restored is the window before the reduction that did not follow
+	// another one for the same data: before the fast recovery in which the
+	// timer expired; before the first of several time-outs without progress;
+	// but not before an earlier one, if data was acknowledged since: that one
+	// was called for.
 	Undo(now mono.Time)
 	// OnIdle says that nothing is in flight and that data is about to be
 	// sent, idle after the last was. rto is the retransmission time-out, by

@@ -167,10 +167,7 @@ func (c *Cubic) OnTimeout(now mono.Time, inFlight int) {
 
 // Undo implements Controller (RFC 9438 §4.9).
 func (c *Cubic) Undo(now mono.Time) {
-	if c.phase == Open {
-		return
-	}
-	if c.cwnd < c.cwndPrior {
+	if c.priorCwnd != 0 && c.cwnd < c.cwndPrior {
 		c.stage = c.undone
 	}
 	c.undo()

@@ -153,11 +153,24 @@ func TestReno(t *testing.T) {
 			{"timeout", 1000, 1000, 5000},
 			{"undo", 0, 10000, MaxWindow},
 		}},
-		{"undo after the end is too late", []step{
+		{"undo of a time-out after progress: the first was real", []step{
+			{"timeout", 10000, 1000, 5000},
+			{"ack", 1000, 2000, 5000},
+			{"timeout", 4000, 1000, 2000},
+			{"undo", 0, 2000, 5000},
+		}},
+		{"undo after the end, once", []step{
 			{"loss", 10000, 5000, 5000},
 			{"exit", 0, 5000, 5000},
-			{"undo", 0, 5000, 5000},
+			{"undo", 0, 10000, MaxWindow},
+			{"loss", 10000, 5000, 5000},
+			{"exit", 0, 5000, 5000},
+			{"ack", 5000, 6000, 5000},
+			{"undo", 0, 10000, MaxWindow},
+			{"ack", 1000, 11000, MaxWindow},
+			{"undo", 0, 11000, MaxWindow},
 		}},
+		{"nothing to undo", []step{{"undo", 0, 10000, MaxWindow}}},
 		{"idle: back to the initial window", []step{
 			{"ack", 10000, 20000, MaxWindow},
 			{"idle", 200, 20000, MaxWindow},

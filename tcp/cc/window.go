@@ -24,7 +24,8 @@ const maxSlowStart = 64 << 10
 // Sizes fit 32 bits, and each connection has one.
 type window struct {
 	mss, cwnd, ssthresh int32
-	// The window before the loss that is being repaired, for Undo.
+	// The window before the last reduction, for Undo; 0: there was none, or it
+	// is undone.
 	priorCwnd, priorSsthresh int32
 	hystart                  hystart
 	phase                    Phase
@@ -126,12 +127,13 @@ func (w *window) onECN(ssthresh int) bool {
 	}
 	w.cwnd = int32(max(ssthresh, int(w.mss)))
 	w.ssthresh = int32(max(ssthresh, 2*int(w.mss)))
+	w.priorCwnd = 0 // a mark is no mistake
 	return true
 }
 
 // OnRecoveryExit implements Controller (RFC 6582 §3.2, step 3: the window
 // deflates to ssthresh, where it has been; after a timeout it stays).
-func (w *window) OnRecoveryExit(now mono.Time) { w.phase = Open }
+func (w *window) OnRecoveryExit(now mono.Time) { w.phase, w.progress = Open, false }
 
 // onTimeout begins the repair after a timeout with the loss window (RFC 5681
 // §3.1). It reports whether that is a new congestion event.
@@ -142,10 +144,15 @@ func (w *window) onTimeout(ssthresh int) (event bool) {
 		w.remember()
 		w.ssthresh = int32(ssthresh)
 		event = true
-	case w.phase == Recovery || w.progress:
+	case w.phase == Recovery:
 		// The same window of data: the first window to be lost is the one
 		// to return to in Undo, and ssthresh only falls.
 		w.ssthresh = min(w.ssthresh, int32(ssthresh))
+	case w.progress:
+		// Another timeout, after one that was called for.
+		w.remember()
+		w.ssthresh = min(w.ssthresh, int32(ssthresh))
+		event = true
 	default:
 		// The same segment again: ssthresh is held constant.
 	}
@@ -158,15 +165,16 @@ func (w *window) onTimeout(ssthresh int) (event bool) {
 func (w *window) remember() { w.priorCwnd, w.priorSsthresh = w.cwnd, w.ssthresh }
 
 // undo restores the window, as Linux: what was taken is given back, what was
-// gained since is kept.
+// gained since is kept. Once, and after the end of the recovery as well.
 func (w *window) undo() bool {
-	if w.phase == Open {
-		return false
+	undone := w.priorCwnd != 0
+	if undone {
+		w.cwnd = max(w.cwnd, w.priorCwnd)
+		w.ssthresh = max(w.ssthresh, w.priorSsthresh)
+		w.priorCwnd = 0
 	}
-	w.cwnd = max(w.cwnd, w.priorCwnd)
-	w.ssthresh = max(w.ssthresh, w.priorSsthresh)
-	w.phase = Open
-	return true
+	w.phase, w.progress = Open, false
+	return undone
 }
 
 // restart lowers the window after a pause, in which the network may have

@@ -1,0 +1,34 @@
+package stack
+
+import (
+	"net/netip"
+
+	"github.com/tapstack/tapstack/tcp"
+)
+
+// This file owns who may watch connections from within (tcp.Trace).
+
+// TraceTCP is asked for each new connection whether anybody wants to watch it,
+// and answers with the listener or nil. It and the listener are called with the
+// connection locked, and must not call the stack.
+type TraceTCP func(local, remote netip.AddrPort) tcp.Trace
+
+// SetTrace makes f hear of what happens in the connection from now on; nil ends
+// it. segments says that f wants each segment as well. f is called with the
+// connection locked: it must not call the connection, and what it writes to
+// should not be slow.
+func (c *TCPConn) SetTrace(f tcp.Trace, segments bool) {
+	now := c.stack.clock.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.core.SetTrace(c.tickLocked(now), f, segments)
+}
+
+// offerTraceLocked asks for a listener when the core has just been made.
+func (c *TCPConn) offerTraceLocked() {
+	if t := &c.stack.tcpcfg; t.Trace != nil {
+		if f := t.Trace(c.LocalAddr(), c.RemoteAddr()); f != nil {
+			c.core.SetTrace(c.now, f, t.TraceSegments)
+		}
+	}
+}
