@@ -10,6 +10,7 @@ import (
 	"github.com/tapstack/tapstack/stack"
 	"github.com/tapstack/tapstack/stack/simnet"
 	"github.com/tapstack/tapstack/tcp"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // download is a server's stream of n bytes to a client that reads all of it.
@@ -131,6 +132,35 @@ func TestMarksInsteadOfLoss(t *testing.T) {
 			}
 			if c.feedback == tcp.FeedbackAccurate && i.DeliveredCE != w.Marked {
 				t.Errorf("accurate: %d segments marked, %d told", w.Marked, i.DeliveredCE)
+			}
+			d.end(p.net)
+			p.close()
+		}
+	}
+}
+
+// TestMarksByController: each congestion control keeps the queue from
+// overflowing when it is told of marks, and the line full.
+func TestMarksByController(t *testing.T) {
+	const rate, n = 20e6, 8 << 20
+	for _, name := range cc.Names() {
+		f, _ := cc.ByName(name)
+		for _, ecn := range []tcp.ECN{tcp.ECNOn, tcp.ECNAccurate} {
+			var port *wire.Port
+			p := &pair{t: t, net: simnet.New(1), live: pkt.Live()}
+			c := stack.Config{TCP: stack.TCPConfig{ECN: ecn, NewController: f}}
+			p.seg = p.net.Segment(wire.Options{Delay: 10 * time.Millisecond, Rate: rate, Queue: 150, MarkFrom: 20})
+			p.a, p.ia = p.net.Host(p.seg, c, nil, "10.77.0.1/24")
+			p.b, p.ib = p.net.Host(p.seg, c, func(d ether.Device) ether.Device { port = d.(*wire.Port); return d }, "10.77.0.2/24")
+			start := p.net.Now()
+			d := startDownload(t, p.net, p.a, p.b, "10.77.0.2:80", n)
+			if !p.net.Until(time.Minute, func() bool { return d.got == n }) {
+				t.Fatalf("%s, %v: %d bytes arrived", name, ecn, d.got)
+			}
+			took, i, w := p.net.Now().Sub(start), d.server.Info(), port.Stats()
+			t.Logf("%s, %v: %.1f Mbit/s, %d reductions, %+v", name, ecn, float64(n)*8/took.Seconds()/1e6, i.ECNReductions, w)
+			if i.ECNReductions == 0 || w.QueueDrops > 0 || float64(n)*8/took.Seconds() < 0.8*rate {
+				t.Errorf("%s, %v: %v for %d bytes, %d reductions, %+v", name, ecn, took, n, i.ECNReductions, w)
 			}
 			d.end(p.net)
 			p.close()

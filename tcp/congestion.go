@@ -114,7 +114,7 @@ func (c *Conn) endAck(now mono.Time, s *Segment, before *ackBefore, acked int) {
 	if a.Phase == cc.Open {
 		a.Phase = cc.Phase(c.phase)
 	}
-	if a.Phase == cc.Open && c.reducing() && c.cc.Ssthresh() < cc.MaxWindow {
+	if a.Phase == cc.Open && c.reducing() {
 		a.Phase = cc.Recovery // the window is on its way down
 	}
 	if k.rates != nil {

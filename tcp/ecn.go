@@ -5,6 +5,7 @@ import (
 
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
+	"github.com/tapstack/tapstack/tcp/cc"
 )
 
 // This file owns Explicit Congestion Notification of RFC 3168: what the two
@@ -403,8 +404,9 @@ func (c *Conn) endReduction(now mono.Time) {
 }
 
 // reducing reports that the window is on its way down because of a mark. A loss
-// meanwhile takes this reduction over instead of beginning another one.
-func (c *Conn) reducing() bool { return c.ecn.has(ecnReducing) }
+// meanwhile takes this reduction over instead of beginning another one. A
+// controller without a threshold has its own ways.
+func (c *Conn) reducing() bool { return c.ecn.has(ecnReducing) && c.cc.Ssthresh() < cc.MaxWindow }
 
 // windowReduced notes that the peer is to be told of a reduction, for whatever
 // reason (RFC 3168 §6.1.2).

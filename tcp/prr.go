@@ -67,7 +67,7 @@ func (c *Conn) prrAck(delivered int, safe bool) {
 // cwnd is how many bytes may be in flight now. A controller without a threshold
 // has its own ways in recovery.
 func (c *Conn) cwnd() int {
-	if (c.phase == phaseFast && c.sackOK || c.reducing()) && c.cc.Ssthresh() < cc.MaxWindow {
+	if c.phase == phaseFast && c.sackOK && c.cc.Ssthresh() < cc.MaxWindow || c.reducing() {
 		return int(c.prr.cwnd)
 	}
 	cwnd, _ := c.cc.Window()

@@ -159,8 +159,11 @@ func (c *Conn) repair(now mono.Time, lost int, advanced bool) {
 // reduceForLoss reduces the window, unless that is going on already because of
 // a mark in the same window of data (RFC 3168 §6.1.2).
 func (c *Conn) reduceForLoss(now mono.Time, flight int) {
-	if c.reducing() {
+	taken := c.reducing()
+	if c.ecn != nil {
 		c.ecn.flags &^= ecnReducing
+	}
+	if taken {
 		return
 	}
 	due := c.prr.due
