@@ -16,19 +16,19 @@ func TestLowat(t *testing.T) {
 		"the writer is stopped by what is unsent, in super-frames": wide + `
 			knob notsent 4000
 			write 59000 = 16000
-			> . 1:10001(10000) ack 1
+			> P. 1:10001(10000) ack 1
 			writable no
 			write 43000 = 10000 // to the end of the super-frame
 			write 33000 = EAGAIN
 			writable no
 			< . 1:1(0) ack 2001 win 32792
-			> . 10001:14001(4000) ack 1
+			> P. 10001:14001(4000) ack 1
 			freed no
 			< . 1:1(0) ack 4001 win 32792
-			> . 14001:18001(4000) ack 1
+			> P. 14001:18001(4000) ack 1
 			freed no
 			< . 1:1(0) ack 6001 win 32792
-			> . 18001:22001(4000) ack 1
+			> P. 18001:22001(4000) ack 1
 			freed no
 			< . 1:1(0) ack 8001 win 32792
 			> P. 22001:26001(4000) ack 1
@@ -39,15 +39,14 @@ func TestLowat(t *testing.T) {
 		"several super-frames below a high mark": wide + `
 			knob notsent 40000
 			write 100000 = 48000
-			> . 1:10001(10000) ack 1
+			> P. 1:10001(10000) ack 1
 			write 52000 = 10000 // 38000 to 48000
 			write 42000 = EAGAIN
 			< . 1:1(0) ack 10001 win 32792
-			> . 10001:30001(20000) ack 1
+			> P. 10001:30001(20000) ack 1
 			freed no // 28000 unsent
 			< . 1:1(0) ack 30001 win 32792
-			> P. 30001:32001(2000) ack 1 // PSH is due
-			> P. 32001:58001(26000) ack 1
+			> P. 30001:58001(28000) ack 1
 			freed yes
 		`,
 		"a mark of one byte": wide + `

@@ -62,7 +62,7 @@ func (c *Conn) mayTail() bool {
 // a device takes at once, or half the peer's window if that is less, in whole
 // segments.
 func (c *Conn) superFrame() int {
-	n := min(65535-120, c.maxSndWnd/2)
+	n := min(largestFrame, c.maxSndWnd/2)
 	return max(n-n%c.mss, c.mss)
 }
 
@@ -70,16 +70,6 @@ func (c *Conn) superFrame() int {
 func (c *Conn) pushDue() seq.Num {
 	frame := c.superFrame()
 	return c.psh.Add((c.maxSndWnd/2/frame + 1) * frame)
-}
-
-// untilPush shortens n bytes of new text in segments of mss bytes to those up
-// to where PSH is due, so that the segments are the same whether a device cuts
-// them or we do.
-func (c *Conn) untilPush(n, mss int) int {
-	if due := c.pushDue().Sub(c.sndNxt); 0 < due && due < n {
-		return min(n, (due+mss-1)/mss*mss)
-	}
-	return n
 }
 
 // pushFlag returns PSH for a segment of new text, [at, end), that is to carry
