@@ -46,8 +46,7 @@ func TestLowat(t *testing.T) {
 			> P. 10001:30001(20000) ack 1
 			freed no // 28000 unsent
 			< . 1:1(0) ack 30001 win 32792
-			> P. 30001:32001(2000) ack 1 // PSH is due
-			> P. 32001:58001(26000) ack 1
+			> P. 30001:58001(28000) ack 1
 			freed yes
 		`,
 		"a mark of one byte": wide + `

@@ -247,6 +247,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 				return false
 			}
 		}
+		limit = c.frameLimit(mss, limit)
 	}
 	window := c.sndUna.Add(c.sndWnd).Sub(c.sndNxt)
 	if pipe == 0 || c.probe.due {
@@ -291,13 +292,21 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		}
 	}
 
-	n = c.untilPush(n, mss)
 	flags := FlagACK
 	if n == unsent && fin && n < window {
 		flags |= FlagFIN
 		c.finSent = true
 	}
+<<<<<<< HEAD
 	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n), mss)
+=======
+	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n))
+	if n > mss {
+		// A receiver gathers the segments of a super-frame, and PSH tells it
+		// that no more will come for now (Linux).
+		flags |= FlagPSH
+	}
+>>>>>>> user
 	c.payload(now, s, c.sndNxt, n, mss, flags)
 	c.markNew(s)
 	c.advance(now, s.Len())

@@ -64,7 +64,7 @@ func (c *Conn) mayTail() bool {
 // a device takes at once, or half the peer's window if that is less, in whole
 // segments.
 func (c *Conn) superFrame() int {
-	n := min(65535-120, c.maxSndWnd/2)
+	n := min(largestFrame, c.maxSndWnd/2)
 	return max(n-n%c.mss, c.mss)
 }
 
@@ -99,6 +99,7 @@ func (c *Conn) pushDue() seq.Num {
 	return c.psh.Add((c.maxSndWnd/2/frame + 1) * frame)
 }
 
+<<<<<<< HEAD
 // untilPush shortens n bytes of new text in segments of mss bytes to those up
 // to where PSH is due, so that the segments are the same whether a device cuts
 // them or we do.
@@ -111,6 +112,10 @@ func (c *Conn) untilPush(n, mss int) int {
 
 // pushFlag returns PSH for text [at, end) in segments of mss bytes, if it is to
 // carry it (RFC 9293 §3.9.1.2):
+=======
+// pushFlag returns PSH for a segment of new text, [at, end), that is to carry
+// it (RFC 9293 §3.9.1.2):
+>>>>>>> user
 //
 //   - it ends what the user wrote so far;
 //   - more than half of the largest window has been sent since the last one,

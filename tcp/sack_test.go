@@ -174,7 +174,11 @@ func TestSACKRecovery(t *testing.T) {
 		`,
 		"part of a super-frame": `config limit=65535` + openedSACK + `
 			write 10000
-			> P. 1:10001(10000) ack 1
+			> P. 1:2001(2000) ack 1
+			> P. 2001:4001(2000) ack 1
+			> P. 4001:6001(2000) ack 1
+			> P. 6001:8001(2000) ack 1
+			> P. 8001:10001(2000) ack 1
 			+100ms < . 1:1(0) ack 1 <sack 1501:5001>
 			> . 1:1001(1000) ack 1
 			info Lost 500
