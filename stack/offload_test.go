@@ -61,12 +61,6 @@ func TestSoftwareSegmentation(t *testing.T) {
 			t.Errorf("%d super-frames were cut", n)
 		}
 		for i, f := range frames {
-<<<<<<< HEAD
-			// A super-frame ends with PSH where single segments have none.
-			tcp := 14 + 40
-			if _, _, ok := ip4Of(f); ok {
-				f, tcp = slices.Concat(f[:18], f[20:24], f[26:]), 14+20-4
-=======
 			tcpAt := 14 + 40
 			if _, _, ok := ip4Of(f); ok {
 				tcpAt = 14 + 20
@@ -76,14 +70,7 @@ func TestSoftwareSegmentation(t *testing.T) {
 			f[tcpAt+16], f[tcpAt+17] = 0, 0
 			if tcpAt == 14+20 {
 				frames[i] = slices.Concat(f[:18], f[20:24], f[26:])
->>>>>>> user
 			}
-			if len(f) > tcp+20 {
-				f = slices.Clone(f)
-				f[tcp+13] &^= 0x08
-				f[tcp+16], f[tcp+17] = 0, 0
-			}
-			frames[i] = f
 		}
 		if plain {
 			tapes[1] = frames

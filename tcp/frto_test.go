@@ -196,8 +196,11 @@ func TestFRTOBasic(t *testing.T) {
 			> . 2921:4381(1460) ack 1
 			info SpuriousTimeouts 0
 			< . 1:1(0) ack 4381
-			info Cwnd 2920 // the duplicates have let the new text out already
+			info Cwnd 4380
+			info InFlight 4380 // what F-RTO let out has arrived and does not count
 			> . 4381:5841(1460) ack 1
+			> . 5841:7301(1460) ack 1
+			> . 7301:8761(1460) ack 1
 		`,
 		"an ACK that covers what was sent again proves nothing": flight + `
 			< . 1:1(0) ack 2921

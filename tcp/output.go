@@ -146,9 +146,6 @@ func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
 	if limit <= c.mss || c.sendingUrgent() || c.wholeFrames() {
 		limit = mss // a plain device: no room for what is to be cut
 	}
-	if limit > mss {
-		limit = min(limit, c.frameSize(mss))
-	}
 	if c.againDue() && !c.hold && c.outputAgain(now, s, mss, limit) {
 		return true
 	}
@@ -171,6 +168,7 @@ func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
 		if limit = c.paceRoom(now, mss, limit); limit == 0 {
 			return false
 		}
+		limit = c.frameLimit(mss, limit)
 		pipe := c.pipe()
 		room = c.cwnd() - pipe
 		if pipe == 0 {
@@ -297,16 +295,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		flags |= FlagFIN
 		c.finSent = true
 	}
-<<<<<<< HEAD
 	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n), mss)
-=======
-	flags |= c.pushFlag(c.sndNxt, c.sndNxt.Add(n))
-	if n > mss {
-		// A receiver gathers the segments of a super-frame, and PSH tells it
-		// that no more will come for now (Linux).
-		flags |= FlagPSH
-	}
->>>>>>> user
 	c.payload(now, s, c.sndNxt, n, mss, flags)
 	c.markNew(s)
 	c.advance(now, s.Len())

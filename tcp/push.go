@@ -1,8 +1,6 @@
 package tcp
 
 import (
-	"time"
-
 	"github.com/tapstack/tapstack/internal/seq"
 )
 
@@ -68,54 +66,14 @@ func (c *Conn) superFrame() int {
 	return max(n-n%c.mss, c.mss)
 }
 
-// frameSize is how much text in segments of mss bytes a super-frame holds at
-// most: what leaves in about a millisecond at the speed that the window and the
-// round trip allow, at least two segments, so that nobody's queue has to take a
-// whole window at once; more the nearer the peer is, without a bound within half
-// a millisecond (Linux's tcp_tso_autosize).
-func (c *Conn) frameSize(mss int) int {
-	srtt := int64(c.rtt.srtt / time.Microsecond)
-	if srtt == 0 {
-		return maxFrame
-	}
-	cwnd, ssthresh := c.cwnd(), c.cc.Ssthresh()
-	ratio := int64(120) // per cent, as Linux paces
-	if cwnd < ssthresh/2 {
-		ratio = 200
-	}
-	n := int64(cwnd) * ratio * 10000 / srtt >> 10
-	if r := uint(c.rack.minRTT/time.Microsecond) >> 9; r < 16 {
-		n += maxFrame >> r
-	}
-	return int(max(n/int64(mss), 2)) * mss
-}
-
-// maxFrame is the longest super-frame.
-const maxFrame = 65536
-
 // pushDue is where PSH is due at the latest.
 func (c *Conn) pushDue() seq.Num {
 	frame := c.superFrame()
 	return c.psh.Add((c.maxSndWnd/2/frame + 1) * frame)
 }
 
-<<<<<<< HEAD
-// untilPush shortens n bytes of new text in segments of mss bytes to those up
-// to where PSH is due, so that the segments are the same whether a device cuts
-// them or we do.
-func (c *Conn) untilPush(n, mss int) int {
-	if due := c.pushDue().Sub(c.sndNxt); 0 < due && due < n {
-		return min(n, (due+mss-1)/mss*mss)
-	}
-	return n
-}
-
 // pushFlag returns PSH for text [at, end) in segments of mss bytes, if it is to
 // carry it (RFC 9293 §3.9.1.2):
-=======
-// pushFlag returns PSH for a segment of new text, [at, end), that is to carry
-// it (RFC 9293 §3.9.1.2):
->>>>>>> user
 //
 //   - it ends what the user wrote so far;
 //   - more than half of the largest window has been sent since the last one,
@@ -124,14 +82,13 @@ func (c *Conn) untilPush(n, mss int) int {
 //   - it is a super-frame: the receiver gathers its segments, and PSH tells it
 //     that no more will come for now (Linux).
 func (c *Conn) pushFlag(at, end seq.Num, mss int) Flags {
-	if at == end {
+	switch {
+	case at == end:
 		return 0
-	}
-	if at.Less(c.pushed) && c.pushed.LessEq(end) || c.pushDue().LessEq(end) {
+	case at.Less(c.pushed) && c.pushed.LessEq(end), c.pushDue().LessEq(end):
 		c.psh = seq.Max(c.psh, end)
 		return FlagPSH
-	}
-	if end.Sub(at) > mss {
+	case end.Sub(at) > mss:
 		return FlagPSH
 	}
 	return 0

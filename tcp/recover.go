@@ -107,7 +107,8 @@ func (c *Conn) repairAck(now mono.Time, acked int, dup bool) (restart bool) {
 		case full:
 			c.repaired(now)
 		case advanced:
-			c.dupBytes = 0
+			// What F-RTO let out lies beyond recover, and is still there.
+			c.dupBytes = min(c.dupBytes, max(c.sndNxt.Sub(c.recover), 0))
 		case dup && !c.sackOK && c.recover.Less(c.sndNxt):
 			// New text that F-RTO let out has arrived.
 			c.dupBytes = min(c.dupBytes+c.mss, c.sndNxt.Sub(c.recover))

@@ -186,11 +186,7 @@ func TestRetransmission(t *testing.T) {
 			config limit=65535
 		` + opened + `
 			write 20000
-<<<<<<< HEAD
-			> P. 1:14601(14600) ack 1 // a super-frame is pushed
-=======
 			> P. 1:14601(14600) ack 1
->>>>>>> user
 			< . 1:1(0) ack 14601
 			> P. 14601:20001(5400) ack 1
 		`,
