@@ -40,6 +40,9 @@ const (
 	segment  = 1448
 	frameLen = 1514
 	limit    = 30 * time.Minute // of a transfer
+	// orderGoal is what a path that only reorders has to keep of one that does
+	// not.
+	orderGoal = 0.9
 )
 
 // path is one row.
@@ -364,9 +367,20 @@ func TestMatrix(t *testing.T) {
 		b.WriteString("#" + f)
 	}
 	fmt.Fprintf(&b, "#"+pathHead+"   "+resultHead+"\n")
+	ordered := make(map[path]float64)
 	for i, p := range list {
 		fmt.Fprintf(&b, " %v %v\n", p, results[i])
 		r := results[i]
+		if p.loss == 0 && p.ackLoss == 0 && p.buffer >= 1 {
+			// Reordering alone is not a reason to be slow.
+			straight := p
+			straight.reorder = 0
+			if p.reorder == 0 {
+				ordered[p] = r.share
+			} else if r.share < orderGoal*ordered[straight] {
+				t.Errorf("%v: %.1f %% of the ideal, in order %.1f %%", p, r.share, ordered[straight])
+			}
+		}
 		switch {
 		case r.failed != nil:
 			t.Errorf("%v: %v", p, r.failed)
