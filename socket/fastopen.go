@@ -123,10 +123,11 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 		return 0, err
 	}
 	f.held.Store(false)
-	n := 0
-	if c.Held() {
-		n, err = c.Write(b)
+	how := tcp.SendFlags(0)
+	if flags&MSG_DONTWAIT == 0 {
+		how = tcp.SendWait
 	}
+	n, err := c.Send(b, how)
 	if flags&MSG_DONTWAIT != 0 || err != nil && err != syscall.EINPROGRESS && err != syscall.EAGAIN {
 		f.fastBegun.Store(true)
 		if !f.async.Load() {

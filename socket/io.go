@@ -44,7 +44,7 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 	if err := f.takeTurn(); err != nil {
 		return 0, err
 	}
-	n, err := f.sendAll(c, b, sendFlags(flags))
+	n, err := f.sendAll(c, b, sendFlags(flags)|tcp.SendWait)
 	<-f.turn
 	return n, err
 }

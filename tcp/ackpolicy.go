@@ -101,10 +101,11 @@ func (c *Conn) setQuickAck(v int) {
 // ackOwed reports that something arrived since the last ACK.
 func (c *Conn) ackOwed() bool { return c.owedAcks > 0 || c.lastAckSent != c.rcvNxt }
 
-// ackHandshake acknowledges the peer's SYN-ACK. A client that expects to speak
-// first (TCP_DEFER_ACCEPT, or quick ACKs turned off) lets its first text do so.
+// ackHandshake acknowledges the peer's SYN-ACK. A client that will speak first
+// lets its first text do so: a writer waits, or the user says so by
+// TCP_DEFER_ACCEPT or by turning quick ACKs off (Linux).
 func (c *Conn) ackHandshake(now mono.Time) {
-	if c.cfg.Knobs.deferAccept == 0 && !c.pingpong {
+	if c.cfg.Knobs.deferAccept == 0 && !c.pingpong && !c.willWrite {
 		c.ackOnce()
 		return
 	}

@@ -184,6 +184,23 @@ func TestQuickAckKnob(t *testing.T) {
 			write 10
 			> P. 1:11(10) ack 1
 		`,
+		"so it does when a writer waits": `
+			connect
+			> S 0:0(0)
+			wait 10 = EAGAIN
+			< S. 0:0(0) ack 1 win 65535 <mss 1460>
+			state ESTABLISHED
+			write 10
+			> P. 1:11(10) ack 1
+		`,
+		"not when a writer only looked in": `
+			connect
+			> S 0:0(0)
+			wait 10 = EAGAIN
+			write 10 = EAGAIN
+			< S. 0:0(0) ack 1 win 65535 <mss 1460>
+			> . 1:1(0) ack 1
+		`,
 		"so does TCP_DEFER_ACCEPT, 200 ms long": `
 			knob defer 5
 			connect

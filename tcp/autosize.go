@@ -22,8 +22,12 @@ const (
 	nearStep = 512 * time.Microsecond
 )
 
-// frameLimit returns how much of limit bytes to send in one frame.
+// frameLimit returns how much of limit bytes to send in one frame: at most half
+// the peer's window as well, so that there are always two to be acknowledged.
 func (c *Conn) frameLimit(mss, limit int) int {
+	if limit > mss {
+		limit = min(limit, c.superFrame())
+	}
 	srtt := c.rtt.srtt
 	if limit <= leastFrame*mss || srtt == 0 {
 		return limit

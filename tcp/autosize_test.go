@@ -43,6 +43,7 @@ func TestFrameLimit(t *testing.T) {
 		{"a plain device", 100 * ms, 100 * ms, 10_000, math.MaxInt, 0, 1000, 1000},
 	} {
 		conn := NewActive(&Config{MSS: 1460}, mono.Time(time.Second))
+		conn.mss, conn.maxSndWnd = 1000, 1<<20
 		conn.cc = &fixed{window: c.window, ssthresh: c.ssthresh, rate: c.rate}
 		conn.rtt.srtt, conn.rack.minRTT = c.srtt, c.least
 		if got := conn.frameLimit(1000, c.limit); got != c.want {

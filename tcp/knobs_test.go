@@ -11,7 +11,7 @@ import (
 //
 //	knob keepidle 10 [= EINVAL]   before the opening: of the configuration
 //	get keepidle 10               that is its value
-//	more 1000 | urge 5            write, with more to come | the last byte urgent
+//	more 1000 | urge 5 | wait 5   write, with more to come | the last byte urgent | by one who waits
 //	peek 1000 [= 500]             read, and leave it there
 //	oob [= EINVAL] | oobpeek      the urgent byte
 //	mark yes|no   urgent yes|no   the reader is at the mark; the byte can be read
@@ -57,8 +57,8 @@ func (tr *trace) userStep(f []string, arg func(int) string) {
 		if strconv.Itoa(got) != arg(2) {
 			tr.fail("it is %d", got)
 		}
-	case "more", "urge":
-		flags := map[string]SendFlags{"more": SendMore, "urge": SendUrgent}[f[0]]
+	case "more", "urge", "wait":
+		flags := map[string]SendFlags{"more": SendMore, "urge": SendUrgent, "wait": SendWait}[f[0]]
 		b := make([]byte, n)
 		for i := range b {
 			b[i] = pattern(tr.wrote + i)

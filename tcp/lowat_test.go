@@ -43,10 +43,12 @@ func TestLowat(t *testing.T) {
 			write 52000 = 10000 // 38000 to 48000
 			write 42000 = EAGAIN
 			< . 1:1(0) ack 10001 win 32792
-			> P. 10001:30001(20000) ack 1
+			> P. 10001:26001(16000) ack 1
+			> P. 26001:30001(4000) ack 1
 			freed no // 28000 unsent
 			< . 1:1(0) ack 30001 win 32792
-			> P. 30001:58001(28000) ack 1
+			> P. 30001:46001(16000) ack 1
+			> P. 46001:58001(12000) ack 1
 			freed yes
 		`,
 		"a mark of one byte": wide + `

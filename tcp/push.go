@@ -15,14 +15,16 @@ type SendFlags uint8
 const (
 	SendMore   SendFlags = 1 << iota // more follows at once: no small segment yet (MSG_MORE)
 	SendUrgent                       // the last byte is urgent (MSG_OOB)
+	SendWait                         // the caller waits for room and writes the rest
 )
 
 // push is what of the user's writing bears on the tail.
 type push struct {
-	pushed  seq.Num // after the last byte that was written without SendMore
-	psh     seq.Num // after the last segment with PSH
-	more    bool    // the last write said SendMore, and nothing has happened since
-	pushNow bool    // what is queued goes, cork or not, until more is written
+	pushed    seq.Num // after the last byte that was written without SendMore
+	psh       seq.Num // after the last segment with PSH
+	more      bool    // the last write said SendMore, and nothing has happened since
+	willWrite bool    // somebody waits for the handshake to write
+	pushNow   bool    // what is queued goes, cork or not, until more is written
 }
 
 // wrote notes that the user has written up to the end of the ring.

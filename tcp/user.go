@@ -99,12 +99,14 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 		n := c.snd.Write(p[:min(len(p), c.synRoom())])
 		c.Connect()
 		c.pushed = c.iss.Add(1 + c.snd.Len())
+		c.willWrite = flags&SendWait != 0 && n < len(p)
 		if n == 0 {
 			return 0, syscall.EINPROGRESS
 		}
 		return n, nil
 	case c.state == SynSent || c.state == SynReceived && !c.fastServer():
 		c.wantWrite = true
+		c.willWrite = flags&SendWait != 0 && len(p) > 0
 		return 0, syscall.EAGAIN
 	case c.state == SynReceived:
 	case c.state != Established && c.state != CloseWait:

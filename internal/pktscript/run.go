@@ -196,7 +196,7 @@ func (r *runner) start() error {
 	r.stack = stack.New(c)
 	var err error
 	r.iface, err = r.stack.AddInterface(stack.InterfaceConfig{Name: "tun0", Device: r.link, MAC: hostMAC, NoDAD: true,
-		DisableIPv6: !r.cfg.v6, Plain: r.set0.plain})
+		DisableIPv6: !r.cfg.v6})
 	if err != nil {
 		return &Unsupported{Reason: err.Error()}
 	}

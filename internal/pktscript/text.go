@@ -183,6 +183,7 @@ func (c *sysCall) transmitFast(f *file, b []byte, flags int, to netip.AddrPort) 
 	}
 	switch s := f.fd.Stream(); {
 	case s.State() == tcp.SynSent:
+		s.Send(b[min(c.done, len(b)):], tcp.SendWait) // takes nothing, but it is known that there is a writer
 		return 0, errBlocks
 	case s.Err() != nil:
 		return 0, f.fd.TakeError()
@@ -212,6 +213,9 @@ func (c *sysCall) transmit(f *file, b []byte, flags int, to netip.AddrPort) (int
 		case wait && c.done > 0 && (f.async || flags&socket.MSG_DONTWAIT != 0):
 			return int64(c.done), nil
 		case wait:
+			if s := f.fd.Stream(); s != nil && !f.async && s.State() == tcp.SynSent {
+				s.Send(b[c.done:], tcp.SendWait) // as above
+			}
 			return 0, c.blocked(f, syscall.EAGAIN, flags&socket.MSG_DONTWAIT != 0)
 		case err != nil && c.done > 0:
 			return int64(c.done), nil
