@@ -15,6 +15,7 @@ type SendFlags uint8
 const (
 	SendMore   SendFlags = 1 << iota // more follows at once: no small segment yet (MSG_MORE)
 	SendUrgent                       // the last byte is urgent (MSG_OOB)
+	SendRecord                       // the last byte ends a record: no segment has more (MSG_EOR)
 )
 
 // push is what of the user's writing bears on the tail.
@@ -23,6 +24,7 @@ type push struct {
 	psh     seq.Num // after the last segment with PSH
 	more    bool    // the last write said SendMore, and nothing has happened since
 	pushNow bool    // what is queued goes, cork or not, until more is written
+	recs    *records
 }
 
 // wrote notes that the user has written up to the end of the ring.
@@ -34,6 +36,9 @@ func (c *Conn) wrote(flags SendFlags) {
 	}
 	if flags&SendUrgent != 0 {
 		c.urg.sndUp = end
+	}
+	if flags&SendRecord != 0 {
+		c.endRecord()
 	}
 	c.pushNow = false
 }
@@ -85,7 +90,7 @@ func (c *Conn) untilPush(n, mss int) int {
 // pushFlag returns PSH for a segment of new text, [at, end), that is to carry
 // it (RFC 9293 §3.9.1.2):
 //
-//   - it ends what the user wrote so far;
+//   - it ends what the user wrote so far, or a record;
 //   - more than half of the largest window has been sent since the last one,
 //     in whole superFrames, so that a receiver that waits for PSH is never left
 //     waiting (Linux's forced push).
@@ -93,7 +98,7 @@ func (c *Conn) pushFlag(at, end seq.Num) Flags {
 	if at == end {
 		return 0
 	}
-	if at.Less(c.pushed) && c.pushed.LessEq(end) || c.pushDue().LessEq(end) {
+	if at.Less(c.pushed) && c.pushed.LessEq(end) || c.endsRecord(end) || c.pushDue().LessEq(end) {
 		c.psh = seq.Max(c.psh, end)
 		return FlagPSH
 	}

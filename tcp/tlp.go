@@ -81,7 +81,7 @@ func (c *Conn) outputTailProbe(now mono.Time, s *Segment, mss int) {
 		if c.board.sackedLast() {
 			start, end = c.sndUna, seq.Min(c.sndUna.Add(mss), c.sndNxt)
 		}
-		c.sendAgain(now, s, start, end, mss)
+		c.sendAgain(now, s, c.recordStart(start, end), end, mss)
 	}
 	// In recovery the congestion control already knows what the probe may repair.
 	c.probe = tailProbe{out: true, end: c.sndNxt, resent: resent && c.phase == phaseOpen, flight: c.sndNxt.Sub(c.sndUna)}
