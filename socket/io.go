@@ -22,7 +22,7 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 	if f.dgram != nil {
 		return f.sendDatagram(b, 0, flags, netip.AddrPort{})
 	}
-	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_MORE|MSG_OOB) != 0 {
+	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_MORE|MSG_OOB|MSG_EOR) != 0 {
 		return 0, syscall.EOPNOTSUPP
 	}
 	if f.held.CompareAndSwap(true, false) {

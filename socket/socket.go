@@ -42,6 +42,7 @@ const (
 	MSG_PEEK     = 0x2     // Recv, RecvFrom: leave it there
 	MSG_TRUNC    = 0x20    // Recv, RecvFrom: a datagram's whole length; a stream's bytes are thrown away
 	MSG_DONTWAIT = 0x40    // EAGAIN instead of waiting
+	MSG_EOR      = 0x80    // Send: a record ends here, no segment has the text of two. Streams only
 	MSG_WAITALL  = 0x100   // Recv: wait for as much as was asked for
 	MSG_NOSIGNAL = 0x4000  // nothing to do: there is no SIGPIPE here
 	MSG_MORE     = 0x8000  // Send: more follows, send no small segment for now. Streams only

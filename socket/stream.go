@@ -20,6 +20,9 @@ func sendFlags(flags int) (s tcp.SendFlags) {
 	if flags&MSG_OOB != 0 {
 		s |= tcp.SendUrgent
 	}
+	if flags&MSG_EOR != 0 {
+		s |= tcp.SendRecord
+	}
 	return s
 }
 

@@ -163,6 +163,7 @@ func (c *Conn) outputText(now mono.Time, s *Segment, limit int) bool {
 // and limit allow.
 func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
 	at, end := c.nextAgain(limit)
+	end = c.inRecord(at, end)
 	room := mss
 	if !c.rexmitNow {
 		if limit = c.paceRoom(now, mss, limit); limit == 0 {
@@ -186,6 +187,7 @@ func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
 
 // sendAgain sends [at, end) again, the FIN included.
 func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int, w why) {
+	end = c.inRecord(at, end)
 	left := c.dataEnd().Sub(at)
 	n := min(end.Sub(at), left) // without the FIN
 	flags := FlagACK
@@ -225,6 +227,12 @@ func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int, w 
 func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 	unsent := c.unsent()
 	fin := c.wrClosed && !c.finSent && c.state != SynReceived
+	cut := false // more follows that must not be in the same segment
+	if end := c.dataEnd(); c.recs != nil && unsent > 0 {
+		unsent = c.inRecord(c.sndNxt, end).Sub(c.sndNxt)
+		cut = c.sndNxt.Add(unsent) != end
+		fin = fin && !cut
+	}
 	pipe := c.pipe()
 	if unsent > 0 && c.sndUna == c.sndNxt && c.sentAt != 0 {
 		c.noteIdle(now)
@@ -252,7 +260,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		room = max(room, mss) // never stuck with nothing in flight
 	}
 	room = max(room, c.frtoRoom(mss))
-	if c.mtu != nil {
+	if c.mtu != nil && c.recs == nil {
 		if n := c.probeSize(now, mss, room, window); n > 0 {
 			c.outputMTUProbe(now, s, n)
 			return true
@@ -281,7 +289,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		}
 	default:
 		// All of it. The last segment may be small.
-		if tail := n % mss; tail != 0 && !fin && !c.mayTail() {
+		if tail := n % mss; tail != 0 && !fin && !cut && !c.mayTail() {
 			if n -= tail; n == 0 {
 				c.noteStarved()
 				c.persist(now)

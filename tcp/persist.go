@@ -77,7 +77,8 @@ func (c *Conn) probeInterval() time.Duration {
 // Linux does: nothing then lies beyond the window.
 func (c *Conn) outputProbe(now mono.Time, s *Segment) bool {
 	mss := c.segmentSize()
-	if n := min(c.unsent(), c.sndWnd, mss); n > 0 && c.sndUna == c.sndNxt {
+	end := c.inRecord(c.sndNxt, c.dataEnd())
+	if n := min(end.Sub(c.sndNxt), c.sndWnd, mss); n > 0 && c.sndUna == c.sndNxt {
 		c.payload(now, s, c.sndNxt, n, mss, FlagACK|FlagPSH)
 		c.psh = s.End()
 		c.advance(now, n) // and with it persisted

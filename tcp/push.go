@@ -16,6 +16,7 @@ const (
 	SendMore   SendFlags = 1 << iota // more follows at once: no small segment yet (MSG_MORE)
 	SendUrgent                       // the last byte is urgent (MSG_OOB)
 	SendWait                         // the caller waits for room and writes the rest
+	SendRecord                       // the last byte ends a record: no segment has more (MSG_EOR)
 )
 
 // push is what of the user's writing bears on the tail.
@@ -25,6 +26,7 @@ type push struct {
 	more      bool    // the last write said SendMore, and nothing has happened since
 	willWrite bool    // somebody waits for the handshake to write
 	pushNow   bool    // what is queued goes, cork or not, until more is written
+	recs      *records
 }
 
 // wrote notes that the user has written up to the end of the ring.
@@ -36,6 +38,9 @@ func (c *Conn) wrote(flags SendFlags) {
 	}
 	if flags&SendUrgent != 0 {
 		c.urg.sndUp = end
+	}
+	if flags&SendRecord != 0 {
+		c.endRecord()
 	}
 	c.pushNow = false
 }
@@ -77,7 +82,7 @@ func (c *Conn) pushDue() seq.Num {
 // pushFlag returns PSH for text [at, end) in segments of mss bytes, if it is to
 // carry it (RFC 9293 §3.9.1.2):
 //
-//   - it ends what the user wrote so far;
+//   - it ends what the user wrote so far, or a record;
 //   - more than half of the largest window has been sent since the last one,
 //     in whole superFrames, so that a receiver that waits for PSH is never left
 //     waiting (Linux's forced push);
@@ -87,7 +92,7 @@ func (c *Conn) pushFlag(at, end seq.Num, mss int) Flags {
 	switch {
 	case at == end:
 		return 0
-	case at.Less(c.pushed) && c.pushed.LessEq(end), c.pushDue().LessEq(end):
+	case at.Less(c.pushed) && c.pushed.LessEq(end), c.endsRecord(end), c.pushDue().LessEq(end):
 		c.psh = seq.Max(c.psh, end)
 		return FlagPSH
 	case end.Sub(at) > mss:

@@ -81,7 +81,7 @@ func (c *Conn) outputTailProbe(now mono.Time, s *Segment, mss int) {
 		if c.board.sackedLast() {
 			start, end = c.sndUna, seq.Min(c.sndUna.Add(mss), c.sndNxt)
 		}
-		c.sendAgain(now, s, start, end, mss, whyProbe)
+		c.sendAgain(now, s, c.recordStart(start, end), end, mss, whyProbe)
 	} else {
 		c.traceRange(TraceProbe, whyProbe, s.Seq, s.End())
 	}

@@ -116,7 +116,7 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 	c.wantWrite = !c.roomy()
 	if n > 0 {
 		if n < len(p) {
-			flags &^= SendMore // the rest has to wait, so this must not
+			flags &^= SendMore | SendRecord // the rest has to wait, so this must not
 		}
 		c.wrote(flags)
 	}
