@@ -17,6 +17,9 @@ import (
 // call.
 func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 	*s = Segment{}
+	if c.tune.due {
+		c.tuneReceive(now)
+	}
 	ok := false
 	switch {
 	case c.rst != resetNone:
@@ -41,6 +44,7 @@ func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 	if ok {
 		c.stat.count(s)
 	}
+	c.chargeLists()
 	return ok
 }
 
@@ -82,7 +86,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	c.synDue = false
 	s.SrcPort, s.DstPort = c.cfg.LocalPort, c.cfg.RemotePort
 	s.Seq, s.Flags = c.iss, FlagSYN
-	s.Window = uint16(synWindow(c.cfg.largestWindow()))
+	s.Window = uint16(synWindow(c.cfg.firstWindow()))
 	o := &s.Options
 	o.MSS = uint16(min(c.cfg.MSS, 65535))
 	ws, sack, ts := !c.cfg.NoWScale, !c.cfg.NoSACK, !c.cfg.NoTimestamps

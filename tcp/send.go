@@ -81,6 +81,9 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	n := min(acked, c.snd.Len())
 	c.snd.Discard(n)
+	if c.snd.Len() == 0 && c.snd.Budget().Pressure() {
+		c.snd.Shrink()
+	}
 	c.sndUna = s.Ack
 	c.stat.bytesAcked += uint64(n)
 	c.sndSml = seq.Max(c.sndSml, c.sndUna)
@@ -107,6 +110,7 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 	} else if restart {
 		c.timers[timerRexmit] = now.Add(c.rto())
 	}
+	c.tuneSend()
 	if c.wantWrite && c.roomy() {
 		c.wantWrite = false
 		c.events |= EvWritable

@@ -41,6 +41,7 @@ type SynRequest struct {
 
 	localPort, remotePort uint16
 	mss, peerMSS          uint16 // ours to announce; the peer's as announced, 0 if not
+	window                uint16 // of the SYN-ACK: not scaled (RFC 7323 §2.2)
 	peerWScale            uint8
 	retries, maxRetries   uint8
 	deferAccept           uint8  // so many SYN-ACKs go before an empty ACK will do
@@ -76,7 +77,7 @@ func NewSynRequest(cfg *Config, now mono.Time, syn *Segment) *SynRequest {
 		rto: f.InitialRTO, maxRTO: f.MaxRTO,
 		iss: f.ISS, irs: syn.Seq,
 		tsOffset: f.TSOffset, tsRecent: o.TSVal,
-		rcvBuf: int32(f.RcvBuf), clamp: f.Knobs.windowClamp,
+		rcvBuf: int32(f.RcvBuf), clamp: f.Knobs.windowClamp, window: uint16(synWindow(f.firstWindow())),
 		localPort: f.LocalPort, remotePort: f.RemotePort,
 		mss: uint16(min(f.MSS, 65535)), peerMSS: o.MSS,
 		peerWScale:  uint8(max(o.WScale, 0)),
@@ -111,7 +112,7 @@ func (r *SynRequest) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	}
 	// RFC 9293 §3.10.7.4, first. The window is that of the SYN-ACK.
 	rcvNxt := r.irs + 1
-	edge := rcvNxt.Add(synWindow(r.largestWindow()))
+	edge := rcvNxt.Add(int(r.window))
 	if n := s.Len(); n == 0 && !(rcvNxt.LessEq(s.Seq) && s.Seq.LessEq(edge)) || rst && s.Seq == edge ||
 		n > 0 && !(s.Seq.Less(edge) && rcvNxt.Less(s.Seq.Add(n))) {
 		if rst {
@@ -183,7 +184,7 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	r.reply = replyNone
 	*s = Segment{SrcPort: r.localPort, DstPort: r.remotePort}
 	s.Seq, s.Ack, s.Flags = r.iss, r.irs+1, FlagSYN|FlagACK
-	s.Window = uint16(synWindow(r.largestWindow())) // RFC 7323 §2.2: not scaled
+	s.Window = r.window
 	o := &s.Options
 	if r.tsOK {
 		o.HasTS, o.TSVal, o.TSEcr = true, tsNow(now, r.tsOffset), r.tsRecent
@@ -254,6 +255,7 @@ func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 	c := newConn(&f)
 	c.state = SynReceived
 	c.start(r.irs)
+	c.rcvAdv = c.rcvNxt.Add(int(r.window))
 	c.negotiate(now, &Options{
 		MSS:       r.peerMSS,
 		HasWScale: r.wsOK, WScale: int8(r.peerWScale),

@@ -63,7 +63,7 @@ func (r *Ring) Limit() int { return int(r.limit) }
 func (r *Ring) Free() int {
 	room := int(r.limit)
 	// The next size up costs as much again as there is.
-	if n := r.Cap(); n > 0 && !r.memory.Fits(n) {
+	if n := max(r.Cap(), MinCap); !r.memory.Fits(n) {
 		room = min(room, n)
 	}
 	return max(0, room-int(r.len))
@@ -176,13 +176,17 @@ func (r *Ring) Shrink() {
 	}
 }
 
+// Roomy reports whether n bytes would do with less memory than the ring has.
+func (r *Ring) Roomy(n int) bool { return MinCap<<class(n) < r.Cap() }
+
 // Fit moves what the ring holds into as little memory as will do.
 func (r *Ring) Fit() {
 	if r.high == 0 {
 		r.Release()
 		return
 	}
-	if c := class(int(r.high)); MinCap<<c < r.Cap() {
+	if r.Roomy(int(r.high)) {
+		c := class(int(r.high))
 		r.memory.Return(r.Cap() - MinCap<<c)
 		r.move(c)
 	}
