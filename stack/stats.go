@@ -45,12 +45,13 @@ const (
 	DropNoNeighbour       // our own packet, its neighbour did not answer
 	DropDevice            // our own frame, refused by the device
 	DropLinkDown          // a frame, the interface is closed
+	DropMemory            // Limits.Memory is used up
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "short-frame", "length-frame", "unknown-type", "foreign-mac",
 	"foreign-group", "foreign-ip", "martian", "unknown-protocol", "no-socket", "receive-queue-full",
-	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down"}
+	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory"}
 
 func (d Drop) String() string { return dropNames[d] }
 
@@ -114,6 +115,11 @@ type counters struct {
 		Cut        counter // super-frames cut into frames
 		Merged     counter // frames that became part of an aggregate
 		Aggregates counter // aggregates made of them
+	}
+	Memory struct {
+		// Pressure is how often use rose to three quarters of the budget,
+		// Relief how often connections were then made to give memory back.
+		Pressure, Relief counter
 	}
 	Loop struct {
 		Frames counter

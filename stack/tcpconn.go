@@ -47,12 +47,18 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 		overhead, ip = 60, 40
 	}
 	t := &s.tcpcfg
+	first := s.limits.TCPReceiveInitial
+	mss := r.iface.mtuFor(r.dst) - overhead
+	if s.memory.Pressure() {
+		first = min(first, 4*mss) // a promise that can still be kept
+	}
 	return &tcp.Config{
 		LocalPort: id.local.Port(), RemotePort: id.remote.Port(),
 		ISS:      tcp.ISN(s.secret, id.local, id.remote, now),
 		TSOffset: tcp.TimestampOffset(s.secret, id.local, id.remote),
-		MSS:      r.iface.mtuFor(r.dst) - overhead, SendMSS: r.mtu - overhead, IPHeader: ip,
+		MSS:      mss, SendMSS: r.mtu - overhead, IPHeader: ip,
 		RcvBuf: s.limits.TCPReceive, SndBuf: s.limits.TCPSend,
+		RcvInit: first, SndInit: s.limits.TCPSendInitial, Memory: s.memory,
 		NewController: t.NewController, Knobs: *k, KeepIdleWindow: t.KeepIdleWindow,
 		ECN: t.ECN, MTUProbing: t.MTUProbing,
 		MinRTO: t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
@@ -499,6 +505,15 @@ func (c *TCPConn) Info() tcp.Info {
 	defer c.mu.Unlock()
 	return c.core.Info()
 }
+
+// SetReceiveBuffer sets how many bytes may wait for Read, and SetSendBuffer how
+// many Write takes that are not yet acknowledged: see tcp.Conn.
+func (c *TCPConn) SetReceiveBuffer(n int) {
+	c.act(func(mono.Time) { c.core.SetReceiveBuffer(n) })
+}
+
+// SetSendBuffer sets how many bytes Write takes that are not yet acknowledged.
+func (c *TCPConn) SetSendBuffer(n int) { c.act(func(mono.Time) { c.core.SetSendBuffer(n) }) }
 
 // LocalAddr and RemoteAddr return the two ends.
 func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id.local) }

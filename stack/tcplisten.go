@@ -338,6 +338,10 @@ func (e *synEntry) input(b *batch, p packet) {
 		t.reset(b, p)
 		return
 	case tcp.VerdictEstablish:
+		if t.stack.memory.Full() {
+			t.stack.stats.TCP.Drop[tcp.DropMemory].inc()
+			break
+		}
 		if l.full() {
 			// Linux: the ACK is ignored; the SYN-ACK will be sent again and
 			// the client's next segment gets another chance.

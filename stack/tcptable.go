@@ -32,6 +32,8 @@ func (a fourTuple) compare(b fourTuple) int {
 type tcpEntry interface {
 	// input handles a segment; b.seg holds it parsed.
 	input(b *batch, p packet)
+	// cost is what the memory budget is charged for it.
+	cost() int
 }
 
 const tcpShards = 64
@@ -91,6 +93,22 @@ func (t *tcpTable) takeChallenge(now mono.Time) bool {
 	return true
 }
 
+// conns appends the connections of a shard to list.
+func (sh *tcpShard) conns(list []*TCPConn) []*TCPConn {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for _, e := range sh.m {
+		if c, ok := e.(*TCPConn); ok {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+func (c *TCPConn) cost() int       { return connCost }
+func (e *synEntry) cost() int      { return halfOpenCost }
+func (e *timeWaitEntry) cost() int { return timeWaitCost }
+
 func (t *tcpTable) shard(id fourTuple) *tcpShard {
 	return &t.shards[maphash.Comparable(t.seed, id)%tcpShards]
 }
@@ -116,6 +134,10 @@ func (t *tcpTable) insert(id fourTuple, e tcpEntry) error {
 		t.stack.stats.TCP.Drop[tcp.DropMemory].inc()
 		return syscall.ENOBUFS
 	}
+	if !t.stack.memory.Take(e.cost()) {
+		t.stack.stats.TCP.Drop[tcp.DropMemory].inc()
+		return syscall.ENOBUFS
+	}
 	sh.m[id] = e
 	t.size.Add(1)
 	return nil
@@ -133,10 +155,12 @@ func (t *tcpTable) swap(id fourTuple, old, e tcpEntry) bool {
 	if e != nil {
 		sh.m[id] = e
 		sh.mu.Unlock()
+		t.stack.memory.Charge(e.cost() - old.cost())
 		return true
 	}
 	delete(sh.m, id)
 	sh.mu.Unlock()
+	t.stack.memory.Return(old.cost())
 	t.size.Add(-1)
 	t.checkDrained()
 	return true
@@ -363,6 +387,8 @@ func (t *tcpTable) abortAll() {
 			x.Abort()
 		case *synEntry:
 			x.drop()
+		case *timeWaitEntry:
+			t.wait.remove(x)
 		}
 	}
 }

@@ -184,9 +184,3 @@ func (c *Conn) SetSendBuffer(n int) {
 	c.sndBuf = int32(min(max(n, minSndBuf), c.cfg.SndBuf))
 	c.snd.SetLimit(int(c.sndBuf))
 }
-
-// ReceiveBuffer and SendBuffer return the present limits in bytes.
-func (c *Conn) ReceiveBuffer() int { return int(c.rcvBuf) }
-
-// SendBuffer returns the limit of what Write takes before it is acknowledged.
-func (c *Conn) SendBuffer() int { return int(c.sndBuf) }

@@ -19,17 +19,20 @@ type Info struct {
 	// not limit, or a higher one that it did, in bytes per second; 0 without a
 	// controller that asks for samples.
 	DeliveryRate        int64
-	DeliveryRateLimited bool // it did
-	Cwnd, Ssthresh      int  // congestion window; slow start threshold
-	InFlight            int  // estimate of what is in the network
-	MSS                 int  // largest payload sent in a segment
-	PeerMSS             int  // what the peer announced
-	SndWnd, RcvWnd      int  // the peer's window, and ours as last announced
-	SndWScale           int  // shift of the peer's window field
-	RcvWScale           int  // shift of ours
-	Unsent, Unacked     int  // bytes in the send buffer not yet sent; sent, not yet acknowledged
-	SACKed, Lost        int  // parts of Unacked that arrived by the peer's SACK; that are lost and not yet sent again
-	Unread              int  // bytes waiting for Read
+	DeliveryRateLimited bool          // it did
+	Cwnd, Ssthresh      int           // congestion window; slow start threshold
+	InFlight            int           // estimate of what is in the network
+	MSS                 int           // largest payload sent in a segment
+	PeerMSS             int           // what the peer announced
+	SndWnd, RcvWnd      int           // the peer's window, and ours as last announced
+	SndWScale           int           // shift of the peer's window field
+	RcvWScale           int           // shift of ours
+	Unsent, Unacked     int           // bytes in the send buffer not yet sent; sent, not yet acknowledged
+	SACKed, Lost        int           // parts of Unacked that arrived by the peer's SACK; that are lost and not yet sent again
+	Unread              int           // bytes waiting for Read
+	RcvBuf, SndBuf      int           // what the two buffers may hold at present
+	RcvSpace            int           // most bytes read in a round trip
+	RcvRTT              time.Duration // round trip as the receiver sees it; 0: not measured
 
 	Timestamps, SACK, WScale bool // options in use
 	SynData                  bool // text in the SYN was taken (RFC 7413)
@@ -94,7 +97,9 @@ func (c *Conn) Info() Info {
 		MSS: c.mss, PeerMSS: c.peerMSS,
 		SndWnd: c.sndWnd, RcvWnd: max(c.rcvAdv.Sub(c.rcvNxt), 0),
 		SndWScale: int(c.sndWScale), RcvWScale: int(c.rcvWScale),
-		Unread:     c.rcv.Len(),
+		Unread: c.rcv.Len(),
+		RcvBuf: int(c.rcvBuf), SndBuf: int(c.sndBuf),
+		RcvRTT: time.Duration(c.tune.rtt) * time.Microsecond, RcvSpace: int(c.tune.space),
 		Timestamps: c.tsOK, SACK: c.sackOK, WScale: c.wsOK, SynData: c.synData(),
 		BytesIn: n.bytesIn, BytesOut: n.bytesOut, BytesAcked: n.bytesAcked,
 		SegmentsIn: n.segsIn, SegmentsOut: n.segsOut,

@@ -76,6 +76,9 @@ func (b *Budget) Return(n int) {
 // Pressure reports that three quarters of the limit are used.
 func (b *Budget) Pressure() bool { return b != nil && b.used.Load() >= b.pressure }
 
+// Full reports that the limit is reached.
+func (b *Budget) Full() bool { return b != nil && b.used.Load() >= b.limit }
+
 // Used returns the bytes in use.
 func (b *Budget) Used() int64 {
 	if b == nil {

@@ -23,6 +23,9 @@ func TestMarks(t *testing.T) {
 	if !b.Take(100) || b.Take(1) || b.Used() != 800 {
 		t.Fatalf("new things end at the limit: used %d", b.Used())
 	}
+	if !b.Full() {
+		t.Fatal("800 of 800 is not full")
+	}
 	b.Charge(50)
 	if b.Used() != 850 || pressed != 1 {
 		t.Fatalf("used %d, told %d times", b.Used(), pressed)
@@ -44,7 +47,7 @@ func TestNilRefusesNothing(t *testing.T) {
 	var b *Budget
 	b.Charge(1 << 40)
 	b.Return(1)
-	if !b.Take(1<<40) || !b.Grow(1<<40) || !b.Fits(1<<40) || b.Pressure() || b.Used() != 0 || b.Limit() != 0 {
+	if !b.Take(1<<40) || !b.Grow(1<<40) || !b.Fits(1<<40) || b.Pressure() || b.Full() || b.Used() != 0 || b.Limit() != 0 {
 		t.Error("a nil budget has an opinion")
 	}
 }
