@@ -39,8 +39,8 @@ type Limits struct {
 	Orphans int
 	// TCPReceive and TCPSend are the largest rings of one connection in
 	// bytes. Defaults 6 MiB and 4 MiB, Linux's tcp_rmem[2] and tcp_wmem[2].
-	// Beside them a connection has at most 8 KB of ranges out of order and
-	// 192 KB of ranges in flight (tcp.maxRanges, tcp.maxSplitRanges).
+	// Beside them a connection has at most 16 KB of ranges out of order and
+	// 256 KB of ranges in flight (tcp.maxRanges, tcp.maxSplitRanges).
 	TCPReceive, TCPSend int
 	// TCPReceiveInitial and TCPSendInitial are how large the rings may be
 	// until use makes them grow (tcp/autotune.go): what a peer can make us

@@ -52,7 +52,7 @@ func (c *Conn) Relieve() {
 // The memory of one range, in bytes.
 const (
 	oooRangeSize  = 16
-	sentRangeSize = 24
+	sentRangeSize = 40
 )
 
 // chargeLists charges the lists of ranges, whose length the peer's segments
@@ -64,3 +64,6 @@ func (c *Conn) chargeLists() {
 		c.lists = int32(n)
 	}
 }
+
+// Memory returns how much memory the connection's buffers hold, in bytes.
+func (c *Conn) Memory() int { return c.rcv.Cap() + c.snd.Cap() }

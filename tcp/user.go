@@ -226,6 +226,7 @@ func (c *Conn) Close(now mono.Time) {
 	c.rcv.Release()
 	c.urg.state = urgentNone
 	c.ooo = reassembly{}
+	c.chargeLists()
 	if c.state == Closed {
 		return
 	}
