@@ -128,9 +128,12 @@ type counters struct {
 }
 
 // Counters returns the non-zero counters by name, such as "ipv4.input" or
-// "udp.drop.no-socket".
+// "udp.drop.no-socket", and as "memory.used" the bytes of Limits.Memory in use.
 func (s *Stack) Counters() map[string]uint64 {
 	m := make(map[string]uint64)
+	if used := s.memory.Used(); used > 0 {
+		m["memory.used"] = uint64(used)
+	}
 	collect(m, "", reflect.ValueOf(&s.stats).Elem())
 	for _, i := range s.cfg.Load().ifaces {
 		i.mu.Lock()

@@ -70,7 +70,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if dev, err = h.tee(dev, o.Pcap, p.name); err != nil {
 		return nil, err
 	}
-	h.Stack = stack.New(stack.Config{Seed: o.Seed, TCP: p.tcp})
+	h.Stack = stack.New(stack.Config{Seed: o.Seed, Limits: stack.Limits{Memory: p.memory}, TCP: p.tcp})
 	h.Net = socket.Net(h.Stack)
 	mac := p.mac
 	if mac.IsZero() {
