@@ -104,7 +104,7 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 		l.mu.Unlock()
 		return true
 	}
-	c := &TCPConn{stack: s, id: id, iface: iface, route: r, listener: l, core: core}
+	c := &TCPConn{stack: s, iface: iface, route: r, listener: l, core: core}
 	c.timer.F = c.expire
 	c.setLowat(&k)
 	if s.tcp.insert(id, c) != nil {

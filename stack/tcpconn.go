@@ -15,8 +15,8 @@ import (
 // TCPConn is a connection core with what it needs to live: a lock, a timer, a
 // route, and the waiters of its user. No method blocks.
 type TCPConn struct {
+	tcpLink
 	stack *Stack
-	id    fourTuple
 	iface *Interface // pins link-local connections, nil otherwise
 
 	mu        sync.Mutex // guards everything below
@@ -114,12 +114,13 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	c.timer.F = c.expire
 	c.mu.Lock()
 	var old successor
+	var id fourTuple
 	connect := func(port uint16) error {
-		c.id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
-		err := s.tcp.insert(c.id, c)
+		id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
+		err := s.tcp.insert(id, c)
 		if err == syscall.EADDRINUSE {
-			if next, ok := s.tcp.takeOver(now, c.id, local.Port() != 0); ok {
-				old, err = next, s.tcp.insert(c.id, c)
+			if next, ok := s.tcp.takeOver(now, id, local.Port() != 0); ok {
+				old, err = next, s.tcp.insert(id, c)
 			}
 		}
 		return err
@@ -140,7 +141,7 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 		c.mu.Unlock()
 		return nil, err
 	}
-	cfg := s.tcpConfig(&r, c.id, now, &o.Knobs)
+	cfg := s.tcpConfig(&r, id, now, &o.Knobs)
 	beyond(cfg, old)
 	c.core = tcp.NewActive(cfg, now)
 	c.setLowat(&o.Knobs)
@@ -226,7 +227,8 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 	now = c.tickLocked(now)
 	if c.route.stale(c.stack, now) {
 		// Addresses, routes or the path have changed since.
-		if r, err := c.stack.findRoute(c.id.remote.Addr(), c.id.local.Addr(), c.iface); err == nil {
+		id := c.id()
+		if r, err := c.stack.findRoute(id.remote.Addr(), id.local.Addr(), c.iface); err == nil {
 			c.route = r
 			c.core.SetPathMTU(r.mtu)
 		}
@@ -257,7 +259,7 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		return ready | ReadyIn | ReadyOut | ReadyHup
 	case tcp.TimeWait:
 		c.stack.stats.TCP.TimeWait.inc()
-		c.removeLocked(&timeWaitEntry{table: &c.stack.tcp, id: c.id, rec: c.core.TimeWait(now)})
+		c.removeLocked(&timeWaitEntry{rec: *c.core.TimeWait(now)})
 		return ready
 	}
 	c.touched = now
@@ -283,13 +285,13 @@ func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 	}
 	c.stack.timers.Stop(&c.timer)
 	if tw == nil {
-		t.swap(c.id, c, nil)
+		t.swap(c, nil)
 		return
 	}
 	if old := t.wait.add(tw); old != nil {
-		t.swap(old.id, old, nil)
+		t.swap(old, nil)
 	}
-	if !t.swap(c.id, c, tw) {
+	if !t.swap(c, tw) {
 		t.wait.remove(tw)
 	}
 	t.checkDrained()
@@ -365,7 +367,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	var ready Ready
 	switch {
 	case e.tooBig:
-		mtu := pathMTU(c.id.local.Addr().Is6(), e)
+		mtu := pathMTU(c.id().local.Addr().Is6(), e)
 		if mtu < c.route.mtu {
 			c.stack.pmtu.lower(e.now, c.route.dst, mtu)
 			c.route.mtu, c.route.until = mtu, e.now.Add(pathMTUAge)
@@ -516,10 +518,10 @@ func (c *TCPConn) SetReceiveBuffer(n int) {
 func (c *TCPConn) SetSendBuffer(n int) { c.act(func(mono.Time) { c.core.SetSendBuffer(n) }) }
 
 // LocalAddr and RemoteAddr return the two ends.
-func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id.local) }
+func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id().local) }
 
 // RemoteAddr returns the other end.
-func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.withZone(c.id.remote) }
+func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.withZone(c.id().remote) }
 
 func (c *TCPConn) withZone(a netip.AddrPort) netip.AddrPort {
 	if c.iface != nil && a.Addr().IsLinkLocalUnicast() {

@@ -169,7 +169,7 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 		}
 		l.mu.Lock()
 	}
-	e := &synEntry{listener: l, id: id, iface: l.stack.replyInterface(p), rec: tcp.NewSynRequest(cfg, b.now, &b.seg), young: true}
+	e := &synEntry{listener: l, iface: l.stack.replyInterface(p), rec: tcp.NewSynRequest(cfg, b.now, &b.seg), young: true}
 	e.timer.F = e.expire
 	l.halfOpen[e] = struct{}{}
 	l.young++
@@ -298,8 +298,8 @@ func (l *TCPListener) Waiters() *WaitQueue { return &l.waiters }
 
 // synEntry is a half-open connection: a SYN has come, the SYN-ACK is out.
 type synEntry struct {
+	tcpLink
 	listener *TCPListener
-	id       fourTuple
 	iface    *Interface
 	timer    wheel.Timer
 
@@ -374,21 +374,22 @@ func (l *TCPListener) full() bool {
 // given the segment that completes the handshake.
 func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 	s := e.listener.stack
-	r, err := s.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
+	id := e.id()
+	r, err := s.findRoute(id.remote.Addr(), id.local.Addr(), e.iface)
 	if err != nil {
-		s.dropOut(e.id.remote.Addr(), DropNoRoute)
+		s.dropOut(id.remote.Addr(), DropNoRoute)
 		return nil
 	}
-	c := &TCPConn{stack: s, id: e.id, iface: e.iface, route: r, listener: e.listener}
+	c := &TCPConn{stack: s, iface: e.iface, route: r, listener: e.listener}
 	c.timer.F = c.expire
 	k := e.listener.Knobs()
-	cfg := s.tcpConfig(&r, e.id, now, &k)
+	cfg := s.tcpConfig(&r, id, now, &k)
 	cfg.NewController = e.listener.newController()
 	c.core = e.rec.Conn(cfg, now)
 	c.setLowat(&k)
 	e.gone = true
 	s.timers.Stop(&e.timer)
-	if !s.tcp.swap(e.id, e, c) {
+	if !s.tcp.swap(e, c) {
 		return nil
 	}
 	e.listener.forget(e)
@@ -404,9 +405,10 @@ func (e *synEntry) sendLocked(now mono.Time, give tcp.FastOpenOption) {
 	var seg tcp.Segment
 	for e.rec.Output(now, &seg) {
 		seg.Options.FastOpen = give
-		r, err := t.stack.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
+		id := e.id()
+		r, err := t.stack.findRoute(id.remote.Addr(), id.local.Addr(), e.iface)
 		if err != nil {
-			t.stack.dropOut(e.id.remote.Addr(), DropNoRoute)
+			t.stack.dropOut(id.remote.Addr(), DropNoRoute)
 			break
 		}
 		t.emitAlone(now, &r, &seg)
@@ -437,7 +439,7 @@ func (e *synEntry) expire(now mono.Time) {
 func (e *synEntry) removeLocked() {
 	e.gone = true
 	e.table().stack.timers.Stop(&e.timer)
-	e.table().swap(e.id, e, nil)
+	e.table().swap(e, nil)
 	e.listener.forget(e)
 }
 
