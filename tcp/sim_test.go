@@ -245,7 +245,7 @@ func (s *sim) deliver(i int, raw []byte, ecn Codepoint) {
 		if err := e.c.invariants(); err != nil {
 			s.fatal("end %d: %v", i, err)
 		}
-		if ev&EvOutput == 0 {
+		if ev&EvOutput == 0 && !e.c.Deadline().Due(s.now) { // a timer's turn comes next
 			before := s.sent
 			s.flush(i)
 			if s.sent != before && !due {

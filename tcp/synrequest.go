@@ -28,21 +28,18 @@ const (
 // SynRequest is a passive open that waits for the third segment of the
 // handshake (RFC 9293 §3.10.7.2 and the SYN-RECEIVED parts of §3.10.7.4).
 type SynRequest struct {
-	deadline mono.Time // next SYN-ACK
-	sentAt   mono.Time // first SYN-ACK, for the round trip; 0 once ambiguous
-	oowAckAt mono.Time
-	rto      time.Duration
-	maxRTO   time.Duration
+	deadline    mono.Time // next SYN-ACK
+	sentAt      mono.Time // first SYN-ACK, for the round trip; 0 once ambiguous
+	oowAckAt    briefly   // challengeInterval runs from here
+	rto, maxRTO uint32    // ms
 
 	iss, irs           seq.Num
 	tsOffset, tsRecent uint32
-	rcvBuf             int32
-	clamp              uint32 // Knobs.windowClamp when the scale was announced
 
 	localPort, remotePort uint16
 	mss, peerMSS          uint16 // ours to announce; the peer's as announced, 0 if not
 	window                uint16 // of the SYN-ACK: not scaled (RFC 7323 §2.2)
-	peerWScale            uint8
+	rcvWScale, peerWScale uint8
 	retries, maxRetries   uint8
 	deferAccept           uint8  // so many SYN-ACKs go before an empty ACK will do
 	adv, peerUTO          uint16 // RFC 5482: what to announce, 0 for nothing; what the peer announced
@@ -74,10 +71,10 @@ func NewSynRequest(cfg *Config, now mono.Time, syn *Segment) *SynRequest {
 	}
 	return &SynRequest{
 		ecn: newSynECN(f.ECN, syn),
-		rto: f.InitialRTO, maxRTO: f.MaxRTO,
+		rto: milliseconds(f.InitialRTO), maxRTO: milliseconds(f.MaxRTO),
 		iss: f.ISS, irs: syn.Seq,
 		tsOffset: f.TSOffset, tsRecent: o.TSVal,
-		rcvBuf: int32(f.RcvBuf), clamp: f.Knobs.windowClamp, window: uint16(synWindow(f.firstWindow())),
+		window: uint16(synWindow(f.firstWindow())), rcvWScale: windowScale(f.largestWindow()),
 		localPort: f.LocalPort, remotePort: f.RemotePort,
 		mss: uint16(min(f.MSS, 65535)), peerMSS: o.MSS,
 		peerWScale:  uint8(max(o.WScale, 0)),
@@ -149,12 +146,6 @@ func (r *SynRequest) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	return VerdictEstablish, DropNone
 }
 
-// largestWindow is the most that the connection will offer.
-func (r *SynRequest) largestWindow() int {
-	cfg := Config{RcvBuf: int(r.rcvBuf), Knobs: Knobs{windowClamp: r.clamp}}
-	return cfg.largestWindow()
-}
-
 // answer asks for an ACK, at a limited rate.
 func (r *SynRequest) answer(now mono.Time) Verdict {
 	if !r.mayAnswer(now) {
@@ -168,11 +159,7 @@ func (r *SynRequest) answer(now mono.Time) Verdict {
 
 // mayAnswer is the rate limit of answers to unwanted segments.
 func (r *SynRequest) mayAnswer(now mono.Time) bool {
-	if r.oowAckAt != 0 && now.Sub(r.oowAckAt) < challengeInterval {
-		return false
-	}
-	r.oowAckAt = now
-	return true
+	return r.oowAckAt.mayAgain(now)
 }
 
 // Output builds the SYN-ACK or ACK that is due, or returns false.
@@ -192,7 +179,7 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	if reply == replyAck {
 		s.Seq, s.Flags = r.iss+1, FlagACK|r.ecn.ackFlags()
 		if r.wsOK {
-			s.Window >>= windowScale(r.largestWindow())
+			s.Window >>= r.rcvWScale
 		}
 		return true
 	}
@@ -200,13 +187,13 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	o.MSS = r.mss
 	o.SACKPermitted = r.sackOK
 	if r.wsOK {
-		o.HasWScale, o.WScale = true, int8(windowScale(r.largestWindow()))
+		o.HasWScale, o.WScale = true, int8(r.rcvWScale)
 	}
 	r.ecn.synAck(s, int(r.retries))
 	o.UserTimeout = r.adv
 	if r.deadline == 0 {
 		r.sentAt = now
-		r.deadline = now.Add(r.rto)
+		r.deadline = now.Add(time.Duration(r.rto) * time.Millisecond)
 	} else {
 		r.sentAt = 0 // Karn's rule
 	}
@@ -228,7 +215,7 @@ func (r *SynRequest) Expire(now mono.Time) Verdict {
 	ask := !r.acked || r.retries+1 >= r.deferAccept
 	r.retries++
 	r.rto = min(2*r.rto, r.maxRTO)
-	r.deadline = now.Add(r.rto)
+	r.deadline = now.Add(time.Duration(r.rto) * time.Millisecond)
 	if !ask {
 		return VerdictDrop
 	}
@@ -249,11 +236,11 @@ func (r *SynRequest) Deadline() mono.Time { return r.deadline }
 // Input answered with VerdictEstablish. cfg is that of NewSynRequest.
 func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 	f := *cfg
-	f.ISS, f.TSOffset, f.RcvBuf = r.iss, r.tsOffset, int(r.rcvBuf)
-	f.Knobs.windowClamp = r.clamp
+	f.ISS, f.TSOffset = r.iss, r.tsOffset
 	f.LocalPort, f.RemotePort = r.localPort, r.remotePort
 	c := newConn(&f)
 	c.state = SynReceived
+	c.rcvWScale = r.rcvWScale
 	c.start(r.irs)
 	c.rcvAdv = c.rcvNxt.Add(int(r.window))
 	c.negotiate(now, &Options{
