@@ -174,6 +174,7 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	c.setLowat(&cfg.Knobs)
 	c.mu.Lock()
 	if s.tcp.insert(id, c) != nil {
+		c.core.Abort(b.now) // it has the SYN's text
 		c.mu.Unlock()
 		return give, true
 	}

@@ -58,6 +58,7 @@ func (l *TCPListener) wantCookieLocked() bool {
 
 // sendCookie answers the SYN in b.seg and forgets it.
 func (s *Stack) sendCookie(b *batch, r *route, cfg *tcp.Config, id fourTuple) {
+	cfg.RcvInit = s.limits.TCPReceiveInitial // the same then, whether memory is short or not
 	tcp.SynCookieReply(cfg, s.secret, id.local, id.remote, b.now, &b.seg, &b.reply)
 	s.stats.TCP.SynCookiesSent.inc()
 	s.tcp.emitAlone(b.now, r, &b.reply)
@@ -84,6 +85,7 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	k := l.Knobs()
 	cfg := s.tcpConfig(&r, id, b.now, &k)
 	cfg.NewController = l.newController()
+	cfg.RcvInit = s.limits.TCPReceiveInitial
 	core := tcp.OpenSynCookie(cfg, s.secret, id.local, id.remote, b.now, &b.seg)
 	if core == nil {
 		st.SynCookiesFailed.inc()
