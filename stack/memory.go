@@ -28,8 +28,8 @@ import (
 // allocator's rounding included: see TestCosts, which weighs them.
 const (
 	connCost     = int(unsafe.Sizeof(TCPConn{})+unsafe.Sizeof(tcp.Conn{})) + 384
-	halfOpenCost = 400
-	timeWaitCost = 300
+	halfOpenCost = 200
+	timeWaitCost = 160
 )
 
 // reliefInterval is how often memory is collected from connections while it is

@@ -53,7 +53,7 @@ func (l *TCPListener) input(b *batch, p packet, id fourTuple) bool {
 // earlier connections; no such thing is remembered here.
 func (l *TCPListener) wantCookieLocked() bool {
 	c := &l.stack.tcpcfg
-	return len(l.halfOpen) >= l.stack.limits.SynQueue || c.SynCookies == SynCookiesAlways
+	return l.halfOpen >= l.stack.limits.SynQueue || c.SynCookies == SynCookiesAlways
 }
 
 // sendCookie answers the SYN in b.seg and forgets it.
@@ -152,7 +152,7 @@ func (l *TCPListener) crowdedOut(e *synEntry) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.agedLocked(e)
-	n := len(l.halfOpen)
+	n := l.halfOpen
 	if 2*n <= max(8, l.stack.limits.SynQueue) {
 		return false
 	}

@@ -44,6 +44,7 @@ type tcpTable struct {
 
 	listen bindings[*TCPListener]
 	wait   timeWaitQueue
+	half   halfOpenQueue
 	orphan atomic.Int64 // connections that nobody has any more and that are not over
 
 	challenge    tcp.ChallengeLimit
@@ -58,6 +59,8 @@ func (t *tcpTable) init(s *Stack) {
 	t.listen.init()
 	t.wait.table = t
 	t.wait.timer.F = t.wait.expire
+	t.half.table = t
+	t.half.timer.F = t.half.expire
 	if n := s.tcpcfg.ChallengeACKs; n > 0 {
 		t.challenge = tcp.ChallengeLimit{PerSecond: n, Rand: s.newRand()}
 	}

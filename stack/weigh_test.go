@@ -73,7 +73,7 @@ func TestCosts(t *testing.T) {
 		acknowledge(acks[k], uint32(s.Seq)+1)
 		acknowledge(fins[k], uint32(s.Seq)+2)
 	}
-	weigh("half-open", 250)
+	weigh("half-open", 210)
 
 	for k := range n {
 		send(acks[k])
@@ -84,7 +84,7 @@ func TestCosts(t *testing.T) {
 		conns[k] = c
 	}
 	h.n.RunFor(10 * time.Second) // nothing is in the timers' heap but what has to be
-	weigh("established", 2400)
+	weigh("established", 1900)
 
 	for k := range n {
 		conns[k].Close()
@@ -92,7 +92,7 @@ func TestCosts(t *testing.T) {
 		conns[k] = nil
 	}
 	wantTable(t, h.s, n, n)
-	weigh("TIME-WAIT", 200)
+	weigh("TIME-WAIT", 160)
 	h.n.RunFor(2 * time.Minute)
 	wantTable(t, h.s, 0, 0)
 	if c := charged(); c != lastCharged {

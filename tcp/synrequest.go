@@ -62,6 +62,13 @@ const (
 // SYN-ACK comes out of Output. Text in the SYN is not kept; the peer sends it
 // again.
 func NewSynRequest(cfg *Config, now mono.Time, syn *Segment) *SynRequest {
+	r := new(SynRequest)
+	r.Init(cfg, now, syn)
+	return r
+}
+
+// Init is NewSynRequest for a record that is part of something else.
+func (r *SynRequest) Init(cfg *Config, now mono.Time, syn *Segment) {
 	f := *cfg
 	f.fill()
 	o := f.agreeable(&syn.Options)
@@ -69,7 +76,7 @@ func NewSynRequest(cfg *Config, now mono.Time, syn *Segment) *SynRequest {
 	if f.Knobs.uto {
 		adv = f.adv()
 	}
-	return &SynRequest{
+	*r = SynRequest{
 		ecn: newSynECN(f.ECN, syn),
 		rto: milliseconds(f.InitialRTO), maxRTO: milliseconds(f.MaxRTO),
 		iss: f.ISS, irs: syn.Seq,
