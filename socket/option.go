@@ -70,8 +70,8 @@ type option struct {
 
 // options is the table of what SetsockoptInt and GetsockoptInt know.
 var options = map[name]option{
-	{SOL_SOCKET, SO_TYPE}:       {get: func(f *FD) (int, error) { return f.typ, nil }},
-	{SOL_SOCKET, SO_DOMAIN}:     {get: func(f *FD) (int, error) { return f.domain, nil }},
+	{SOL_SOCKET, SO_TYPE}:       {get: func(f *FD) (int, error) { return int(f.typ), nil }},
+	{SOL_SOCKET, SO_DOMAIN}:     {get: func(f *FD) (int, error) { return int(f.domain), nil }},
 	{SOL_SOCKET, SO_PROTOCOL}:   {get: (*FD).protocol},
 	{SOL_SOCKET, SO_ACCEPTCONN}: {get: (*FD).acceptConn},
 	{SOL_SOCKET, SO_ERROR}:      {get: (*FD).pendingError},
@@ -206,7 +206,7 @@ func (f *FD) protocol() (int, error) {
 	case f.proto == 0:
 		return IPPROTO_UDP, nil
 	}
-	return f.proto, nil
+	return int(f.proto), nil
 }
 
 func (f *FD) acceptConn() (int, error) { return b2i(f.isListening()), nil }

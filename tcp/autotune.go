@@ -155,7 +155,7 @@ func (c *Conn) firstRcvBuf() int32 {
 // tuneSend lets a writer who waits have a buffer of twice the congestion
 // window, unless memory is short.
 func (c *Conn) tuneSend() {
-	if c.sndLocked || !c.wantWrite || c.snd.Budget().Pressure() {
+	if c.sndLocked || c.snd.Budget().Pressure() {
 		return
 	}
 	cwnd, _ := c.cc.Window()

@@ -74,7 +74,20 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 		c.inputSack(now, s, acked)
 	}
 	c.endAck(now, s, &before, acked)
+	c.wakeWriter()
 	return DropNone
+}
+
+// wakeWriter tells a writer who was stopped to go on, once there is enough room
+// to make that worth it.
+func (c *Conn) wakeWriter() {
+	if !c.wantWrite {
+		return
+	}
+	if c.tuneSend(); c.roomy() {
+		c.wantWrite = false
+		c.events |= EvWritable
+	}
 }
 
 // inputNewAck processes an ACK that advances sndUna by acked.
@@ -109,11 +122,6 @@ func (c *Conn) inputNewAck(now mono.Time, s *Segment, acked int) {
 		c.timers[timerRexmit] = 0
 	} else if restart {
 		c.timers[timerRexmit] = now.Add(c.rto())
-	}
-	c.tuneSend()
-	if c.wantWrite && c.roomy() {
-		c.wantWrite = false
-		c.events |= EvWritable
 	}
 	if c.finSent && c.sndUna == c.sndNxt {
 		c.finAcked(now)
