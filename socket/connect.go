@@ -91,10 +91,8 @@ func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
 	g := newFD(f.stack, int(f.domain), int(f.typ), int(f.proto))
 	f.mu.Lock()
 	g.only6 = f.only6
-	g.rcvBuf, g.sndBuf = f.rcvBuf, f.sndBuf
 	f.mu.Unlock()
 	g.conn = c // with the settings the listener had when the handshake ended
-	g.setBuffers()
 	return g, g.fromStack(c.RemoteAddr()), nil
 }
 
@@ -180,7 +178,6 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 	}
 	f.conn, f.connecting = c, true
 	f.held.Store(fast && c.Held())
-	f.setBuffers()
 	return c, nil
 }
 

@@ -24,6 +24,8 @@ const (
 	SO_TYPE       = 3 // read only
 	SO_ERROR      = 4 // read only: takes the pending error
 	SO_BROADCAST  = 6
+	SO_SNDBUF     = 7
+	SO_RCVBUF     = 8
 	SO_KEEPALIVE  = 9
 	SO_OOBINLINE  = 10
 	SO_LINGER     = 13 // a struct: see SetLinger
@@ -76,6 +78,8 @@ var options = map[name]option{
 	{SOL_SOCKET, SO_ACCEPTCONN}: {get: (*FD).acceptConn},
 	{SOL_SOCKET, SO_ERROR}:      {get: (*FD).pendingError},
 	{SOL_SOCKET, SO_BROADCAST}:  {(*FD).setBroadcast, (*FD).broadcast},
+	{SOL_SOCKET, SO_SNDBUF}:     knob(tcp.KnobSndBuf),
+	{SOL_SOCKET, SO_RCVBUF}:     {(*FD).setRcvBuf, (*FD).getRcvBuf},
 	{SOL_SOCKET, SO_KEEPALIVE}:  knob(tcp.KnobKeepAlive),
 	{SOL_SOCKET, SO_OOBINLINE}:  knob(tcp.KnobOOBInline),
 	{SOL_SOCKET, SO_RCVLOWAT}:   knob(tcp.KnobRcvLowat),

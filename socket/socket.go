@@ -69,8 +69,6 @@ type FD struct {
 	only6      bool
 	congestion string    // for the connection to come; "": the stack's
 	knobs      tcp.Knobs // for the connections to come
-	rcvBuf     int32
-	sndBuf     int32 // the buffers, 0: not set
 	bind       *stack.TCPListener
 	listening  bool
 	conn       *stack.TCPConn

@@ -508,15 +508,6 @@ func (c *TCPConn) Info() tcp.Info {
 	return c.core.Info()
 }
 
-// SetReceiveBuffer sets how many bytes may wait for Read, and SetSendBuffer how
-// many Write takes that are not yet acknowledged: see tcp.Conn.
-func (c *TCPConn) SetReceiveBuffer(n int) {
-	c.act(func(mono.Time) { c.core.SetReceiveBuffer(n) })
-}
-
-// SetSendBuffer sets how many bytes Write takes that are not yet acknowledged.
-func (c *TCPConn) SetSendBuffer(n int) { c.act(func(mono.Time) { c.core.SetSendBuffer(n) }) }
-
 // LocalAddr and RemoteAddr return the two ends.
 func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id().local) }
 

@@ -38,13 +38,6 @@ const (
 	initialSndBuf = 128 << 10
 )
 
-// The least that SetReceiveBuffer and SetSendBuffer set: half of Linux's
-// SOCK_MIN_RCVBUF and SOCK_MIN_SNDBUF, which count overhead as well.
-const (
-	minRcvBuf = 2304 / 2
-	minSndBuf = 4608 / 2
-)
-
 // tuning measures the application as a reader and the round trip as a receiver
 // sees it. A sender's srtt will not do: who only receives has none.
 type tuning struct {
@@ -119,7 +112,7 @@ func (c *Conn) tuneReceive(now mono.Time) {
 	}
 	read := c.readSeq()
 	if copied := read.Sub(t.from); copied > int(t.space) {
-		if !c.rcvLocked {
+		if c.cfg.Knobs.rcvBuf == 0 {
 			win := 2*int64(copied) + 16*int64(c.cfg.MSS)
 			win += 2 * (win * int64(copied-int(t.space)) / int64(t.space))
 			if win = min(win, int64(c.cfg.RcvBuf)); win > int64(c.rcvBuf) {
@@ -136,7 +129,7 @@ func (c *Conn) tuneReceive(now mono.Time) {
 // short: what was promised stays promised, but nothing is added until so much
 // of it has been used up. When there is memory again it grows as before.
 func (c *Conn) narrow() {
-	if first := c.firstRcvBuf(); !c.rcvLocked && c.rcvBuf > first {
+	if first := c.firstRcvBuf(); c.cfg.Knobs.rcvBuf == 0 && c.rcvBuf > first {
 		c.rcvBuf = first
 		c.resetSpace()
 	}
@@ -155,7 +148,7 @@ func (c *Conn) firstRcvBuf() int32 {
 // tuneSend lets a writer who waits have a buffer of twice the congestion
 // window, unless memory is short.
 func (c *Conn) tuneSend() {
-	if c.sndLocked || c.snd.Budget().Pressure() {
+	if c.cfg.Knobs.sndBuf != 0 || c.snd.Budget().Pressure() {
 		return
 	}
 	cwnd, _ := c.cc.Window()
@@ -165,22 +158,17 @@ func (c *Conn) tuneSend() {
 	}
 }
 
-// SetReceiveBuffer sets how many received bytes may wait for the application,
-// which is also the largest window offered, and ends its automatic growth, as
-// SO_RCVBUF does on Linux. n is clipped to Config.RcvBuf, which the scale of
-// the window allows for, and to 1152 from below. A window that was offered is
-// not taken back.
-func (c *Conn) SetReceiveBuffer(n int) {
-	c.rcvLocked = true
-	c.rcvBuf = int32(min(max(n, minRcvBuf), c.cfg.RcvBuf))
+// setReceiveBuffer gives the receive buffer the size that KnobRcvBuf asks for,
+// at most Config.RcvBuf, which the scale of the window allows for. It then stays
+// (Linux's SOCK_RCVBUF_LOCK). A window that was offered is not taken back.
+func (c *Conn) setReceiveBuffer() {
+	c.rcvBuf = min(c.cfg.Knobs.rcvBuf, int32(c.cfg.RcvBuf))
 	c.readerFreed()
 }
 
-// SetSendBuffer sets how many bytes Write takes that the peer has not yet
-// acknowledged, and ends its automatic growth, as SO_SNDBUF does on Linux. n is
-// clipped to Config.SndBuf and to 2304 from below. What was written stays.
-func (c *Conn) SetSendBuffer(n int) {
-	c.sndLocked = true
-	c.sndBuf = int32(min(max(n, minSndBuf), c.cfg.SndBuf))
+// setSendBuffer gives the send buffer the size that KnobSndBuf asks for, at most
+// Config.SndBuf, for good. What was written stays.
+func (c *Conn) setSendBuffer() {
+	c.sndBuf = min(c.cfg.Knobs.sndBuf, int32(c.cfg.SndBuf))
 	c.snd.SetLimit(int(c.sndBuf))
 }

@@ -196,8 +196,8 @@ func TestFarEdge(t *testing.T) {
 func TestExplicitBuffers(t *testing.T) {
 	p := newPath(t, 10*time.Millisecond, false, nil)
 	snd, rcv := p.a[0], p.a[1]
-	snd.SetSendBuffer(100_000)
-	rcv.SetReceiveBuffer(50_000)
+	snd.SetKnob(p.now, KnobSndBuf, 100_000)
+	rcv.SetKnob(p.now, KnobRcvBuf, 50_000)
 	edge := rcv.rcvAdv
 	for range 10 {
 		p.round()
@@ -209,21 +209,21 @@ func TestExplicitBuffers(t *testing.T) {
 	if s, r := snd.Info(), rcv.Info(); s.SndBuf != 100_000 || r.RcvBuf != 50_000 || r.RcvWnd > 50_000+128 {
 		t.Errorf("send buffer %d, receive buffer %d, window %d", s.SndBuf, r.RcvBuf, r.RcvWnd)
 	}
-	for _, c := range []struct{ set, snd, rcv int }{{0, 2304, 1152}, {-1, 2304, 1152}, {5000, 5000, 5000}, {1 << 30, 8 << 20, 6 << 20}} {
-		snd.SetSendBuffer(c.set)
-		rcv.SetReceiveBuffer(c.set)
-		if s, r := snd.Info().SndBuf, rcv.Info().RcvBuf; s != c.snd || r != c.rcv {
+	for _, c := range []struct{ set, snd, rcv int }{{0, 2304, 1152}, {5000, 5000, 5000}, {1 << 30, 8 << 20, 6 << 20}, {-1, 8 << 20, 6 << 20}} {
+		snd.SetKnob(p.now, KnobSndBuf, c.set)
+		rcv.SetKnob(p.now, KnobRcvBuf, c.set)
+		if s, r := snd.Info().SndBuf, rcv.Info().RcvBuf; s != c.snd || r != c.rcv || snd.Knob(KnobSndBuf) != 2*s || rcv.Knob(KnobRcvBuf) != 2*r {
 			t.Errorf("set %d: %d and %d, want %d and %d", c.set, s, r, c.snd, c.rcv)
 		}
 	}
 	// A larger one is offered at once.
 	p.back()
 	if w := snd.Info().SndWnd; w < 6<<20-1460 {
-		t.Errorf("window of %d after SetReceiveBuffer", w)
+		t.Errorf("window of %d after KnobRcvBuf", w)
 	}
 	// With more in it than it may hold it takes nothing, and then goes on.
 	snd.Write(make([]byte, 20_000))
-	if snd.SetSendBuffer(5000); snd.Writable() != 0 {
+	if snd.SetKnob(p.now, KnobSndBuf, 5000); snd.Writable() != 0 {
 		t.Errorf("%d writable", snd.Writable())
 	}
 	for range 3 {

@@ -152,7 +152,6 @@ type Conn struct {
 	sndBuf              int32 // what snd may hold at present: autotune.go
 	finSent             bool
 	push
-	sndLocked bool // SetSendBuffer: sndBuf stays
 
 	// Receive sequence space. rcvAdv is the largest right edge ever announced:
 	// what lies below it must be taken (RFC 7323 §2.4).
@@ -165,7 +164,6 @@ type Conn struct {
 	rcvWScale           uint8
 	rcv                 ring.Ring
 	rcvBuf              int32 // what rcv may hold at present, with the window: autotune.go
-	rcvLocked           bool  // SetReceiveBuffer: rcvBuf stays
 	starved             bool  // there was no memory for text: the window told is 0
 	tune                tuning
 	ooo                 reassembly
@@ -273,6 +271,9 @@ func newConn(cfg *Config) *Conn {
 	c.rcvWScale = windowScale(cfg.largestWindow())
 	c.rtt = rtt{minRTO: cfg.MinRTO, first: cfg.InitialRTO}
 	c.rcvBuf, c.sndBuf = c.firstRcvBuf(), int32(cfg.SndInit)
+	if n := cfg.Knobs.rcvBuf; n != 0 {
+		c.rcvBuf = min(n, int32(cfg.RcvBuf))
+	}
 	c.snd.Init(cfg.SndInit, cfg.Memory)
 	// One unit of the window scale more than is offered: see selectWindow.
 	c.rcv.Init(cfg.RcvBuf+1<<c.rcvWScale, cfg.Memory)
@@ -311,8 +312,11 @@ func (cfg *Config) fill() {
 	cfg.SndBuf = min(cfg.SndBuf, maxWindow)
 	defInt(&cfg.RcvInit, initialRcvBuf)
 	defInt(&cfg.SndInit, initialSndBuf)
+	if n := int(cfg.Knobs.rcvBuf); n != 0 && !cfg.Memory.Pressure() {
+		cfg.RcvInit = n
+	}
 	cfg.RcvInit = min(cfg.RcvInit, cfg.RcvBuf)
-	cfg.SndInit = min(cfg.SndInit, cfg.SndBuf)
+	cfg.SndInit = min(orDefault(int(cfg.Knobs.sndBuf), cfg.SndInit), cfg.SndBuf)
 	if cfg.NewController == nil {
 		cfg.NewController = cc.NewCubic
 	}

@@ -191,7 +191,7 @@ func (c *Conn) window() (free, cur, step int) {
 	buf, held := int(c.rcvBuf), c.rcv.Len()
 	short := c.rcv.Budget().Pressure()
 	if short {
-		buf = min(buf, c.cfg.RcvInit)
+		buf = min(buf, c.cfg.RcvInit, initialRcvBuf)
 	}
 	buf = min(buf, held+c.rcv.Free())
 	largest := min(buf, c.cfg.largestWindow(), 65535<<c.rcvWScale)
