@@ -286,8 +286,13 @@ func (c *Conn) SetKnob(now mono.Time, id Knob, v int) error {
 	if err := k.Set(id, v); err != nil {
 		return err
 	}
-	if id == KnobQuickAck {
+	switch id {
+	case KnobQuickAck:
 		c.setQuickAck(v)
+	case KnobRcvBuf:
+		c.setReceiveBuffer()
+	case KnobSndBuf:
+		c.setSendBuffer()
 	}
 	if c.state == Closed {
 		return nil
@@ -305,10 +310,6 @@ func (c *Conn) SetKnob(now mono.Time, id Knob, v int) error {
 		c.restartKeepAlive(now)
 	case KnobUserTimeout, KnobTimeoutOption:
 		c.advertiseTimeout()
-	case KnobRcvBuf:
-		c.setReceiveBuffer()
-	case KnobSndBuf:
-		c.setSendBuffer()
 	}
 	return nil
 }
