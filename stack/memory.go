@@ -28,7 +28,7 @@ import (
 // allocator's rounding included: see TestCosts, which weighs them.
 const (
 	connCost     = int(unsafe.Sizeof(TCPConn{})+unsafe.Sizeof(tcp.Conn{})) + 384
-	halfOpenCost = 200
+	halfOpenCost = 216
 	timeWaitCost = 160
 )
 

@@ -15,7 +15,10 @@ package tcp
 //
 // Departs from RFC 9293 §3.8.6, by which a window should not shrink, as Linux
 // does (since 6.6). Only the peer is told: rcvAdv stays, and what was promised
-// is taken if it comes and can be stored.
+// is taken if it comes and can be stored. And it is told only while nothing of
+// ours is in flight. If both ends shrank the windows that the other has filled,
+// each would number its ACKs by the new edge (acceptableSeq), below what has
+// arrived, and neither would take the other's.
 func (c *Conn) starve() {
 	c.starved = true
 	c.ackOnce()

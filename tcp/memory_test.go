@@ -249,3 +249,34 @@ func TestListsAreCharged(t *testing.T) {
 		t.Errorf("%d ranges, %d bytes, %d charged", most, n, b.Used())
 	}
 }
+
+// TestBothEndsWithoutMemory: two ends that refuse each other's text do not also
+// refuse each other's acknowledgements.
+func TestBothEndsWithoutMemory(t *testing.T) {
+	b := budget.New(64<<10, nil)
+	p := newPath(t, 10*time.Millisecond, false, func(snd, rcv *Config) { snd.Memory, rcv.Memory = b, b })
+	var got, wrote [2]int
+	for i, c := range p.a {
+		wrote[i], _ = c.Write(p.buf[:60_000])
+	}
+	b.Charge(60 << 10)
+	for range 4000 {
+		for i, c := range p.a {
+			for _, s := range p.take(i) {
+				if s.Window == 0 && c.sndUna != c.sndNxt && c.starved {
+					t.Fatal("a window was shrunk with text in flight")
+				}
+				p.a[1-i].Input(p.now, &s)
+			}
+		}
+		p.now = p.now.Add(5 * time.Millisecond)
+		for i, c := range p.a {
+			c.Expire(p.now)
+			n, _ := c.Read(p.buf[:1000])
+			got[1-i] += n
+		}
+	}
+	if got != wrote || wrote[0] < 30_000 {
+		t.Errorf("%d of %d bytes arrived", got, wrote)
+	}
+}

@@ -140,11 +140,8 @@ func (c *Conn) inputFin(now mono.Time) {
 func (c *Conn) selectWindow() uint16 {
 	unit := 1 << c.rcvWScale
 	free, cur, step := c.window()
-	if c.starved {
-		if free < step {
-			return 0
-		}
-		c.starved = false
+	if c.starved = c.starved && free < step; c.starved && c.sndUna == c.sndNxt {
+		return 0
 	}
 	wnd := cur
 	if free-cur >= step {

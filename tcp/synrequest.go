@@ -29,7 +29,6 @@ const (
 // handshake (RFC 9293 §3.10.7.2 and the SYN-RECEIVED parts of §3.10.7.4).
 type SynRequest struct {
 	deadline    mono.Time // next SYN-ACK
-	sentAt      mono.Time // first SYN-ACK, for the round trip; 0 once ambiguous
 	oowAckAt    briefly   // challengeInterval runs from here
 	rto, maxRTO uint32    // ms
 
@@ -44,6 +43,7 @@ type SynRequest struct {
 	deferAccept           uint8  // so many SYN-ACKs go before an empty ACK will do
 	adv, peerUTO          uint16 // RFC 5482: what to announce, 0 for nothing; what the peer announced
 	wsOK, tsOK, sackOK    bool
+	timed                 bool // one SYN-ACK was sent, rto before deadline: the ACK tells the round trip
 	acked                 bool // an empty ACK came
 	reply                 synReply
 	ecn                   synECN
@@ -199,10 +199,10 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	r.ecn.synAck(s, int(r.retries))
 	o.UserTimeout = r.adv
 	if r.deadline == 0 {
-		r.sentAt = now
-		r.deadline = now.Add(time.Duration(r.rto) * time.Millisecond)
+		r.timed = true
+		r.deadline = now.Add(r.length())
 	} else {
-		r.sentAt = 0 // Karn's rule
+		r.timed = false // Karn's rule
 	}
 	return true
 }
@@ -221,8 +221,9 @@ func (r *SynRequest) Expire(now mono.Time) Verdict {
 	}
 	ask := !r.acked || r.retries+1 >= r.deferAccept
 	r.retries++
+	r.timed = false
 	r.rto = min(2*r.rto, r.maxRTO)
-	r.deadline = now.Add(time.Duration(r.rto) * time.Millisecond)
+	r.deadline = now.Add(r.length())
 	if !ask {
 		return VerdictDrop
 	}
@@ -232,6 +233,9 @@ func (r *SynRequest) Expire(now mono.Time) Verdict {
 
 // ISS returns the number of the SYN-ACK.
 func (r *SynRequest) ISS() seq.Num { return r.iss }
+
+// length is the present time-out.
+func (r *SynRequest) length() time.Duration { return time.Duration(r.rto) * time.Millisecond }
 
 // Retries returns how often the SYN-ACK was sent again because of a time-out.
 func (r *SynRequest) Retries() int { return int(r.retries) }
@@ -261,8 +265,8 @@ func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 	c.retries = int(r.retries)
 	c.timers[timerRexmit] = r.deadline
 	c.stat.segsIn, c.stat.segsOut = 1, 1+uint64(r.retries)
-	if r.sentAt != 0 {
-		c.rttTiming, c.rttSeq, c.rttAt = true, r.iss+1, r.sentAt
+	if r.timed {
+		c.rttTiming, c.rttSeq, c.rttAt = true, r.iss+1, r.deadline.Add(-r.length())
 	}
 	return c
 }
