@@ -317,6 +317,9 @@ func (c *Conn) advance(now mono.Time, n int) {
 func (c *Conn) outputAck(now mono.Time, s *Segment) bool {
 	owed := c.owedAcks
 	c.header(now, s, c.acceptableSeq(), FlagACK)
+	if c.starved && c.sndUna == c.sndNxt {
+		s.Window = 0 // see starve
+	}
 	c.owedAcks = owed - 1
 	return true
 }

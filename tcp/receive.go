@@ -140,9 +140,7 @@ func (c *Conn) inputFin(now mono.Time) {
 func (c *Conn) selectWindow() uint16 {
 	unit := 1 << c.rcvWScale
 	free, cur, step := c.window()
-	if c.starved = c.starved && free < step; c.starved && c.sndUna == c.sndNxt {
-		return 0
-	}
+	c.starved = c.starved && free < step
 	wnd := cur
 	if free-cur >= step {
 		if wnd = free &^ (unit - 1); wnd == 0 && free > 0 {
