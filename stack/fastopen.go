@@ -167,7 +167,7 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	if !good {
 		return give, false
 	}
-	c := &TCPConn{stack: s, iface: s.replyInterface(p), route: *r, listener: l, waiting: true}
+	c := &TCPConn{stack: s, iface: s.replyInterface(p), path: r.path, listener: l, waiting: true}
 	c.timer.F = c.expire
 	cfg.NewController = l.newController()
 	c.core = tcp.NewFastOpen(cfg, b.now, &b.seg, give)

@@ -92,7 +92,7 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 		s.dropOut(id.remote.Addr(), DropNoRoute)
 		return nil
 	}
-	c := &TCPConn{stack: s, iface: e.iface, route: r, listener: e.listener}
+	c := &TCPConn{stack: s, iface: e.iface, path: r.path, listener: e.listener}
 	c.timer.F = c.expire
 	k := e.listener.Knobs()
 	cfg := s.tcpConfig(&r, id, now, &k)

@@ -106,7 +106,7 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 		l.mu.Unlock()
 		return true
 	}
-	c := &TCPConn{stack: s, iface: iface, route: r, listener: l, core: core}
+	c := &TCPConn{stack: s, iface: iface, path: r.path, listener: l, core: core}
 	c.timer.F = c.expire
 	c.setLowat(&k)
 	if s.tcp.insert(id, c) != nil {

@@ -22,16 +22,16 @@ type TCPConn struct {
 	mu        sync.Mutex // guards everything below
 	core      *tcp.Conn
 	now       mono.Time // the latest instant that core was told
-	route     route
-	dirty     bool      // on a reader's flush list
-	unflushed int       // bytes input since the last flush
+	path      path
 	touched   mono.Time // last output pass: input, user or timer
-	removed   bool      // no longer in the table under this pointer
-	orphan    bool      // the user has closed it
-	counted   bool      // among tcpTable.orphan
+	confirmed mono.Time // when the neighbour was last vouched for
 	timer     wheel.Timer
-	confirmed mono.Time    // when the neighbour was last vouched for
 	listener  *TCPListener // until the handshake is done: where to be accepted
+	unflushed int32        // bytes input since the last flush
+	dirty     bool         // on a reader's flush list
+	removed   bool         // no longer in the table under this pointer
+	orphan    bool         // the user has closed it
+	counted   bool         // among tcpTable.orphan
 	fast      bool         // opened from here by Fast Open, and the outcome is open
 	waiting   bool         // opened by the peer's Fast Open, and not yet accepted
 
@@ -107,7 +107,7 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 		return nil, syscall.ENETUNREACH
 	}
 	now := s.clock.Now()
-	c := &TCPConn{stack: s, route: r}
+	c := &TCPConn{stack: s, path: r.path}
 	if r.dst.IsLinkLocalUnicast() && r.dst.Is6() {
 		c.iface = r.iface
 	}
@@ -180,11 +180,11 @@ func (c *TCPConn) inputLocked(b *batch) Ready {
 	ev, drop := c.core.Input(now, &b.seg)
 	if drop != tcp.DropNone {
 		c.stack.stats.TCP.Drop[drop].inc()
-	} else if now.Sub(c.confirmed) > time.Second && !c.route.iface.loopback && b.seg.Flags&tcp.FlagACK != 0 {
+	} else if now.Sub(c.confirmed) > time.Second && !c.path.iface.loopback && b.seg.Flags&tcp.FlagACK != 0 {
 		c.confirmed = now
-		c.route.iface.confirm(now, c.route.nextHop)
+		c.path.iface.confirm(now, c.path.nextHop)
 	}
-	c.unflushed += b.seg.PayloadLen()
+	c.unflushed += int32(b.seg.PayloadLen())
 	ready := c.readyFor(ev)
 	if c.fast && ev&tcp.EvConnected != 0 {
 		c.learnFastLocked(b)
@@ -225,24 +225,25 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		return 0
 	}
 	now = c.tickLocked(now)
-	if c.route.stale(c.stack, now) {
+	id := c.id()
+	r := route{path: c.path, src: id.local.Addr(), dst: id.remote.Addr()}
+	if r.stale(c.stack, now) {
 		// Addresses, routes or the path have changed since.
-		id := c.id()
-		if r, err := c.stack.findRoute(id.remote.Addr(), id.local.Addr(), c.iface); err == nil {
-			c.route = r
+		if fresh, err := c.stack.findRoute(r.dst, r.src, c.iface); err == nil {
+			r, c.path = fresh, fresh.path
 			c.core.SetPathMTU(r.mtu)
 		}
 	}
 	var seg tcp.Segment
 	var tx *txBatch
-	limit := c.route.superFrame()
+	limit := r.superFrame()
 	for c.core.Output(now, &seg, limit) {
 		if tx == nil {
-			tx = newTx(c.route.iface)
+			tx = newTx(r.iface)
 		}
-		switch err := c.stack.tcp.emit(now, tx, &c.route, &seg); err {
+		switch err := c.stack.tcp.emit(now, tx, &r, &seg); err {
 		case syscall.EMSGSIZE:
-			c.core.TooBig(now, seg.Seq, c.route.mtu)
+			c.core.TooBig(now, seg.Seq, r.mtu)
 		case syscall.EHOSTUNREACH, syscall.ENETDOWN:
 			ready |= c.unreachableLocked(now, err.(syscall.Errno))
 		}
@@ -367,10 +368,11 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	var ready Ready
 	switch {
 	case e.tooBig:
-		mtu := pathMTU(c.id().local.Addr().Is6(), e)
-		if mtu < c.route.mtu {
-			c.stack.pmtu.lower(e.now, c.route.dst, mtu)
-			c.route.mtu, c.route.until = mtu, e.now.Add(pathMTUAge)
+		dst := c.id().remote.Addr()
+		mtu := pathMTU(dst.Is6(), e)
+		if mtu < c.path.mtu {
+			c.stack.pmtu.lower(e.now, dst, mtu)
+			c.path.mtu, c.path.until = mtu, e.now.Add(pathMTUAge)
 		}
 		c.core.TooBig(now, quotedSeq(header), mtu)
 	default:
