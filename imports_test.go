@@ -23,7 +23,8 @@ var layers = []layer{
 	{"internal/seq", nil},
 	{"internal/csum", nil},
 	{"internal/siphash", nil},
-	{"internal/ring", nil},
+	{"internal/budget", nil},
+	{"internal/ring", []string{"internal/budget"}},
 	{"internal/pkt", []string{"internal/mono"}},
 	{"internal/wheel", []string{"internal/mono"}},
 	{"internal/gso", []string{"internal/csum", "internal/pkt"}},
@@ -45,11 +46,11 @@ var layers = []layer{
 	{"ipv6", []string{"ether", "internal/csum", "internal/mono", "internal/pkt"}},
 	{"icmp", []string{"ipv4", "ipv6", "internal/csum", "internal/mono"}},
 	{"tcp/cc", []string{"internal/mono"}},
-	{"tcp", []string{"tcp/cc", "internal/csum", "internal/mono", "internal/ring", "internal/seq", "internal/siphash"}},
+	{"tcp", []string{"tcp/cc", "internal/budget", "internal/csum", "internal/mono", "internal/ring", "internal/seq", "internal/siphash"}},
 
 	{"tcp/trace", []string{"tcp", "internal/mono", "internal/seq"}},
 
-	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
+	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/budget", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
 		"internal/gso", "internal/wheel", "internal/neigh", "internal/frag", "internal/claim"}},
 	{"stack/simnet", []string{"stack", "ether", "ether/wire", "internal/mono"}},
 	{"socket", []string{"stack", "tcp"}}, // tcp for the names of the states

@@ -88,7 +88,7 @@ func (f *FD) Accept(ctx context.Context) (*FD, netip.AddrPort, error) {
 
 // accepted makes a socket of a connection.
 func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
-	g := newFD(f.stack, f.domain, f.typ, f.proto)
+	g := newFD(f.stack, int(f.domain), int(f.typ), int(f.proto))
 	f.mu.Lock()
 	g.only6 = f.only6
 	f.mu.Unlock()

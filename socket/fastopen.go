@@ -148,7 +148,7 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 		return n, err
 	}
 	m, err := f.sendAll(c, b[n:], 0)
-	<-f.turn
+	f.leaveTurn()
 	return n + m, err
 }
 

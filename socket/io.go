@@ -5,7 +5,6 @@ package socket
 import (
 	"net"
 	"net/netip"
-	"os"
 	"syscall"
 
 	"github.com/tapstack/tapstack/stack"
@@ -45,25 +44,8 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 		return 0, err
 	}
 	n, err := f.sendAll(c, b, sendFlags(flags)|tcp.SendWait)
-	<-f.turn
+	f.leaveTurn()
 	return n, err
-}
-
-// takeTurn waits until no other Send is under way.
-func (f *FD) takeTurn() error {
-	select {
-	case f.turn <- struct{}{}:
-		return nil
-	default:
-	}
-	select {
-	case f.turn <- struct{}{}:
-		return nil
-	case <-f.write.passed():
-		return os.ErrDeadlineExceeded
-	case <-f.done:
-		return net.ErrClosed
-	}
 }
 
 func (f *FD) sendAll(c *stack.TCPConn, b []byte, flags tcp.SendFlags) (sent int, err error) {

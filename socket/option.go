@@ -24,6 +24,8 @@ const (
 	SO_TYPE       = 3 // read only
 	SO_ERROR      = 4 // read only: takes the pending error
 	SO_BROADCAST  = 6
+	SO_SNDBUF     = 7
+	SO_RCVBUF     = 8
 	SO_KEEPALIVE  = 9
 	SO_OOBINLINE  = 10
 	SO_LINGER     = 13 // a struct: see SetLinger
@@ -70,12 +72,14 @@ type option struct {
 
 // options is the table of what SetsockoptInt and GetsockoptInt know.
 var options = map[name]option{
-	{SOL_SOCKET, SO_TYPE}:       {get: func(f *FD) (int, error) { return f.typ, nil }},
-	{SOL_SOCKET, SO_DOMAIN}:     {get: func(f *FD) (int, error) { return f.domain, nil }},
+	{SOL_SOCKET, SO_TYPE}:       {get: func(f *FD) (int, error) { return int(f.typ), nil }},
+	{SOL_SOCKET, SO_DOMAIN}:     {get: func(f *FD) (int, error) { return int(f.domain), nil }},
 	{SOL_SOCKET, SO_PROTOCOL}:   {get: (*FD).protocol},
 	{SOL_SOCKET, SO_ACCEPTCONN}: {get: (*FD).acceptConn},
 	{SOL_SOCKET, SO_ERROR}:      {get: (*FD).pendingError},
 	{SOL_SOCKET, SO_BROADCAST}:  {(*FD).setBroadcast, (*FD).broadcast},
+	{SOL_SOCKET, SO_SNDBUF}:     knob(tcp.KnobSndBuf),
+	{SOL_SOCKET, SO_RCVBUF}:     {(*FD).setRcvBuf, (*FD).getRcvBuf},
 	{SOL_SOCKET, SO_KEEPALIVE}:  knob(tcp.KnobKeepAlive),
 	{SOL_SOCKET, SO_OOBINLINE}:  knob(tcp.KnobOOBInline),
 	{SOL_SOCKET, SO_RCVLOWAT}:   knob(tcp.KnobRcvLowat),
@@ -206,7 +210,7 @@ func (f *FD) protocol() (int, error) {
 	case f.proto == 0:
 		return IPPROTO_UDP, nil
 	}
-	return f.proto, nil
+	return int(f.proto), nil
 }
 
 func (f *FD) acceptConn() (int, error) { return b2i(f.isListening()), nil }

@@ -53,15 +53,13 @@ const (
 // wait end with net.ErrClosed when the socket is closed.
 type FD struct {
 	stack  *stack.Stack
-	domain int
-	typ    int
-	proto  int
+	domain int32
+	typ    int32
+	proto  int32
 	closed atomic.Bool
-	async  atomic.Bool   // O_NONBLOCK, see nonblock.go
-	done   chan struct{} // closed by Close
+	async  atomic.Bool // O_NONBLOCK, see nonblock.go
 
 	read, write half
-	turn        chan struct{}   // full while a Send is under way
 	dgram       *stack.Datagram // nil for a stream; never changes
 	held        atomic.Bool     // a stream's SYN waits for the first bytes
 	fastBegun   atomic.Bool     // and the handshake of a MSG_FASTOPEN goes on without waiting
@@ -114,11 +112,7 @@ func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 }
 
 func newFD(s *stack.Stack, domain, typ, proto int) *FD {
-	f := &FD{stack: s, domain: domain, typ: typ, proto: proto,
-		done: make(chan struct{}), turn: make(chan struct{}, 1)}
-	f.read.init()
-	f.write.init()
-	return f
+	return &FD{stack: s, domain: int32(domain), typ: int32(typ), proto: int32(proto)}
 }
 
 // toStack checks an address given by the user and unmaps IPv4-mapped ones.
@@ -263,7 +257,6 @@ func (f *FD) Close() error {
 	if !f.closed.CompareAndSwap(false, true) {
 		return net.ErrClosed
 	}
-	close(f.done)
 	f.read.end()
 	f.write.end()
 	f.mu.Lock()

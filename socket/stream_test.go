@@ -108,6 +108,7 @@ func TestCloseDeliversAll(t *testing.T) {
 		p := newPair(t, wire.Options{Delay: 20 * time.Millisecond, Rate: 20e6, Loss: 0.01, Seed: 1})
 		c, s := p.connected(t)
 		data := pattern(3 << 20)
+		must(t, c.SetSendBuffer(len(data))) // nobody reads yet
 		n, err := c.Send(data, 0)
 		if err != nil || n != len(data) {
 			t.Fatal(n, err)

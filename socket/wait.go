@@ -14,18 +14,18 @@ import (
 )
 
 // half is one direction of a socket: its deadline, which may be moved while
-// any number of goroutines wait for it, and a place in wait queues to be used
-// again.
+// any number of goroutines wait for it, those who wait, and a place in wait
+// queues to be used again. A socket that nobody waits for has no channel.
 type half struct {
-	mu    sync.Mutex    // guards everything below
-	past  chan struct{} // closed when the deadline has passed
-	at    time.Time     // when it will pass; zero: never, or it has
-	timer *time.Timer   // runs expire, perhaps too early; nil until needed
-	ended bool
-	idle  *parker
+	mu     sync.Mutex  // guards everything below
+	at     time.Time   // when the deadline will pass; zero: never, or it has
+	timer  *time.Timer // runs expire, perhaps too early; nil until needed
+	past   bool        // the deadline has passed
+	ended  bool
+	taken  bool    // a Send is under way: the others wait for their turn
+	idle   *parker // to be used again
+	parked *parker // who waits, the newest first
 }
-
-func (h *half) init() { h.past = make(chan struct{}) }
 
 // set moves the deadline; the zero time removes it.
 func (h *half) set(t time.Time) error {
@@ -36,23 +36,21 @@ func (h *half) set(t time.Time) error {
 	}
 	now := time.Now()
 	wait := t.Sub(now)
-	if t.IsZero() || wait > 0 {
-		if h.isPastLocked() {
-			h.past = make(chan struct{})
-		}
-	} else if !h.isPastLocked() {
-		close(h.past)
-	}
 	h.at = time.Time{}
-	switch {
-	case t.IsZero() || wait <= 0:
+	if t.IsZero() || wait <= 0 {
+		h.past = !t.IsZero()
 		if h.timer != nil {
 			h.timer.Stop()
 		}
+		if h.past {
+			h.wakeLocked()
+		}
 		return nil
-	case h.timer == nil:
+	}
+	h.past = false
+	if h.timer == nil {
 		h.timer = time.AfterFunc(wait, h.expire)
-	default:
+	} else {
 		h.timer.Reset(wait)
 	}
 	// By the monotonic clock from here on, whatever t was made from.
@@ -72,16 +70,14 @@ func (h *half) expire() {
 		h.timer.Reset(wait)
 		return
 	}
-	h.at = time.Time{}
-	close(h.past)
+	h.at, h.past = time.Time{}, true
+	h.wakeLocked()
 }
 
-func (h *half) isPastLocked() bool {
-	select {
-	case <-h.past:
-		return true
-	default:
-		return false
+// wakeLocked lets all who wait look what has happened.
+func (h *half) wakeLocked() {
+	for p := h.parked; p != nil; p = p.next {
+		p.wake(0)
 	}
 }
 
@@ -89,18 +85,10 @@ func (h *half) isPastLocked() bool {
 func (h *half) isPast() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.isPastLocked()
-}
-
-// passed returns a channel that is closed once the deadline has passed. It
-// stays good while the deadline is moved, until it has passed.
-func (h *half) passed() <-chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	return h.past
 }
 
-// end releases the timer.
+// end releases the timer and wakes all who wait.
 func (h *half) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,39 +96,126 @@ func (h *half) end() {
 	if h.timer != nil {
 		h.timer.Stop()
 	}
+	h.wakeLocked()
 }
 
-// parker is a goroutine's place in a wait queue. Each belongs to one half of
-// one socket: a pool for all would carry channels from one testing/synctest
-// bubble into the next.
+// parker is a goroutine that waits. Each belongs to one half of one socket: a
+// pool for all would carry channels from one testing/synctest bubble into the
+// next.
 type parker struct {
-	w    stack.Waiter
-	news chan struct{} // holds a token when something may have changed
+	w          stack.Waiter
+	news       chan struct{} // holds a token when something may have changed
+	next, prev *parker       // in half.parked
+	turn       uint8         // guarded by half.mu
 }
 
+// wake puts a token into p's channel, if there is none.
+func (p *parker) wake(stack.Ready) {
+	select {
+	case p.news <- struct{}{}:
+	default:
+	}
+}
+
+// park enters the caller among those who wait.
 func (h *half) park() *parker {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	p := h.idle
 	h.idle = nil
-	h.mu.Unlock()
 	if p == nil {
 		p = &parker{news: make(chan struct{}, 1)}
-		p.w.F = func(stack.Ready) {
-			select {
-			case p.news <- struct{}{}:
-			default:
-			}
-		}
+		p.w.F = p.wake
 	}
+	p.prev, p.next = nil, h.parked
+	if p.next != nil {
+		p.next.prev = p
+	}
+	h.parked = p
 	return p
 }
 
-// unpark keeps p for the next time. A token that is put into it late makes
-// somebody look once more than needed.
+// unpark takes p out and keeps it for the next time. A token that is put into
+// it late makes somebody look once more than needed.
 func (h *half) unpark(p *parker) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p.prev != nil {
+		p.prev.next = p.next
+	} else {
+		h.parked = p.next
+	}
+	if p.next != nil {
+		p.next.prev = p.prev
+	}
+	p.next, p.prev = nil, nil
 	h.idle = p
-	h.mu.Unlock()
+}
+
+// The turn of a parker.
+const (
+	turnNone uint8 = iota // not what it waits for
+	turnWanted
+	turnGiven
+)
+
+// takeTurn waits until no other Send is under way, in the order of the calls.
+func (f *FD) takeTurn() error {
+	h := &f.write
+	if h.turn(nil) {
+		return nil
+	}
+	p := h.park()
+	defer h.unpark(p)
+	for !h.turn(p) {
+		if err := f.mayWait(background, h); err != nil {
+			h.mu.Lock()
+			if p.turn == turnGiven {
+				h.passTurnLocked() // just now
+			}
+			p.turn = turnNone
+			h.mu.Unlock()
+			return err
+		}
+		<-p.news
+	}
+	return nil
+}
+
+// turn reports whether it is the caller's turn, who is p if it waits.
+func (h *half) turn(p *parker) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	mine := !h.taken || p != nil && p.turn == turnGiven
+	if p != nil {
+		p.turn = turnWanted
+		if mine {
+			p.turn = turnNone
+		}
+	}
+	h.taken = true
+	return mine
+}
+
+// leaveTurn lets the next Send begin.
+func (f *FD) leaveTurn() {
+	f.write.mu.Lock()
+	f.write.passTurnLocked()
+	f.write.mu.Unlock()
+}
+
+// passTurnLocked gives the turn to whoever has waited longest for it.
+func (h *half) passTurnLocked() {
+	var next *parker
+	for p := h.parked; p != nil; p = p.next {
+		if p.turn == turnWanted {
+			next = p
+		}
+	}
+	if h.taken = next != nil; h.taken {
+		next.turn = turnGiven
+		next.wake(0)
+	}
 }
 
 // background is for calls that take no context.
@@ -166,17 +241,16 @@ func (f *FD) wait(ctx context.Context, e endpoint, want stack.Ready, h *half) er
 }
 
 func (f *FD) sleep(ctx context.Context, p *parker, e endpoint, want stack.Ready, h *half) error {
-	// Only now, in the queue, can nothing be missed.
+	// Only now, in the queues, can nothing be missed.
 	if e.Ready()&(want|stack.ReadyErr|stack.ReadyHup) != 0 || f.isShut(h) {
 		return nil
+	}
+	if err := f.mayWait(ctx, h); err != nil {
+		return err
 	}
 	select {
 	case <-p.news:
 		return nil
-	case <-h.passed():
-		return os.ErrDeadlineExceeded
-	case <-f.done:
-		return net.ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -37,6 +37,7 @@ type Datagram struct {
 	queue    []received
 	head     int
 	bytes    int
+	limit    int           // most bytes in queue
 	err      syscall.Errno // pending
 	closed   bool
 
@@ -71,7 +72,7 @@ func (s *Stack) newDatagram(d *Datagram) (*Datagram, error) {
 	if s.closed.Load() {
 		return nil, syscall.ENETDOWN
 	}
-	d.stack = s
+	d.stack, d.limit = s, s.limits.DatagramReceive
 	return d, nil
 }
 
@@ -92,6 +93,21 @@ func (d *Datagram) SetV6Only(on bool) error {
 	}
 	d.both = !on
 	return nil
+}
+
+// SetReceiveBuffer sets how many bytes of datagrams may wait, at most
+// Limits.DatagramReceive and at least 1152, as SO_RCVBUF does on Linux.
+func (d *Datagram) SetReceiveBuffer(n int) {
+	d.mu.Lock()
+	d.limit = min(max(n, 1152), d.stack.limits.DatagramReceive)
+	d.mu.Unlock()
+}
+
+// ReceiveBuffer returns how many bytes of datagrams may wait.
+func (d *Datagram) ReceiveBuffer() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.limit
 }
 
 // SetBroadcast permits sending to broadcast addresses (SO_BROADCAST).
@@ -395,6 +411,7 @@ func (d *Datagram) Close() {
 		d.table.remove(d, d.local.Port())
 	}
 	for _, m := range d.queue[d.head:] {
+		d.stack.memory.Return(m.p.Memory())
 		m.p.Put()
 	}
 	d.queue, d.head, d.bytes = nil, 0, 0
@@ -426,7 +443,7 @@ func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort
 		drops[DropNoSocket].inc()
 		return
 	}
-	room := d.stack.limits.DatagramReceive - d.bytes
+	room := d.limit - d.bytes
 	if size > 0 {
 		var lost int
 		if payload, lost = fitting(payload, size, room); lost > 0 {
@@ -444,6 +461,11 @@ func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort
 	if cost > room {
 		d.mu.Unlock()
 		drops[DropQueueFull].inc()
+		return
+	}
+	if !d.stack.memory.Take(pkt.Memory(len(payload))) {
+		d.mu.Unlock()
+		drops[DropMemory].Add(uint64(datagrams(len(payload), size)))
 		return
 	}
 	if d.head > 64 && d.head > len(d.queue)/2 {

@@ -31,3 +31,15 @@ func (s *Stack) TryPorts(local netip.Addr, remote netip.AddrPort, try func(port 
 func (s *Stack) LearnFastOpen(local, remote netip.AddrPort) {
 	s.fast.learn(s.clock.Now(), fourTuple{local, remote}, tcp.FastOpenTried{Asked: true}, tcp.FastOpenOption{Present: true, Len: 8}, 1400)
 }
+
+// RingMemory returns the memory of all connections' buffers.
+func (s *Stack) RingMemory() (n int) {
+	for i := range s.tcp.shards {
+		for _, c := range s.tcp.shards[i].conns(nil) {
+			c.mu.Lock()
+			n += c.core.Memory()
+			c.mu.Unlock()
+		}
+	}
+	return n
+}

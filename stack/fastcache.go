@@ -177,7 +177,7 @@ func (l *TCPListener) DialFast(remote netip.AddrPort) (*TCPConn, error) {
 
 // offerLocked makes a connection that is being opened a Fast Open.
 func (c *TCPConn) offerLocked(now mono.Time) {
-	if o, ok := c.stack.fast.offer(now, c.id, c.stack.FastOpen()); ok {
+	if o, ok := c.stack.fast.offer(now, c.id(), c.stack.FastOpen()); ok {
 		c.core.FastOpen(o)
 		c.fast = true
 	}
@@ -199,7 +199,7 @@ func (c *TCPConn) learnFastLocked(b *batch) {
 	case tried.Text > 0:
 		st.FastOpenActiveFail.inc()
 	}
-	c.stack.fast.learn(b.now, c.id, tried, b.seg.Options.FastOpen, i.PeerMSS)
+	c.stack.fast.learn(b.now, c.id(), tried, b.seg.Options.FastOpen, i.PeerMSS)
 }
 
 // failFastLocked notes that a connection ended before its handshake was done.
@@ -207,7 +207,7 @@ func (c *TCPConn) failFastLocked() {
 	c.fast = false
 	if tried, _ := c.core.FastOpenTried(); tried.Text > 0 && c.core.Err() == syscall.ETIMEDOUT {
 		c.stack.stats.TCP.FastOpenActiveFail.inc()
-		c.stack.fast.failed(c.now, c.id)
+		c.stack.fast.failed(c.now, c.id())
 	}
 }
 

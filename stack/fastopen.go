@@ -167,13 +167,14 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	if !good {
 		return give, false
 	}
-	c := &TCPConn{stack: s, id: id, iface: s.replyInterface(p), route: *r, listener: l, waiting: true}
+	c := &TCPConn{stack: s, iface: s.replyInterface(p), path: r.path, listener: l, waiting: true}
 	c.timer.F = c.expire
 	cfg.NewController = l.newController()
 	c.core = tcp.NewFastOpen(cfg, b.now, &b.seg, give)
 	c.setLowat(&cfg.Knobs)
 	c.mu.Lock()
 	if s.tcp.insert(id, c) != nil {
+		c.core.Abort(b.now) // it has the SYN's text
 		c.mu.Unlock()
 		return give, true
 	}

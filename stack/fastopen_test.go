@@ -197,6 +197,7 @@ func TestFastOpenLimits(t *testing.T) {
 	if conns[3].Err() != syscall.ETIMEDOUT {
 		t.Errorf("whom nobody answered: %v", conns[3].Err())
 	}
+	conns[3].Close() // its text waits for that
 	for port := range uint16(3) {
 		if !open(5010 + port) {
 			t.Errorf("no room for %d after all is over", port)

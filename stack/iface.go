@@ -96,7 +96,9 @@ type Interface struct {
 	failed []unresolved // frames whose neighbour does not answer
 	after  []func()     // to be run when mu is released
 	down   bool
-	rnd    *rand.Rand
+	// charged is what frags and neigh were last charged for.
+	charged int
+	rnd     *rand.Rand
 	// now is valid while mu is held: the callbacks of the cores need it.
 	now mono.Time
 
@@ -173,7 +175,7 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	if i.mac.IsGroup() {
 		return nil, fmt.Errorf("interface %s: %v is a group address: %w", c.Name, i.mac, syscall.EINVAL)
 	}
-	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue}
+	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue, QueueTotalBytes: s.limits.NeighbourBytes}
 	i.neigh[inet6] = neigh.New(nc, (*neighHost)(i), i.rnd)
 	nc.FlapHold = time.Second // Linux's locktime: of several ARP answers the first counts
 	i.neigh[inet] = neigh.New(nc, (*neighHost)(i), i.rnd)
@@ -275,6 +277,7 @@ func (i *Interface) release() {
 		}
 	}
 	i.failed, i.after = nil, nil
+	i.chargeLocked()
 	i.mu.Unlock()
 }
 
@@ -290,6 +293,7 @@ func (i *Interface) leave() {
 	after, failed := i.after, i.failed
 	i.after, i.failed = nil, nil
 	i.stack.timers.Arm(&i.timer, i.deadlineLocked())
+	i.chargeLocked()
 	i.mu.Unlock()
 	for _, f := range after {
 		f()
@@ -307,6 +311,7 @@ func (i *Interface) leaveBusy() {
 		d = i.now
 	}
 	i.stack.timers.Arm(&i.timer, d)
+	i.chargeLocked()
 	i.mu.Unlock()
 }
 

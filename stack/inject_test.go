@@ -90,6 +90,9 @@ func newInjected(t testing.TB, c stack.Config, ic stack.InterfaceConfig) (*simne
 		if n := pkt.Live(); n > live {
 			t.Errorf("%d buffers leaked", n-live)
 		}
+		if n, _ := s.Memory(); n != 0 {
+			t.Errorf("%d bytes are charged to a closed stack", n)
+		}
 	})
 	return n, s, i, d
 }

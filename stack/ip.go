@@ -216,14 +216,19 @@ func (i *Interface) acceptIPv6(c *config, h ipv6.Header) Drop {
 // reassemble gives a fragment to the family's table and returns the whole
 // datagram if this was the last piece. It takes p.
 func (i *Interface) reassemble(f int, now mono.Time, k frag.Key, p *pkt.Buf, hdr, offset int, more bool) *pkt.Buf {
-	p.GSO = pkt.GSO{} // nothing that could be said of a piece is true of the whole
-	i.enter(now)
-	whole, drop := i.frags[f].Add(now, k, p, hdr, offset, more)
-	i.leave()
 	counts, done := &i.stack.stats.IPv4.Frag, &i.stack.stats.IPv4.Reassembled
 	if f == inet6 {
 		counts, done = &i.stack.stats.IPv6.Frag, &i.stack.stats.IPv6.Reassembled
 	}
+	p.GSO = pkt.GSO{} // nothing that could be said of a piece is true of the whole
+	if i.stack.memory.Full() {
+		counts[frag.DropMemory].inc()
+		p.Put()
+		return nil
+	}
+	i.enter(now)
+	whole, drop := i.frags[f].Add(now, k, p, hdr, offset, more)
+	i.leave()
 	if drop != frag.DropNone {
 		counts[drop].inc()
 	}

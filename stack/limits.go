@@ -6,6 +6,21 @@ import "time"
 // so that the memory a stack may take can be read off one page; a zero field
 // takes its default. Reaching a limit is counted under the name given.
 type Limits struct {
+	// Memory is the most bytes that traffic can make the stack hold in all:
+	// stack/memory.go says what counts, and what does not. From three
+	// quarters on windows and buffers grow no more and shrink, from seven
+	// eighths nothing grows, and at the limit nothing new is begun; only the
+	// first 4 KB of each buffer of a connection that exists are never
+	// refused. Default 1 GiB.
+	//
+	// The default is a number, where Linux takes a share of the machine's
+	// memory (tcp_mem, 9 %): a stack is part of a program, which may run in
+	// a container or beside others and needs memory for itself, and what it
+	// does should not depend on the machine. 1 GiB is that share on a machine
+	// of 12 GB. Go's heap may be twice what is in use before garbage is
+	// collected, unless GOMEMLIMIT says less.
+	// (tcp.drop.memory, udp.drop.memory, ipv4.drop.memory, loop.drop.memory)
+	Memory int
 	// Connections is the most TCP connections, half-open and TIME-WAIT
 	// records in the table together. Default 262144. (tcp.drop.memory)
 	Connections int
@@ -24,7 +39,14 @@ type Limits struct {
 	Orphans int
 	// TCPReceive and TCPSend are the largest rings of one connection in
 	// bytes. Defaults 6 MiB and 4 MiB, Linux's tcp_rmem[2] and tcp_wmem[2].
+	// Beside them a connection has at most 16 KB of ranges out of order and
+	// 256 KB of ranges in flight (tcp.maxRanges, tcp.maxSplitRanges).
 	TCPReceive, TCPSend int
+	// TCPReceiveInitial and TCPSendInitial are how large the rings may be
+	// until use makes them grow (tcp/autotune.go): what a peer can make us
+	// hold before it has shown that it and our application go on. Defaults
+	// 64 KiB and 128 KiB.
+	TCPReceiveInitial, TCPSendInitial int
 	// DatagramReceive is the most bytes waiting in one UDP or ping socket;
 	// beyond it datagrams are dropped. Default 212992, Linux's rmem_default.
 	// (udp.drop.receive-queue-full)
@@ -33,11 +55,12 @@ type Limits struct {
 	// family. Default 1024, Linux's gc_thresh3.
 	Neighbours int
 	// NeighbourQueue is the most frames waiting for one neighbour's address.
-	// Default 64.
-	NeighbourQueue int
+	// Default 64. NeighbourBytes bounds what waits for all neighbours of one
+	// interface and family. Default 4 MiB, or a sixteenth of Memory.
+	NeighbourQueue, NeighbourBytes int
 	// FragmentBytes is the memory of one interface's reassembly per family,
 	// FragmentBytesPerSource the part that one source may take. Defaults
-	// 4 MiB (Linux's ipfrag_high_thresh) and 1 MiB.
+	// 4 MiB (Linux's ipfrag_high_thresh) and 1 MiB, or a sixteenth of Memory.
 	FragmentBytes, FragmentBytesPerSource int
 	// Addresses is the most addresses of one interface, so that router
 	// advertisements cannot add without end. Default 64; Linux's
@@ -71,6 +94,7 @@ func (l *Limits) setDefaults() {
 			*p = v
 		}
 	}
+	set(&l.Memory, 1<<30)
 	set(&l.Connections, 262144)
 	set(&l.TimeWait, 65536)
 	set(&l.SynQueue, 1024)
@@ -78,11 +102,14 @@ func (l *Limits) setDefaults() {
 	set(&l.Orphans, max(l.Connections/2, 1))
 	set(&l.TCPReceive, 6<<20)
 	set(&l.TCPSend, 4<<20)
+	set(&l.TCPReceiveInitial, 64<<10)
+	set(&l.TCPSendInitial, 128<<10)
 	set(&l.DatagramReceive, 212992)
 	set(&l.Neighbours, 1024)
 	set(&l.NeighbourQueue, 64)
-	set(&l.FragmentBytes, 4<<20)
-	set(&l.FragmentBytesPerSource, 1<<20)
+	set(&l.NeighbourBytes, min(4<<20, l.Memory/16))
+	set(&l.FragmentBytes, min(4<<20, l.Memory/16))
+	set(&l.FragmentBytesPerSource, min(1<<20, l.Memory/16))
 	set(&l.Addresses, 64)
 	set(&l.Routes, 4096)
 	set(&l.PathMTU, 4096)

@@ -21,6 +21,7 @@ const loopbackMTU = 65535
 type loopQueue struct {
 	mu      sync.Mutex // guards frames and running
 	frames  []*pkt.Buf
+	bytes   int  // memory of frames, as charged
 	running bool // somebody inputs frames; a second timer call leaves them to it
 	timer   wheel.Timer
 	batch   *batch // belongs to whom running stands for
@@ -65,15 +66,21 @@ func (q *loopQueue) push(s *Stack, p *pkt.Buf) {
 	// It has not left the host: nothing can have damaged it.
 	p.Csum = pkt.CsumValid
 	q.mu.Lock()
-	full := len(q.frames) >= s.limits.LoopbackFrames || s.closed.Load()
-	if !full {
+	reason := DropNone
+	switch {
+	case len(q.frames) >= s.limits.LoopbackFrames || s.closed.Load():
+		reason = DropQueueFull
+	case !s.memory.Take(p.Memory()):
+		reason = DropMemory
+	default:
 		q.frames = append(q.frames, p)
+		q.bytes += p.Memory()
 	}
 	running := q.running
 	q.mu.Unlock()
 	switch {
-	case full:
-		s.stats.Loop.Drop[DropQueueFull].inc()
+	case reason != DropNone:
+		s.stats.Loop.Drop[reason].inc()
 		p.Put()
 	case !running:
 		s.timers.Arm(&q.timer, s.clock.Now())
@@ -91,7 +98,8 @@ func (s *Stack) runLoopback(now mono.Time) {
 	q.running = true
 	for {
 		frames := q.frames
-		q.frames = nil
+		s.memory.Return(q.bytes)
+		q.frames, q.bytes = nil, 0
 		if len(frames) == 0 {
 			q.running = false
 			q.mu.Unlock()
@@ -114,11 +122,12 @@ func (s *Stack) runLoopback(now mono.Time) {
 }
 
 // drain frees what nobody will input any more.
-func (q *loopQueue) drain() {
+func (q *loopQueue) drain(s *Stack) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, p := range q.frames {
 		p.Put()
 	}
-	q.frames = nil
+	s.memory.Return(q.bytes)
+	q.frames, q.bytes = nil, 0
 }

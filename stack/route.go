@@ -21,19 +21,25 @@ var (
 // route is the answer to "how does a packet from src get to dst": what an
 // endpoint keeps until the configuration changes.
 type route struct {
+	path
+	src   netip.Addr
+	dst   netip.Addr // without zone
+	bcast bool       // dst is a broadcast address of iface
+}
+
+// path is a route without the addresses of its ends, which a connection has in
+// its key.
+type path struct {
 	gen     uint64 // the config it was made from
 	iface   *Interface
-	src     netip.Addr
-	dst     netip.Addr // without zone
 	nextHop netip.Addr
-	bcast   bool      // dst is a broadcast address of iface
 	mtu     int       // largest packet: the interface's or the path's
 	until   mono.Time // when a learnt path MTU is to be forgotten, 0: never
 }
 
-// stale reports that a kept route is to be looked up again.
-func (r *route) stale(s *Stack, now mono.Time) bool {
-	return r.gen != s.cfg.Load().gen || r.until.Due(now)
+// stale reports that it is to be looked up again.
+func (p *path) stale(s *Stack, now mono.Time) bool {
+	return p.gen != s.cfg.Load().gen || p.until.Due(now)
 }
 
 // headerLen is the length of the IP header of packets on the route.
@@ -57,7 +63,7 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 		}
 		dst = dst.WithZone("")
 	}
-	r := route{gen: c.gen, dst: dst}
+	r := route{path: path{gen: c.gen}, dst: dst}
 	switch {
 	case dst.IsUnspecified():
 		return route{}, syscall.ENETUNREACH

@@ -169,6 +169,7 @@ func (d *Datagram) RecvSegments(b []byte) (n, size, seg int, from netip.AddrPort
 func (d *Datagram) popLocked() {
 	m := &d.queue[d.head]
 	d.bytes -= m.p.Len() + perDatagram*datagrams(m.p.Len(), m.size)
+	d.stack.memory.Return(m.p.Memory())
 	*m = received{}
 	if d.head++; d.head == len(d.queue) {
 		d.queue, d.head = d.queue[:0], 0

@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/internal/budget"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/wheel"
 	"github.com/tapstack/tapstack/tcp"
@@ -116,7 +117,9 @@ type Stack struct {
 	tcpcfg TCPConfig
 	timers *wheel.Queue
 	stats  counters
-	secret [16]byte // keys of initial sequence numbers, ports, IP identifiers
+	memory *budget.Budget
+	relief wheel.Timer // runs while memory is short
+	secret [16]byte    // keys of initial sequence numbers, ports, IP identifiers
 
 	// cfg is the configuration that the data path reads; mu serialises those
 	// who replace it.
@@ -154,6 +157,8 @@ func New(c Config) *Stack {
 	}
 	c.Limits.setDefaults()
 	s := &Stack{clock: c.Clock, limits: c.Limits, tcpcfg: c.TCP, timers: wheel.New(c.Clock)}
+	s.memory = budget.New(int64(c.Limits.Memory), s.pressed)
+	s.relief.F = s.relieve
 	var seed [48]byte
 	if c.Seed == 0 {
 		crand.Read(seed[:])
@@ -231,7 +236,7 @@ func (s *Stack) Close() error {
 	for _, i := range s.cfg.Load().ifaces {
 		i.release()
 	}
-	s.loop.drain()
+	s.loop.drain(s)
 	return errors.Join(errs...)
 }
 

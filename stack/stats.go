@@ -45,12 +45,13 @@ const (
 	DropNoNeighbour       // our own packet, its neighbour did not answer
 	DropDevice            // our own frame, refused by the device
 	DropLinkDown          // a frame, the interface is closed
+	DropMemory            // Limits.Memory is used up
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "short-frame", "length-frame", "unknown-type", "foreign-mac",
 	"foreign-group", "foreign-ip", "martian", "unknown-protocol", "no-socket", "receive-queue-full",
-	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down"}
+	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory"}
 
 func (d Drop) String() string { return dropNames[d] }
 
@@ -116,6 +117,11 @@ type counters struct {
 		Merged     counter // frames that became part of an aggregate
 		Aggregates counter // aggregates made of them
 	}
+	Memory struct {
+		// Pressure is how often use rose to three quarters of the budget,
+		// Relief how often connections were then made to give memory back.
+		Pressure, Relief counter
+	}
 	Loop struct {
 		Frames counter
 		Drop   dropCounters
@@ -123,9 +129,12 @@ type counters struct {
 }
 
 // Counters returns the non-zero counters by name, such as "ipv4.input" or
-// "udp.drop.no-socket".
+// "udp.drop.no-socket", and as "memory.used" the bytes of Limits.Memory in use.
 func (s *Stack) Counters() map[string]uint64 {
 	m := make(map[string]uint64)
+	if used := s.memory.Used(); used > 0 {
+		m["memory.used"] = uint64(used)
+	}
 	collect(m, "", reflect.ValueOf(&s.stats).Elem())
 	for _, i := range s.cfg.Load().ifaces {
 		i.mu.Lock()

@@ -53,11 +53,12 @@ func (l *TCPListener) input(b *batch, p packet, id fourTuple) bool {
 // earlier connections; no such thing is remembered here.
 func (l *TCPListener) wantCookieLocked() bool {
 	c := &l.stack.tcpcfg
-	return len(l.halfOpen) >= l.stack.limits.SynQueue || c.SynCookies == SynCookiesAlways
+	return l.halfOpen >= l.stack.limits.SynQueue || c.SynCookies == SynCookiesAlways
 }
 
 // sendCookie answers the SYN in b.seg and forgets it.
 func (s *Stack) sendCookie(b *batch, r *route, cfg *tcp.Config, id fourTuple) {
+	cfg.RcvInit = s.limits.TCPReceiveInitial // the same then, whether memory is short or not
 	tcp.SynCookieReply(cfg, s.secret, id.local, id.remote, b.now, &b.seg, &b.reply)
 	s.stats.TCP.SynCookiesSent.inc()
 	s.tcp.emitAlone(b.now, r, &b.reply)
@@ -84,6 +85,7 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	k := l.Knobs()
 	cfg := s.tcpConfig(&r, id, b.now, &k)
 	cfg.NewController = l.newController()
+	cfg.RcvInit = s.limits.TCPReceiveInitial
 	core := tcp.OpenSynCookie(cfg, s.secret, id.local, id.remote, b.now, &b.seg)
 	if core == nil {
 		st.SynCookiesFailed.inc()
@@ -104,7 +106,7 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 		l.mu.Unlock()
 		return true
 	}
-	c := &TCPConn{stack: s, id: id, iface: iface, route: r, listener: l, core: core}
+	c := &TCPConn{stack: s, iface: iface, path: r.path, listener: l, core: core}
 	c.timer.F = c.expire
 	c.setLowat(&k)
 	if s.tcp.insert(id, c) != nil {
@@ -150,7 +152,7 @@ func (l *TCPListener) crowdedOut(e *synEntry) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.agedLocked(e)
-	n := len(l.halfOpen)
+	n := l.halfOpen
 	if 2*n <= max(8, l.stack.limits.SynQueue) {
 		return false
 	}

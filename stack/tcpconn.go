@@ -15,23 +15,23 @@ import (
 // TCPConn is a connection core with what it needs to live: a lock, a timer, a
 // route, and the waiters of its user. No method blocks.
 type TCPConn struct {
+	tcpLink
 	stack *Stack
-	id    fourTuple
 	iface *Interface // pins link-local connections, nil otherwise
 
 	mu        sync.Mutex // guards everything below
 	core      *tcp.Conn
 	now       mono.Time // the latest instant that core was told
-	route     route
-	dirty     bool      // on a reader's flush list
-	unflushed int       // bytes input since the last flush
+	path      path
 	touched   mono.Time // last output pass: input, user or timer
-	removed   bool      // no longer in the table under this pointer
-	orphan    bool      // the user has closed it
-	counted   bool      // among tcpTable.orphan
+	confirmed mono.Time // when the neighbour was last vouched for
 	timer     wheel.Timer
-	confirmed mono.Time    // when the neighbour was last vouched for
 	listener  *TCPListener // until the handshake is done: where to be accepted
+	unflushed int32        // bytes input since the last flush
+	dirty     bool         // on a reader's flush list
+	removed   bool         // no longer in the table under this pointer
+	orphan    bool         // the user has closed it
+	counted   bool         // among tcpTable.orphan
 	fast      bool         // opened from here by Fast Open, and the outcome is open
 	waiting   bool         // opened by the peer's Fast Open, and not yet accepted
 
@@ -47,12 +47,18 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 		overhead, ip = 60, 40
 	}
 	t := &s.tcpcfg
+	first := s.limits.TCPReceiveInitial
+	mss := r.iface.mtuFor(r.dst) - overhead
+	if s.memory.Pressure() {
+		first = min(first, 4*mss) // a promise that can still be kept
+	}
 	return &tcp.Config{
 		LocalPort: id.local.Port(), RemotePort: id.remote.Port(),
 		ISS:      tcp.ISN(s.secret, id.local, id.remote, now),
 		TSOffset: tcp.TimestampOffset(s.secret, id.local, id.remote),
-		MSS:      r.iface.mtuFor(r.dst) - overhead, SendMSS: r.mtu - overhead, IPHeader: ip,
+		MSS:      mss, SendMSS: r.mtu - overhead, IPHeader: ip,
 		RcvBuf: s.limits.TCPReceive, SndBuf: s.limits.TCPSend,
+		RcvInit: first, SndInit: s.limits.TCPSendInitial, Memory: s.memory,
 		NewController: t.NewController, Knobs: *k, KeepIdleWindow: t.KeepIdleWindow,
 		ECN: t.ECN, MTUProbing: t.MTUProbing,
 		MinRTO: t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
@@ -102,19 +108,20 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 		return nil, syscall.ENETUNREACH
 	}
 	now := s.clock.Now()
-	c := &TCPConn{stack: s, route: r}
+	c := &TCPConn{stack: s, path: r.path}
 	if r.dst.IsLinkLocalUnicast() && r.dst.Is6() {
 		c.iface = r.iface
 	}
 	c.timer.F = c.expire
 	c.mu.Lock()
 	var old successor
+	var id fourTuple
 	connect := func(port uint16) error {
-		c.id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
-		err := s.tcp.insert(c.id, c)
+		id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
+		err := s.tcp.insert(id, c)
 		if err == syscall.EADDRINUSE {
-			if next, ok := s.tcp.takeOver(now, c.id, local.Port() != 0); ok {
-				old, err = next, s.tcp.insert(c.id, c)
+			if next, ok := s.tcp.takeOver(now, id, local.Port() != 0); ok {
+				old, err = next, s.tcp.insert(id, c)
 			}
 		}
 		return err
@@ -135,12 +142,12 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 		c.mu.Unlock()
 		return nil, err
 	}
-	cfg := s.tcpConfig(&r, c.id, now, &o.Knobs)
+	cfg := s.tcpConfig(&r, id, now, &o.Knobs)
 	beyond(cfg, old)
 	c.core = tcp.NewActive(cfg, now)
 	c.setLowat(&o.Knobs)
 	c.tickLocked(now)
-	c.offerTraceLocked()
+	c.offerTraceLocked(id)
 	if o.Fast {
 		c.offerLocked(now)
 	}
@@ -177,12 +184,12 @@ func (c *TCPConn) inputLocked(b *batch) Ready {
 	if drop != tcp.DropNone {
 		c.stack.stats.TCP.Drop[drop].inc()
 	}
-	if ev&tcp.EvProgress != 0 && now.Sub(c.confirmed) > time.Second && !c.route.iface.loopback {
+	if ev&tcp.EvProgress != 0 && now.Sub(c.confirmed) > time.Second && !c.path.iface.loopback {
 		// RFC 4861 §7.3.1: not every segment shows that the peer hears us.
 		c.confirmed = now
-		c.route.iface.confirm(now, c.route.nextHop)
+		c.path.iface.confirm(now, c.path.nextHop)
 	}
-	c.unflushed += b.seg.PayloadLen()
+	c.unflushed += int32(b.seg.PayloadLen())
 	ready := c.readyFor(ev)
 	if c.fast && ev&tcp.EvConnected != 0 {
 		c.learnFastLocked(b)
@@ -223,23 +230,25 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		return 0
 	}
 	now = c.tickLocked(now)
-	if c.route.stale(c.stack, now) {
+	id := c.id()
+	r := route{path: c.path, src: id.local.Addr(), dst: id.remote.Addr()}
+	if r.stale(c.stack, now) {
 		// Addresses, routes or the path have changed since.
-		if r, err := c.stack.findRoute(c.id.remote.Addr(), c.id.local.Addr(), c.iface); err == nil {
-			c.route = r
+		if fresh, err := c.stack.findRoute(r.dst, r.src, c.iface); err == nil {
+			r, c.path = fresh, fresh.path
 			c.core.SetPathMTU(r.mtu)
 		}
 	}
 	var seg tcp.Segment
 	var tx *txBatch
-	limit := c.route.superFrame()
+	limit := r.superFrame()
 	for c.core.Output(now, &seg, limit) {
 		if tx == nil {
-			tx = newTx(c.route.iface)
+			tx = newTx(r.iface)
 		}
-		switch err := c.stack.tcp.emit(now, tx, &c.route, &seg); err {
+		switch err := c.stack.tcp.emit(now, tx, &r, &seg); err {
 		case syscall.EMSGSIZE:
-			c.core.TooBig(now, seg.Seq, c.route.mtu)
+			c.core.TooBig(now, seg.Seq, r.mtu)
 		case syscall.EHOSTUNREACH, syscall.ENETDOWN:
 			ready |= c.unreachableLocked(now, err.(syscall.Errno))
 		}
@@ -256,7 +265,7 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		return ready | ReadyIn | ReadyOut | ReadyHup
 	case tcp.TimeWait:
 		c.stack.stats.TCP.TimeWait.inc()
-		c.removeLocked(&timeWaitEntry{table: &c.stack.tcp, id: c.id, rec: c.core.TimeWait(now)})
+		c.removeLocked(&timeWaitEntry{rec: *c.core.TimeWait(now)})
 		return ready
 	}
 	c.touched = now
@@ -282,13 +291,13 @@ func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 	}
 	c.stack.timers.Stop(&c.timer)
 	if tw == nil {
-		t.swap(c.id, c, nil)
+		t.swap(c, nil)
 		return
 	}
 	if old := t.wait.add(tw); old != nil {
-		t.swap(old.id, old, nil)
+		t.swap(old, nil)
 	}
-	if !t.swap(c.id, c, tw) {
+	if !t.swap(c, tw) {
 		t.wait.remove(tw)
 	}
 	t.checkDrained()
@@ -364,10 +373,11 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	var ready Ready
 	switch {
 	case e.tooBig:
-		mtu := pathMTU(c.id.local.Addr().Is6(), e)
-		if mtu < c.route.mtu {
-			c.stack.pmtu.lower(e.now, c.route.dst, mtu)
-			c.route.mtu, c.route.until = mtu, e.now.Add(pathMTUAge)
+		dst := c.id().remote.Addr()
+		mtu := pathMTU(dst.Is6(), e)
+		if mtu < c.path.mtu {
+			c.stack.pmtu.lower(e.now, dst, mtu)
+			c.path.mtu, c.path.until = mtu, e.now.Add(pathMTUAge)
 		}
 		c.core.TooBig(now, quotedSeq(header), mtu)
 	default:
@@ -506,10 +516,10 @@ func (c *TCPConn) Info() tcp.Info {
 }
 
 // LocalAddr and RemoteAddr return the two ends.
-func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id.local) }
+func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id().local) }
 
 // RemoteAddr returns the other end.
-func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.withZone(c.id.remote) }
+func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.withZone(c.id().remote) }
 
 func (c *TCPConn) withZone(a netip.AddrPort) netip.AddrPort {
 	if c.iface != nil && a.Addr().IsLinkLocalUnicast() {

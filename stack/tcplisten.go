@@ -6,7 +6,6 @@ import (
 	"syscall"
 
 	"github.com/tapstack/tapstack/internal/mono"
-	"github.com/tapstack/tapstack/internal/wheel"
 	"github.com/tapstack/tapstack/tcp"
 	"github.com/tapstack/tapstack/tcp/cc"
 )
@@ -26,7 +25,7 @@ type TCPListener struct {
 	closed     bool
 	backlog    int
 	knobs      tcp.Knobs
-	halfOpen   map[*synEntry]struct{}
+	halfOpen   int // records in the table
 	young      int // of halfOpen: the SYN-ACK was sent only once
 	queue      []*TCPConn
 	fast       fastListener
@@ -47,8 +46,7 @@ func (s *Stack) BindTCP(local netip.AddrPort, only6, share bool) (*TCPListener, 
 	if err := s.checkLocal(local.Addr()); err != nil {
 		return nil, err
 	}
-	l := &TCPListener{stack: s, addr: local.Addr().WithZone(""), both: !only6, share: share,
-		halfOpen: make(map[*synEntry]struct{})}
+	l := &TCPListener{stack: s, addr: local.Addr().WithZone(""), both: !only6, share: share}
 	port, err := s.tcp.listen.add(s, l, local.Port())
 	if err != nil {
 		return nil, err
@@ -169,11 +167,11 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 		}
 		l.mu.Lock()
 	}
-	e := &synEntry{listener: l, id: id, iface: l.stack.replyInterface(p), rec: tcp.NewSynRequest(cfg, b.now, &b.seg), young: true}
-	e.timer.F = e.expire
-	l.halfOpen[e] = struct{}{}
+	l.halfOpen++
 	l.young++
 	l.mu.Unlock()
+	e := &synEntry{listener: l, iface: l.stack.replyInterface(p), young: true}
+	e.rec.Init(cfg, b.now, &b.seg)
 	if l.stack.tcp.insert(id, e) != nil {
 		l.forget(e)
 		return
@@ -181,13 +179,23 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 	st.PassiveOpen.inc()
 	e.mu.Lock()
 	e.sendLocked(b.now, give)
+	if l.isClosed() && !e.gone {
+		e.removeLocked() // Close did not see it
+	}
 	e.mu.Unlock()
 }
 
+func (l *TCPListener) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+// forget counts e, which is no longer half-open.
 func (l *TCPListener) forget(e *synEntry) {
 	l.mu.Lock()
 	l.agedLocked(e)
-	delete(l.halfOpen, e)
+	l.halfOpen--
 	l.mu.Unlock()
 }
 
@@ -221,6 +229,12 @@ func (l *TCPListener) take() (*TCPConn, error) {
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
 	return c, nil
+}
+
+func (l *TCPListener) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue) >= l.backlog
 }
 
 // established queues a connection whose handshake is done, or for a Fast Open,
@@ -264,14 +278,14 @@ func (l *TCPListener) Close() {
 		return
 	}
 	l.closed = true
-	queue, half := l.queue, l.halfOpen
-	l.queue, l.halfOpen = nil, make(map[*synEntry]struct{})
+	queue := l.queue
+	l.queue = nil
 	l.mu.Unlock()
 	l.stack.tcp.listen.remove(l, l.port)
 	for _, c := range queue {
 		c.Abort()
 	}
-	for e := range half {
+	for _, e := range l.stack.tcp.half.of(l) {
 		e.drop()
 	}
 	l.waiters.Wake(ReadyIn | ReadyHup)
@@ -295,160 +309,3 @@ func (l *TCPListener) Addr() netip.AddrPort { return netip.AddrPortFrom(l.addr, 
 
 // Waiters is where to wait for connections.
 func (l *TCPListener) Waiters() *WaitQueue { return &l.waiters }
-
-// synEntry is a half-open connection: a SYN has come, the SYN-ACK is out.
-type synEntry struct {
-	listener *TCPListener
-	id       fourTuple
-	iface    *Interface
-	timer    wheel.Timer
-
-	young bool // counted in listener.young, and guarded by its lock
-
-	mu   sync.Mutex // guards rec and gone
-	rec  *tcp.SynRequest
-	gone bool
-}
-
-func (e *synEntry) table() *tcpTable { return &e.listener.stack.tcp }
-
-// input implements tcpEntry (RFC 9293 §3.10.7.4 in SYN-RECEIVED).
-func (e *synEntry) input(b *batch, p packet) {
-	t, l := e.table(), e.listener
-	e.mu.Lock()
-	if e.gone {
-		e.mu.Unlock()
-		t.dispatch(b, p)
-		return
-	}
-	verdict, drop := e.rec.Input(b.now, &b.seg)
-	if drop != tcp.DropNone {
-		t.stack.stats.TCP.Drop[drop].inc()
-	}
-	switch verdict {
-	case tcp.VerdictReply:
-		e.outputLocked(b.now)
-	case tcp.VerdictRemove:
-		e.removeLocked()
-	case tcp.VerdictRefuse:
-		e.removeLocked()
-		fallthrough
-	case tcp.VerdictReset:
-		e.mu.Unlock()
-		t.reset(b, p)
-		return
-	case tcp.VerdictEstablish:
-		if l.full() {
-			// Linux: the ACK is ignored; the SYN-ACK will be sent again and
-			// the client's next segment gets another chance.
-			t.stack.stats.TCP.Drop[tcp.DropListenOverflow].inc()
-			if t.stack.tcpcfg.AbortOnOverflow {
-				e.removeLocked()
-				e.mu.Unlock()
-				t.reset(b, p)
-				return
-			}
-			break
-		}
-		c := e.establishLocked(b.now)
-		e.mu.Unlock()
-		if c != nil {
-			c.input(b, p)
-		}
-		return
-	}
-	e.mu.Unlock()
-}
-
-func (l *TCPListener) full() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.queue) >= l.backlog
-}
-
-// establishLocked replaces the record by a connection in SYN-RECEIVED, to be
-// given the segment that completes the handshake.
-func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
-	s := e.listener.stack
-	r, err := s.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
-	if err != nil {
-		s.dropOut(e.id.remote.Addr(), DropNoRoute)
-		return nil
-	}
-	c := &TCPConn{stack: s, id: e.id, iface: e.iface, route: r, listener: e.listener}
-	c.timer.F = c.expire
-	k := e.listener.Knobs()
-	cfg := s.tcpConfig(&r, e.id, now, &k)
-	cfg.NewController = e.listener.newController()
-	c.core = e.rec.Conn(cfg, now)
-	c.setLowat(&k)
-	c.tickLocked(now)
-	c.offerTraceLocked()
-	e.gone = true
-	s.timers.Stop(&e.timer)
-	if !s.tcp.swap(e.id, e, c) {
-		return nil
-	}
-	e.listener.forget(e)
-	return c
-}
-
-func (e *synEntry) outputLocked(now mono.Time) { e.sendLocked(now, tcp.FastOpenOption{}) }
-
-// sendLocked sends what is due. give goes with the first SYN-ACK only (RFC
-// 7413 §4.2.1, Linux).
-func (e *synEntry) sendLocked(now mono.Time, give tcp.FastOpenOption) {
-	t := e.table()
-	var seg tcp.Segment
-	for e.rec.Output(now, &seg) {
-		seg.Options.FastOpen = give
-		r, err := t.stack.findRoute(e.id.remote.Addr(), e.id.local.Addr(), e.iface)
-		if err != nil {
-			t.stack.dropOut(e.id.remote.Addr(), DropNoRoute)
-			break
-		}
-		t.emitAlone(now, &r, &seg)
-	}
-	t.stack.timers.Arm(&e.timer, e.rec.Deadline())
-}
-
-func (e *synEntry) expire(now mono.Time) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.gone {
-		return
-	}
-	if e.rec.Deadline().Due(now) {
-		if e.listener.crowdedOut(e) {
-			e.table().stack.stats.TCP.Drop[tcp.DropSynPruned].inc()
-			e.removeLocked()
-			return
-		}
-		if e.rec.Expire(now) == tcp.VerdictRemove {
-			e.removeLocked()
-			return
-		}
-		total := &e.table().stack.stats.TCP.Mechanism
-		for _, k := range []tcp.Counter{tcp.CountTimeouts, tcp.CountSynRetrans, tcp.CountRetransSegs} {
-			total.Add(k, 1)
-		}
-	}
-	e.outputLocked(now)
-}
-
-func (e *synEntry) removeLocked() {
-	e.gone = true
-	e.table().stack.timers.Stop(&e.timer)
-	e.table().swap(e.id, e, nil)
-	e.listener.forget(e)
-}
-
-// drop forgets the half-open connection; the peer's next segment is answered
-// with a reset.
-func (e *synEntry) drop() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.gone {
-		e.removeLocked()
-	}
-}

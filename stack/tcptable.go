@@ -1,9 +1,7 @@
 package stack
 
 import (
-	"cmp"
 	"hash/maphash"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -14,7 +12,6 @@ import (
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/internal/seq"
-	"github.com/tapstack/tapstack/internal/wheel"
 	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/tcp"
 )
@@ -23,23 +20,18 @@ import (
 // never carry a zone.
 type fourTuple struct{ local, remote netip.AddrPort }
 
-func (a fourTuple) compare(b fourTuple) int {
-	return cmp.Or(a.local.Compare(b.local), a.remote.Compare(b.remote))
-}
-
 // tcpEntry is what the table knows of a four-tuple: a connection, or one of
 // the two small records that stand for a connection before and after its life.
+// Each embeds a tcpLink.
 type tcpEntry interface {
+	link() *tcpLink
 	// input handles a segment; b.seg holds it parsed.
 	input(b *batch, p packet)
+	// cost is what the memory budget is charged for it.
+	cost() int
 }
 
 const tcpShards = 64
-
-type tcpShard struct {
-	mu sync.RWMutex // guards m
-	m  map[fourTuple]tcpEntry
-}
 
 // tcpTable finds connections and listeners. RFC 9293 §3.10.7: a segment goes
 // to its connection, else to the listener of its port, else it is answered
@@ -52,6 +44,7 @@ type tcpTable struct {
 
 	listen bindings[*TCPListener]
 	wait   timeWaitQueue
+	half   halfOpenQueue
 	orphan atomic.Int64 // connections that nobody has any more and that are not over
 
 	challenge    tcp.ChallengeLimit
@@ -63,12 +56,11 @@ type tcpTable struct {
 
 func (t *tcpTable) init(s *Stack) {
 	t.stack, t.seed = s, maphash.MakeSeed()
-	for i := range t.shards {
-		t.shards[i].m = make(map[fourTuple]tcpEntry)
-	}
 	t.listen.init()
 	t.wait.table = t
 	t.wait.timer.F = t.wait.expire
+	t.half.table = t
+	t.half.timer.F = t.half.expire
 	if n := s.tcpcfg.ChallengeACKs; n > 0 {
 		t.challenge = tcp.ChallengeLimit{PerSecond: n, Rand: s.newRand()}
 	}
@@ -91,52 +83,77 @@ func (t *tcpTable) takeChallenge(now mono.Time) bool {
 	return true
 }
 
-func (t *tcpTable) shard(id fourTuple) *tcpShard {
-	return &t.shards[maphash.Comparable(t.seed, id)%tcpShards]
+// conns appends the connections of a shard to list.
+func (sh *tcpShard) conns(list []*TCPConn) []*TCPConn {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	sh.eachLocked(func(e tcpEntry) {
+		if c, ok := e.(*TCPConn); ok {
+			list = append(list, c)
+		}
+	})
+	return list
+}
+
+func (c *TCPConn) cost() int       { return connCost }
+func (e *synEntry) cost() int      { return halfOpenCost }
+func (e *timeWaitEntry) cost() int { return timeWaitCost }
+
+// shard returns where entries with key k are, and k's hash there.
+func (t *tcpTable) shard(k *connKey) (*tcpShard, uint32) {
+	h := maphash.Comparable(t.seed, *k)
+	return &t.shards[h>>32%tcpShards], uint32(h)
 }
 
 func (t *tcpTable) lookup(id fourTuple) tcpEntry {
-	sh := t.shard(id)
+	k := id.key()
+	sh, hash := t.shard(&k)
 	sh.mu.RLock()
-	e := sh.m[id]
+	e := sh.findLocked(hash, &k)
 	sh.mu.RUnlock()
 	return e
 }
 
-// insert enters e unless the tuple is taken (EADDRINUSE) or the table is full
-// (ENOBUFS).
+// insert enters e under id unless that is taken (EADDRINUSE) or the table or
+// the memory budget is full (ENOBUFS). Afterwards e's link has the id.
 func (t *tcpTable) insert(id fourTuple, e tcpEntry) error {
-	sh := t.shard(id)
+	k := id.key()
+	sh, hash := t.shard(&k)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sh.m[id] != nil {
+	if sh.findLocked(hash, &k) != nil {
 		return syscall.EADDRINUSE
 	}
-	if t.size.Load() >= int64(t.stack.limits.Connections) {
+	if t.size.Load() >= int64(t.stack.limits.Connections) || !t.stack.memory.Take(e.cost()) {
 		t.stack.stats.TCP.Drop[tcp.DropMemory].inc()
 		return syscall.ENOBUFS
 	}
-	sh.m[id] = e
+	l := e.link()
+	l.key, l.hash = k, hash
+	sh.putLocked(e)
 	t.size.Add(1)
 	return nil
 }
 
 // swap replaces old by e under the same tuple; e nil removes it. It reports
 // false when old is no longer there.
-func (t *tcpTable) swap(id fourTuple, old, e tcpEntry) bool {
-	sh := t.shard(id)
+func (t *tcpTable) swap(old, e tcpEntry) bool {
+	sh, _ := t.shard(&old.link().key)
 	sh.mu.Lock()
-	if sh.m[id] != old {
+	if e != nil {
+		ok := sh.replaceLocked(old, e)
 		sh.mu.Unlock()
+		if ok {
+			t.stack.memory.Charge(e.cost() - old.cost())
+		}
+		return ok
+	}
+	ok := sh.removeLocked(old)
+	sh.mu.Unlock()
+	if !ok {
 		return false
 	}
-	if e != nil {
-		sh.m[id] = e
-		sh.mu.Unlock()
-		return true
-	}
-	delete(sh.m, id)
-	sh.mu.Unlock()
+	t.stack.memory.Return(old.cost())
 	t.size.Add(-1)
 	t.checkDrained()
 	return true
@@ -144,18 +161,14 @@ func (t *tcpTable) swap(id fourTuple, old, e tcpEntry) bool {
 
 // all returns the entries at this moment, in the order of their tuples, so
 // that equal runs end equally.
-func (t *tcpTable) all() []tcpEntry {
-	m := make(map[fourTuple]tcpEntry)
+func (t *tcpTable) all() (list []tcpEntry) {
 	for i := range t.shards {
 		sh := &t.shards[i]
 		sh.mu.RLock()
-		maps.Copy(m, sh.m)
+		sh.eachLocked(func(e tcpEntry) { list = append(list, e) })
 		sh.mu.RUnlock()
 	}
-	list := make([]tcpEntry, 0, len(m))
-	for _, id := range slices.SortedFunc(maps.Keys(m), fourTuple.compare) {
-		list = append(list, m[id])
-	}
+	slices.SortFunc(list, func(a, b tcpEntry) int { return a.link().key.compare(&b.link().key) })
 	return list
 }
 
@@ -312,7 +325,7 @@ func (t *tcpTable) inputError(local, remote netip.AddrPort, header []byte, e icm
 // addressGone ends the connections from an address that is no longer ours.
 func (t *tcpTable) addressGone(a netip.Addr) {
 	for _, e := range t.all() {
-		if c, ok := e.(*TCPConn); ok && c.id.local.Addr() == a {
+		if c, ok := e.(*TCPConn); ok && c.id().local.Addr() == a {
 			c.fail(syscall.EADDRNOTAVAIL)
 		}
 	}
@@ -363,138 +376,8 @@ func (t *tcpTable) abortAll() {
 			x.Abort()
 		case *synEntry:
 			x.drop()
-		}
-	}
-}
-
-// timeWaitEntry is a connection in TIME-WAIT: its record and its place in the
-// queue, nothing else.
-type timeWaitEntry struct {
-	table      *tcpTable
-	id         fourTuple
-	rec        *tcp.TimeWaitRecord // guarded by timeWaitQueue.mu
-	next, prev *timeWaitEntry
-}
-
-// timeWaitQueue holds the TIME-WAIT records, oldest first. They all wait
-// equally long, so a list is in order of deadline and one timer serves all.
-type timeWaitQueue struct {
-	table      *tcpTable
-	timer      wheel.Timer
-	mu         sync.Mutex // guards everything below and the entries' records
-	head, tail *timeWaitEntry
-	n          int
-}
-
-func (q *timeWaitQueue) len() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.n
-}
-
-func (q *timeWaitQueue) linkLocked(e *timeWaitEntry) {
-	e.prev, e.next = q.tail, nil
-	if q.tail != nil {
-		q.tail.next = e
-	} else {
-		q.head = e
-	}
-	q.tail = e
-	q.n++
-}
-
-func (q *timeWaitQueue) unlinkLocked(e *timeWaitEntry) {
-	if e.prev == nil && q.head != e {
-		return // not in the queue any more
-	}
-	if e.prev != nil {
-		e.prev.next = e.next
-	} else {
-		q.head = e.next
-	}
-	if e.next != nil {
-		e.next.prev = e.prev
-	} else {
-		q.tail = e.prev
-	}
-	e.prev, e.next = nil, nil
-	q.n--
-}
-
-// add enters a record and returns the one that has to make room, if any.
-func (q *timeWaitQueue) add(e *timeWaitEntry) (evicted *timeWaitEntry) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.n >= q.table.stack.limits.TimeWait {
-		evicted = q.head
-		q.unlinkLocked(evicted)
-	}
-	q.linkLocked(e)
-	q.table.stack.timers.Arm(&q.timer, q.head.rec.Deadline())
-	return evicted
-}
-
-// expire forgets the records whose 2 MSL are over.
-func (q *timeWaitQueue) expire(now mono.Time) {
-	for {
-		q.mu.Lock()
-		e := q.head
-		if e == nil || !e.rec.Deadline().Due(now) {
-			if e != nil {
-				q.table.stack.timers.Arm(&q.timer, e.rec.Deadline())
-			}
-			q.mu.Unlock()
-			return
-		}
-		q.unlinkLocked(e)
-		q.mu.Unlock()
-		q.table.swap(e.id, e, nil)
-	}
-}
-
-// remove takes e out of queue and table, for a successor if there is one.
-func (q *timeWaitQueue) remove(e *timeWaitEntry) successor {
-	q.mu.Lock()
-	q.unlinkLocked(e)
-	next := successor{true, e.rec.NextISS()}
-	q.mu.Unlock()
-	q.table.swap(e.id, e, nil)
-	return next
-}
-
-// input implements tcpEntry (RFC 9293 §3.10.7.4 in TIME-WAIT, RFC 6191).
-func (e *timeWaitEntry) input(b *batch, p packet) {
-	t := e.table
-	q := &t.wait
-	q.mu.Lock()
-	before := e.rec.Deadline()
-	verdict, drop := e.rec.Input(b.now, &b.seg)
-	reply := verdict == tcp.VerdictReply && e.rec.Output(b.now, &b.reply)
-	if e.rec.Deadline() != before && (e.prev != nil || q.head == e) {
-		q.unlinkLocked(e) // its 2 MSL start again: to the end of the line
-		q.linkLocked(e)
-	}
-	q.mu.Unlock()
-	if drop != tcp.DropNone {
-		t.stack.stats.TCP.Drop[drop].inc()
-	}
-	switch {
-	case reply:
-		r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p))
-		if err != nil {
-			t.stack.dropOut(p.src, DropNoRoute)
-			return
-		}
-		t.emitAlone(b.now, &r, &b.reply)
-	case verdict == tcp.VerdictReset:
-		t.reset(b, p)
-	case verdict == tcp.VerdictRemove:
-		q.remove(e)
-	case verdict == tcp.VerdictReuse:
-		if t.lookupListener(e.id.local) != nil {
-			b.old = q.remove(e)
-			t.dispatch(b, p)
-			b.old = successor{}
+		case *timeWaitEntry:
+			t.wait.remove(x)
 		}
 	}
 }

@@ -24,10 +24,11 @@ func (c *TCPConn) SetTrace(f tcp.Trace, segments bool) {
 	c.core.SetTrace(c.tickLocked(now), f, segments)
 }
 
-// offerTraceLocked asks for a listener when the core has just been made.
-func (c *TCPConn) offerTraceLocked() {
+// offerTraceLocked asks for a listener when the core has just been made, perhaps
+// before the connection is in the table and knows its name.
+func (c *TCPConn) offerTraceLocked(id fourTuple) {
 	if t := &c.stack.tcpcfg; t.Trace != nil {
-		if f := t.Trace(c.LocalAddr(), c.RemoteAddr()); f != nil {
+		if f := t.Trace(c.withZone(id.local), c.withZone(id.remote)); f != nil {
 			c.core.SetTrace(c.now, f, t.TraceSegments)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tapstack/tapstack/internal/budget"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/ring"
 	"github.com/tapstack/tapstack/internal/seq"
@@ -34,8 +35,14 @@ type Config struct {
 	MTUProbing MTUProbing
 
 	// RcvBuf and SndBuf are the limits of the two byte buffers. RcvBuf is also
-	// the largest window offered; the window scale follows from it.
-	RcvBuf, SndBuf int
+	// the largest window offered; the window scale follows from it. RcvInit and
+	// SndInit are their first sizes, from which they grow with use
+	// (autotune.go): 64 KB and 128 KB, at most the limits.
+	RcvBuf, SndBuf   int
+	RcvInit, SndInit int
+	// Memory is what the connection's buffers and lists are charged to, nil
+	// for nothing.
+	Memory *budget.Budget
 
 	// NewController makes the congestion control; nil means cc.NewCubic.
 	NewController cc.New
@@ -146,6 +153,7 @@ type Conn struct {
 	pathMSS             int // bound of mss by the path, counted like Config.MSS
 	peerMSS             int // what the peer announced
 	snd                 ring.Ring
+	sndBuf              int32 // what snd may hold at present: autotune.go
 	finSent             bool
 	push
 
@@ -159,7 +167,11 @@ type Conn struct {
 	lastAckSent         seq.Num
 	rcvWScale           uint8
 	rcv                 ring.Ring
+	rcvBuf              int32 // what rcv may hold at present, with the window: autotune.go
+	starved             bool  // there was no memory for text: the window told is 0
+	tune                tuning
 	ooo                 reassembly
+	lists               int32   // bytes of ooo and board, as charged: memory.go
 	oooFin              bool    // a FIN waits behind a hole,
 	oooFinSeq           seq.Num // at this number
 	rcvFin              bool    // the peer's FIN was taken
@@ -261,9 +273,13 @@ func newConn(cfg *Config) *Conn {
 	c.pingpong = cfg.Knobs.slowAck
 	c.rcvWScale = windowScale(cfg.largestWindow())
 	c.rtt = rtt{minRTO: cfg.MinRTO, first: cfg.InitialRTO}
-	c.snd.SetLimit(cfg.SndBuf)
+	c.rcvBuf, c.sndBuf = c.firstRcvBuf(), int32(cfg.SndInit)
+	if n := cfg.Knobs.rcvBuf; n != 0 {
+		c.rcvBuf = min(n, int32(cfg.RcvBuf))
+	}
+	c.snd.Init(cfg.SndInit, cfg.Memory)
 	// One unit of the window scale more than is offered: see selectWindow.
-	c.rcv.SetLimit(cfg.RcvBuf + 1<<c.rcvWScale)
+	c.rcv.Init(cfg.RcvBuf+1<<c.rcvWScale, cfg.Memory)
 	return c
 }
 
@@ -297,6 +313,13 @@ func (cfg *Config) fill() {
 	}
 	cfg.RcvBuf = min(cfg.RcvBuf, maxWindow)
 	cfg.SndBuf = min(cfg.SndBuf, maxWindow)
+	defInt(&cfg.RcvInit, initialRcvBuf)
+	defInt(&cfg.SndInit, initialSndBuf)
+	if n := int(cfg.Knobs.rcvBuf); n != 0 && !cfg.Memory.Pressure() {
+		cfg.RcvInit = n
+	}
+	cfg.RcvInit = min(cfg.RcvInit, cfg.RcvBuf)
+	cfg.SndInit = min(orDefault(int(cfg.Knobs.sndBuf), cfg.SndInit), cfg.SndBuf)
 	if cfg.NewController == nil {
 		cfg.NewController = cc.NewCubic
 	}
@@ -364,11 +387,14 @@ func (c *Conn) start(irs seq.Num) {
 	c.irs = irs
 	c.rcvNxt = irs + 1
 	c.lastAckSent = c.rcvNxt
-	c.rcvAdv = c.rcvNxt.Add(synWindow(c.cfg.largestWindow()))
+	c.rcvAdv = c.rcvNxt.Add(synWindow(c.cfg.firstWindow()))
 }
 
+// firstWindow is the most that is offered at first.
+func (cfg *Config) firstWindow() int { return min(cfg.RcvInit, cfg.largestWindow()) }
+
 // synWindow is the window of a SYN, which is never scaled (RFC 7323 §2.2).
-func synWindow(largest int) int { return min(largest, 65535) }
+func synWindow(first int) int { return min(first, 65535) }
 
 // moveTo follows the edge of ev in the state diagram.
 func (c *Conn) moveTo(ev event) {
@@ -394,6 +420,7 @@ func (c *Conn) release() {
 	if c.orphan {
 		c.rcv.Release()
 	}
+	c.chargeLists()
 }
 
 // fail closes the connection with an error for the user.
@@ -424,6 +451,7 @@ func (c *Conn) takeEvents() Events {
 		ev |= EvOutput
 	}
 	c.kick = false
+	c.chargeLists()
 	return ev
 }
 

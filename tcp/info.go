@@ -49,15 +49,18 @@ type Info struct {
 	AdvMSS              int  // what we announced
 	RcvMSS              int  // the peer's segment size as observed
 	PathMTU             int
-	SndWnd, RcvWnd      int // the peer's window, and ours as last announced
-	RcvSsthresh         int // the largest window we would offer now
-	SndWScale           int // shift of the peer's window field
-	RcvWScale           int // shift of ours
-	Unsent, Unacked     int // bytes in the send buffer not yet sent; sent, not yet acknowledged
-	SACKed, Lost        int // parts of Unacked that arrived by the peer's SACK; that are lost and not yet sent again
-	Resent              int // part of Unacked that is in flight again
-	Reordering          int // by how many segments something was overtaken at most; at least 3
-	Unread              int // bytes waiting for Read
+	SndWnd, RcvWnd      int           // the peer's window, and ours as last announced
+	RcvSsthresh         int           // the largest window we would offer now
+	SndWScale           int           // shift of the peer's window field
+	RcvWScale           int           // shift of ours
+	Unsent, Unacked     int           // bytes in the send buffer not yet sent; sent, not yet acknowledged
+	SACKed, Lost        int           // parts of Unacked that arrived by the peer's SACK; that are lost and not yet sent again
+	Resent              int           // part of Unacked that is in flight again
+	Reordering          int           // by how many segments something was overtaken at most; at least 3
+	Unread              int           // bytes waiting for Read
+	RcvBuf, SndBuf      int           // what the two buffers may hold at present
+	RcvSpace            int           // most bytes read in a round trip
+	RcvRTT              time.Duration // round trip as the receiver sees it; 0: not measured
 
 	Timestamps, SACK, WScale bool // options in use
 	SynData                  bool // text in the SYN was taken (RFC 7413)
@@ -214,6 +217,8 @@ func (c *Conn) Info() Info {
 		SndWScale:   int(c.sndWScale), RcvWScale: int(c.rcvWScale),
 		Unread:     c.rcv.Len(),
 		Reordering: dupThresh,
+		RcvBuf:     int(c.rcvBuf), SndBuf: int(c.sndBuf),
+		RcvRTT: time.Duration(c.tune.rtt) * time.Microsecond, RcvSpace: int(c.tune.space),
 		Timestamps: c.tsOK, SACK: c.sackOK, WScale: c.wsOK, SynData: c.synData(),
 		RetransmitsInRow: c.retries, ProbesInRow: c.unanswered, Backoff: max(int(c.rtt.backoffs), c.probes),
 		ATO: c.ato, LastDataSent: -1, LastDataIn: -1, LastAckIn: -1,

@@ -210,6 +210,9 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		c.fail(syscall.ECONNRESET)
 		return DropClosed
 	}
+	if len(text) > 0 {
+		c.measureReceive(now, s)
+	}
 	// RFC 9293 §3.10.7.4, seventh and eighth: text and FIN.
 	d := c.inputText(now, at, text, fin, s.Segs)
 	if c.ecn != nil {
@@ -304,6 +307,7 @@ func (c *Conn) established(now mono.Time) {
 	c.lastDataAt = now
 	c.heard(now)
 	c.startKeepAlive(now)
+	c.beginTuning(now)
 	c.kick = true
 	if c.wrClosed {
 		c.moveTo(evClose)

@@ -40,6 +40,12 @@ func (c *Conn) invariants() error {
 	if n := flight - fin; n < 0 || n > c.snd.Len() {
 		return bad("%d in flight of %d held", flight, c.snd.Len())
 	}
+	if int(c.rcvBuf) > c.cfg.RcvBuf || int(c.sndBuf) > c.cfg.SndBuf || c.snd.Limit() != int(c.sndBuf) {
+		return bad("buffers of %d and %d bytes, the limits are %d and %d", c.rcvBuf, c.sndBuf, c.cfg.RcvBuf, c.cfg.SndBuf)
+	}
+	if n := cap(c.ooo.ranges)*oooRangeSize + cap(c.board.buf)*sentRangeSize; int(c.lists) != n {
+		return bad("lists of %d bytes, %d charged", n, c.lists)
+	}
 	if c.snd.Len() > c.cfg.SndBuf {
 		return bad("send buffer %d over its limit", c.snd.Len())
 	}

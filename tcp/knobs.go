@@ -38,6 +38,8 @@ const (
 	KnobDeferAccept               // TCP_DEFER_ACCEPT, seconds
 	KnobLinger2                   // TCP_LINGER2, seconds an orphan stays in FIN-WAIT-2
 	KnobLinger                    // SO_LINGER: seconds that close waits, -1: it does not
+	KnobRcvBuf                    // SO_RCVBUF: bytes that may wait to be read; shown twice, for overhead
+	KnobSndBuf                    // SO_SNDBUF: bytes that may wait to be acknowledged; shown twice
 	NumKnobs
 )
 
@@ -50,6 +52,8 @@ const (
 	maxSynCount    = 127   // MAX_TCP_SYNCNT
 	maxLinger2     = 120   // TCP_FIN_TIMEOUT_MAX, seconds
 	minWindowClamp = 1152  // half of SOCK_MIN_RCVBUF
+	minRcvBuf      = 1152
+	minSndBuf      = 2304 // half of SOCK_MIN_SNDBUF
 
 	defaultKeepIdle     = 7200 // seconds
 	defaultKeepInterval = 75   // seconds
@@ -71,6 +75,7 @@ type Knobs struct {
 	userTimeout, windowClamp   uint32
 	notSentLowat, rcvLowatLess uint32 // the latter less 1
 	linger                     int32  // seconds and 1; 0: off
+	rcvBuf, sndBuf             int32  // 0: autotune.go decides
 }
 
 // Set changes one setting. EINVAL for a value that Linux refuses; it clips some
@@ -141,10 +146,22 @@ func (k *Knobs) Set(id Knob, v int) error {
 		k.linger2 = int16(min(max(v, -1), maxLinger2))
 	case KnobLinger:
 		k.linger = int32(min(max(v, -1), math.MaxInt32-1) + 1)
+	case KnobRcvBuf:
+		k.rcvBuf = bufferSize(v, minRcvBuf)
+	case KnobSndBuf:
+		k.sndBuf = bufferSize(v, minSndBuf)
 	default:
 		err = syscall.ENOPROTOOPT
 	}
 	return err
+}
+
+// bufferSize is a size as it is set. A negative one is, as on Linux, very large.
+func bufferSize(v, least int) int32 {
+	if v < 0 {
+		v = maxWindow
+	}
+	return int32(min(max(v, least), maxWindow))
 }
 
 // Get returns one setting.
@@ -189,6 +206,10 @@ func (k *Knobs) Get(id Knob) int {
 		return orDefault(int(k.linger2), defaultFinWait2)
 	case KnobLinger:
 		return int(k.linger) - 1
+	case KnobRcvBuf:
+		return 2 * orDefault(int(k.rcvBuf), initialRcvBuf)
+	case KnobSndBuf:
+		return 2 * orDefault(int(k.sndBuf), initialSndBuf)
 	}
 	return 0
 }
@@ -244,6 +265,10 @@ func (c *Conn) Knob(id Knob) int {
 		if c.cfg.Knobs.windowClamp == 0 {
 			return 65535 << c.rcvWScale
 		}
+	case KnobRcvBuf:
+		return 2 * int(c.rcvBuf)
+	case KnobSndBuf:
+		return 2 * int(c.sndBuf)
 	}
 	return c.cfg.Knobs.Get(id)
 }
@@ -261,8 +286,13 @@ func (c *Conn) SetKnob(now mono.Time, id Knob, v int) error {
 	if err := k.Set(id, v); err != nil {
 		return err
 	}
-	if id == KnobQuickAck {
+	switch id {
+	case KnobQuickAck:
 		c.setQuickAck(v)
+	case KnobRcvBuf:
+		c.setReceiveBuffer()
+	case KnobSndBuf:
+		c.setSendBuffer()
 	}
 	if c.state == Closed {
 		return nil

@@ -44,7 +44,7 @@ func (c *Conn) WriterFreed() bool {
 
 // roomy reports whether a stopped writer is to go on: a third of the buffer is
 // free, as in Linux, and the low mark allows it.
-func (c *Conn) roomy() bool { return c.snd.Free() >= c.cfg.SndBuf/3 && !c.aboveLowat() }
+func (c *Conn) roomy() bool { return 2*c.snd.Free() >= c.snd.Len() && !c.aboveLowat() }
 
 // ReadableAt reports whether n bytes can be read, or as many as will come: poll
 // calls a connection readable with KnobRcvLowat of them. A window that has

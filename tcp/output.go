@@ -18,6 +18,9 @@ import (
 func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 	*s = Segment{}
 	c.traceAt(now)
+	if c.tune.due {
+		c.tuneReceive(now)
+	}
 	ok := false
 	switch {
 	case c.rst != resetNone:
@@ -46,6 +49,7 @@ func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 		c.watchLimits(now)
 		c.traceMetrics()
 	}
+	c.chargeLists()
 	return ok
 }
 
@@ -87,7 +91,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	c.synDue = false
 	s.SrcPort, s.DstPort = c.cfg.LocalPort, c.cfg.RemotePort
 	s.Seq, s.Flags = c.iss, FlagSYN
-	s.Window = uint16(synWindow(c.cfg.largestWindow()))
+	s.Window = uint16(synWindow(c.cfg.firstWindow()))
 	o := &s.Options
 	o.MSS = uint16(min(c.cfg.MSS, 65535))
 	ws, sack, ts := !c.cfg.NoWScale, !c.cfg.NoSACK, !c.cfg.NoTimestamps
@@ -336,6 +340,9 @@ func (c *Conn) advance(now mono.Time, n int) {
 func (c *Conn) outputAck(now mono.Time, s *Segment) bool {
 	owed := c.owedAcks
 	c.header(now, s, c.acceptableSeq(), FlagACK)
+	if c.starved && c.sndUna == c.sndNxt {
+		s.Window = 0 // see starve
+	}
 	c.owedAcks = owed - 1
 	return true
 }

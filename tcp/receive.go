@@ -43,7 +43,7 @@ func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs 
 	if n := len(text); n > 0 {
 		c.observe(now, n, segs)
 		if at == c.rcvNxt {
-			c.inOrder(now, text)
+			d = c.inOrder(now, text)
 		} else {
 			d = c.outOfOrder(at, text)
 		}
@@ -82,8 +82,14 @@ func (c *Conn) finArrived(at seq.Num, alone bool) {
 }
 
 // inOrder takes text that starts at rcvNxt and whatever it joins up with.
-func (c *Conn) inOrder(now mono.Time, text []byte) {
+func (c *Conn) inOrder(now mono.Time, text []byte) (d Drop) {
 	n := c.rcv.Write(text)
+	if n < len(text) {
+		d = DropMemory
+		if c.starve(); n == 0 {
+			return d
+		}
+	}
 	c.rcvNxt = c.rcvNxt.Add(n)
 	c.stat.bytesIn += uint64(n)
 	filled := !c.ooo.empty()
@@ -100,6 +106,7 @@ func (c *Conn) inOrder(now mono.Time, text []byte) {
 	}
 	c.events |= EvReadable | EvProgress
 	c.ackText(now, filled)
+	return d
 }
 
 // outOfOrder keeps text beyond a hole. Each such segment is answered at once
@@ -107,6 +114,9 @@ func (c *Conn) inOrder(now mono.Time, text []byte) {
 func (c *Conn) outOfOrder(at seq.Num, text []byte) Drop {
 	c.ackNow()
 	c.count(CountOfoQueue, 1)
+	if !c.mayStoreAhead(c.rcv.Len() + at.Add(len(text)).Sub(c.rcvNxt)) {
+		return DropMemory
+	}
 	twice, _, ok := c.ooo.add(&c.rcv, at, text, c.rcvNxt)
 	c.arrivedTwice(twice.Left, twice.Right)
 	if !ok {
@@ -149,9 +159,12 @@ func (c *Conn) inputFin(now mono.Time) {
 func (c *Conn) selectWindow() uint16 {
 	unit := 1 << c.rcvWScale
 	free, cur, step := c.window()
+	c.starved = c.starved && free < step
 	wnd := cur
 	if free-cur >= step {
-		wnd = free &^ (unit - 1)
+		if wnd = free &^ (unit - 1); wnd == 0 && free > 0 {
+			wnd = unit // not scaled away
+		}
 	}
 	if wnd <= cur {
 		wnd = (cur + unit - 1) &^ (unit - 1)
@@ -171,7 +184,11 @@ func (c *Conn) readerFreed() {
 	if c.rcvFin || c.state < Established || c.state == TimeWait {
 		return
 	}
-	if free, cur, step := c.window(); free >= 2*cur && free-cur >= step {
+	free, cur, step := c.window()
+	if c.starved {
+		cur = 0
+	}
+	if free >= 2*cur && free-cur >= step {
 		c.ackOnce()
 	}
 	c.readerDrained()
@@ -179,9 +196,23 @@ func (c *Conn) readerFreed() {
 
 // window returns what could be offered, what is offered, and the least step
 // from one to the other.
+//
+// Nothing is offered for which there would be no memory now. While memory is
+// short, a connection is offered no more than at its beginning, and one whose
+// reader lags no more than four segments at a time, as in Linux
+// (__tcp_select_window), so that what waits gets less.
 func (c *Conn) window() (free, cur, step int) {
-	largest := min(c.cfg.largestWindow(), 65535<<c.rcvWScale)
-	free = min(max(c.cfg.RcvBuf-c.rcv.Len(), 0), largest)
+	buf, held := int(c.rcvBuf), c.rcv.Len()
+	short := c.rcv.Budget().Pressure()
+	if short {
+		buf = min(buf, c.cfg.RcvInit, initialRcvBuf)
+	}
+	buf = min(buf, held+c.rcv.Free())
+	largest := min(buf, c.cfg.largestWindow(), 65535<<c.rcvWScale)
+	free = min(max(buf-held, 0), largest)
+	if short && held > buf/2 {
+		free = min(free, 4*c.cfg.MSS)
+	}
 	cur = max(c.rcvAdv.Sub(c.rcvNxt), 0)
 	return free, cur, min(largest/2, c.cfg.MSS)
 }

@@ -125,11 +125,6 @@ func (b *scoreboard) add(now mono.Time, start, end seq.Num, p stamp) {
 			return
 		}
 	}
-	if len(b.buf) == cap(b.buf) && b.head > len(b.buf)/2 {
-		// Rather slide than grow, as half of it is free.
-		b.buf = b.buf[:copy(b.buf, b.buf[b.head:])]
-		b.head = 0
-	}
 	b.buf = append(b.buf, sentRange{sent: now, start: start, end: end, stamp: p})
 	b.once += end.Sub(start)
 }
@@ -188,6 +183,7 @@ func (b *scoreboard) join(i, j int) {
 // acked removes what lies before una, the new sndUna. k hears of what the peer
 // was not known to have.
 func (b *scoreboard) acked(una seq.Num, k *rack) {
+	defer b.slide()
 	for ; b.head < len(b.buf) && b.buf[b.head].start.Less(una); b.head++ {
 		r := &b.buf[b.head]
 		gone := *r
@@ -209,6 +205,16 @@ func (b *scoreboard) acked(una seq.Num, k *rack) {
 		if cap(b.buf) > keepSentRanges {
 			b.buf = nil
 		}
+	}
+}
+
+// slide moves the ranges to the front once more of the list is behind them than
+// in them, so that its length follows their number: below 2 maxSplitRanges, in
+// memory for at most half as many again (256 KB).
+func (b *scoreboard) slide() {
+	if b.head > keepSentRanges && b.head > len(b.buf)/2 {
+		b.buf = b.buf[:copy(b.buf, b.buf[b.head:])]
+		b.head = 0
 	}
 }
 

@@ -180,6 +180,36 @@ func TestScoreboardAllocs(t *testing.T) {
 	}
 }
 
+// A peer that divides ranges whenever the list is full, and acknowledges others,
+// does not make it grow for ever.
+func TestScoreboardRoomIsBounded(t *testing.T) {
+	for seed := range uint64(3) {
+		rng := rand.New(rand.NewPCG(seed, 8))
+		c := &Conn{sackOK: true}
+		b := &c.board
+		most := 0
+		for now := mono.Time(1); now < 60_000; now++ {
+			b.add(now, c.sndNxt, c.sndNxt.Add(100), stamp{})
+			c.sndNxt = c.sndNxt.Add(100)
+			if flight := c.sndNxt.Sub(c.sndUna); len(b.buf) == cap(b.buf) || rng.IntN(8) == 0 {
+				at := c.sndUna.Add(1 + rng.IntN(flight))
+				b.sack(at, seq.Min(at.Add(1), c.sndNxt), &c.rack)
+			} else if flight > 100*1000 {
+				c.sndUna = c.sndUna.Add(1 + rng.IntN(300))
+				b.acked(c.sndUna, &c.rack)
+			}
+			most = max(most, cap(b.buf))
+		}
+		if err := b.check(c); err != nil {
+			t.Error(err)
+		}
+		if most*sentRangeSize > 256<<10 || most < maxSentRanges {
+			t.Errorf("room for %d ranges, %d bytes", most, most*sentRangeSize)
+		}
+		t.Logf("room for %d ranges", most)
+	}
+}
+
 // The round trip of what was sent twice counts only if it was the second.
 func TestRACKDelivered(t *testing.T) {
 	const ms = mono.Time(time.Millisecond)

@@ -83,7 +83,20 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 		c.armProbe(now)
 	}
 	c.endAck(now, s, &before, acked)
+	c.wakeWriter()
 	return DropNone
+}
+
+// wakeWriter tells a writer who was stopped to go on, once there is enough room
+// to make that worth it.
+func (c *Conn) wakeWriter() {
+	if !c.wantWrite {
+		return
+	}
+	if c.tuneSend(); c.roomy() {
+		c.wantWrite = false
+		c.events |= EvWritable
+	}
 }
 
 // updatesWindow reports whether s, whose ACK moves sndUna by acked, says what
@@ -99,6 +112,9 @@ func (c *Conn) updatesWindow(s *Segment, acked, wnd int) bool {
 func (c *Conn) inputNewAck(ack seq.Num, acked int) {
 	n := min(acked, c.snd.Len())
 	c.snd.Discard(n)
+	if c.snd.Len() == 0 && c.snd.Budget().Pressure() {
+		c.snd.Shrink()
+	}
 	c.sndUna = ack
 	c.stat.bytesAcked += uint64(n)
 	c.sndSml = seq.Max(c.sndSml, c.sndUna)
@@ -129,10 +145,6 @@ func (c *Conn) acked(now mono.Time, restart bool) {
 		c.timers[timerRexmit] = 0
 	} else if restart {
 		c.timers[timerRexmit] = now.Add(c.rto())
-	}
-	if c.wantWrite && c.roomy() {
-		c.wantWrite = false
-		c.events |= EvWritable
 	}
 	if c.finSent && c.sndUna == c.sndNxt {
 		c.finAcked(now)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapstack/tapstack/internal/budget"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/seq"
 	"github.com/tapstack/tapstack/tcp/cc"
@@ -59,6 +60,7 @@ type sim struct {
 	steps    int
 	sent     int
 	blackout mono.Time // nothing passes before
+	memory   *budget.Budget
 }
 
 func (s *sim) fatal(f string, a ...any) {
@@ -167,6 +169,9 @@ func (s *sim) watchEdge(i int, seg *Segment) {
 	if e.c == nil || !e.c.state.Synchronized() || seg.Flags&(FlagSYN|FlagRST) != 0 || e.c.state == TimeWait {
 		return
 	}
+	if e.c.starved && seg.Window == 0 {
+		return // what starve departs from
+	}
 	unit := 1 << e.c.rcvWScale
 	edge := seg.Ack.Add(int(seg.Window) << e.c.rcvWScale)
 	if e.edgeKnown && e.edge.Sub(edge) >= unit {
@@ -182,6 +187,12 @@ func (s *sim) app(i int) {
 	e := &s.end[i]
 	if e.c == nil || e.failed != nil {
 		return
+	}
+	if s.memory.Pressure() && s.rng.IntN(20) == 0 {
+		e.c.Relieve()
+		if err := e.c.invariants(); err != nil {
+			s.fatal("end %d: %v", i, err)
+		}
 	}
 	buf := make([]byte, 1+s.rng.IntN(8000))
 	if e.lazy == 0 || s.rng.IntN(e.lazy) == 0 {
@@ -334,6 +345,12 @@ func (s *sim) run(limit time.Duration) {
 			s.fatal("end %d: %v", i, err)
 		}
 	}
+	for i := range s.end {
+		s.end[i].c.Close(s.now)
+	}
+	if n := s.memory.Used(); n != 0 {
+		s.fatal("%d bytes charged at the end", n)
+	}
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
@@ -367,6 +384,15 @@ func newSim(t *testing.T, seed uint64) *sim {
 		k.notSentLowat = uint32(pick(0, 0, 1, 5000))
 		e.lazy = pick(0, 0, 3, 20)
 		e.limit = pick(0, 20_000, 65536)
+	}
+	// Memory for everything, for hardly more than each ring's least, or between.
+	if n := pick(0, 0, 20_000, 60_000, 300_000); n > 0 {
+		s.memory = budget.New(int64(n), nil)
+	}
+	for i := range s.end {
+		c := &s.end[i].cfg
+		c.Memory = s.memory
+		c.RcvInit, c.SndInit = pick(0, 2000, maxWindow), pick(0, 3000, maxWindow)
 	}
 	return s
 }

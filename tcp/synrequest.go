@@ -28,20 +28,18 @@ const (
 // SynRequest is a passive open that waits for the third segment of the
 // handshake (RFC 9293 §3.10.7.2 and the SYN-RECEIVED parts of §3.10.7.4).
 type SynRequest struct {
-	deadline mono.Time // next SYN-ACK
-	sentAt   mono.Time // first SYN-ACK, for the round trip
-	oowAckAt mono.Time
-	rto      time.Duration
-	maxRTO   time.Duration
+	deadline    mono.Time // next SYN-ACK
+	sentAt      mono.Time // first SYN-ACK, for the round trip
+	oowAckAt    briefly   // challengeInterval runs from here
+	rto, maxRTO uint32    // ms
 
 	iss, irs           seq.Num
 	tsOffset, tsRecent uint32
-	rcvBuf             int32
-	clamp              uint32 // Knobs.windowClamp when the scale was announced
 
 	localPort, remotePort uint16
 	mss, peerMSS          uint16 // ours to announce; the peer's as announced, 0 if not
-	peerWScale            uint8
+	window                uint16 // of the SYN-ACK: not scaled (RFC 7323 §2.2)
+	rcvWScale, peerWScale uint8
 	retries, maxRetries   uint8
 	deferAccept           uint8  // so many SYN-ACKs go before an empty ACK will do
 	adv, peerUTO          uint16 // RFC 5482: what to announce, 0 for nothing; what the peer announced
@@ -65,6 +63,13 @@ const (
 // SYN-ACK comes out of Output. Text in the SYN is not kept; the peer sends it
 // again.
 func NewSynRequest(cfg *Config, now mono.Time, syn *Segment) *SynRequest {
+	r := new(SynRequest)
+	r.Init(cfg, now, syn)
+	return r
+}
+
+// Init is NewSynRequest for a record that is part of something else.
+func (r *SynRequest) Init(cfg *Config, now mono.Time, syn *Segment) {
 	f := *cfg
 	f.fill()
 	o := f.agreeable(&syn.Options)
@@ -72,12 +77,12 @@ func NewSynRequest(cfg *Config, now mono.Time, syn *Segment) *SynRequest {
 	if f.Knobs.uto {
 		adv = f.adv()
 	}
-	return &SynRequest{
+	*r = SynRequest{
 		ecn: newSynECN(f.ECN, syn),
-		rto: f.InitialRTO, maxRTO: f.MaxRTO,
+		rto: milliseconds(f.InitialRTO), maxRTO: milliseconds(f.MaxRTO),
 		iss: f.ISS, irs: syn.Seq,
 		tsOffset: f.TSOffset, tsRecent: o.TSVal,
-		rcvBuf: int32(f.RcvBuf), clamp: f.Knobs.windowClamp,
+		window: uint16(synWindow(f.firstWindow())), rcvWScale: windowScale(f.largestWindow()),
 		localPort: f.LocalPort, remotePort: f.RemotePort,
 		mss: uint16(min(f.MSS, 65535)), peerMSS: o.MSS,
 		peerWScale:  uint8(max(o.WScale, 0)),
@@ -112,7 +117,7 @@ func (r *SynRequest) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	}
 	// RFC 9293 §3.10.7.4, first. The window is that of the SYN-ACK.
 	rcvNxt := r.irs + 1
-	edge := rcvNxt.Add(synWindow(r.largestWindow()))
+	edge := rcvNxt.Add(int(r.window))
 	if n := s.Len(); n == 0 && !(rcvNxt.LessEq(s.Seq) && s.Seq.LessEq(edge)) || rst && s.Seq == edge ||
 		n > 0 && !(s.Seq.Less(edge) && rcvNxt.Less(s.Seq.Add(n))) {
 		if rst {
@@ -149,12 +154,6 @@ func (r *SynRequest) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	return VerdictEstablish, DropNone
 }
 
-// largestWindow is the most that the connection will offer.
-func (r *SynRequest) largestWindow() int {
-	cfg := Config{RcvBuf: int(r.rcvBuf), Knobs: Knobs{windowClamp: r.clamp}}
-	return cfg.largestWindow()
-}
-
 // answer asks for an ACK, at a limited rate.
 func (r *SynRequest) answer(now mono.Time) Verdict {
 	if !r.mayAnswer(now) {
@@ -168,11 +167,7 @@ func (r *SynRequest) answer(now mono.Time) Verdict {
 
 // mayAnswer is the rate limit of answers to unwanted segments.
 func (r *SynRequest) mayAnswer(now mono.Time) bool {
-	if r.oowAckAt != 0 && now.Sub(r.oowAckAt) < challengeInterval {
-		return false
-	}
-	r.oowAckAt = now
-	return true
+	return r.oowAckAt.mayAgain(now)
 }
 
 // Output builds the SYN-ACK or ACK that is due, or returns false.
@@ -184,7 +179,7 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	r.reply = replyNone
 	*s = Segment{SrcPort: r.localPort, DstPort: r.remotePort}
 	s.Seq, s.Ack, s.Flags = r.iss, r.irs+1, FlagSYN|FlagACK
-	s.Window = uint16(synWindow(r.largestWindow())) // RFC 7323 §2.2: not scaled
+	s.Window = r.window
 	o := &s.Options
 	if r.tsOK {
 		o.HasTS, o.TSVal, o.TSEcr = true, tsNow(now, r.tsOffset), r.tsRecent
@@ -192,7 +187,7 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	if reply == replyAck {
 		s.Seq, s.Flags = r.iss+1, FlagACK|r.ecn.ackFlags()
 		if r.wsOK {
-			s.Window >>= windowScale(r.largestWindow())
+			s.Window >>= r.rcvWScale
 		}
 		return true
 	}
@@ -200,13 +195,13 @@ func (r *SynRequest) Output(now mono.Time, s *Segment) bool {
 	o.MSS = r.mss
 	o.SACKPermitted = r.sackOK
 	if r.wsOK {
-		o.HasWScale, o.WScale = true, int8(windowScale(r.largestWindow()))
+		o.HasWScale, o.WScale = true, int8(r.rcvWScale)
 	}
 	r.ecn.synAck(s, int(r.retries))
 	o.UserTimeout = r.adv
 	if r.deadline == 0 {
 		r.sentAt = now
-		r.deadline = now.Add(r.rto)
+		r.deadline = now.Add(r.length())
 	} else {
 		r.resent = true
 	}
@@ -228,7 +223,7 @@ func (r *SynRequest) Expire(now mono.Time) Verdict {
 	ask := !r.acked || r.retries+1 >= r.deferAccept
 	r.retries++
 	r.rto = min(2*r.rto, r.maxRTO)
-	r.deadline = now.Add(r.rto)
+	r.deadline = now.Add(r.length())
 	if !ask {
 		return VerdictDrop
 	}
@@ -238,6 +233,9 @@ func (r *SynRequest) Expire(now mono.Time) Verdict {
 
 // ISS returns the number of the SYN-ACK.
 func (r *SynRequest) ISS() seq.Num { return r.iss }
+
+// length is the present time-out.
+func (r *SynRequest) length() time.Duration { return time.Duration(r.rto) * time.Millisecond }
 
 // Retries returns how often the SYN-ACK was sent again because of a time-out.
 func (r *SynRequest) Retries() int { return int(r.retries) }
@@ -249,12 +247,13 @@ func (r *SynRequest) Deadline() mono.Time { return r.deadline }
 // Input answered with VerdictEstablish. cfg is that of NewSynRequest.
 func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 	f := *cfg
-	f.ISS, f.TSOffset, f.RcvBuf = r.iss, r.tsOffset, int(r.rcvBuf)
-	f.Knobs.windowClamp = r.clamp
+	f.ISS, f.TSOffset = r.iss, r.tsOffset
 	f.LocalPort, f.RemotePort = r.localPort, r.remotePort
 	c := newConn(&f)
 	c.state = SynReceived
+	c.rcvWScale = r.rcvWScale
 	c.start(r.irs)
+	c.rcvAdv = c.rcvNxt.Add(int(r.window))
 	c.negotiate(now, &Options{
 		MSS:       r.peerMSS,
 		HasWScale: r.wsOK, WScale: int8(r.peerWScale),

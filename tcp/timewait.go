@@ -12,12 +12,12 @@ import (
 // a newer connection in. A Conn that stays in TIME-WAIT holds such a record
 // and asks it, so that the rules exist once.
 
-// TimeWaitRecord is a connection in TIME-WAIT (RFC 9293 §3.6.1).
+// TimeWaitRecord is a connection in TIME-WAIT (RFC 9293 §3.6.1), in 48 bytes.
 type TimeWaitRecord struct {
 	deadline mono.Time
-	oowAckAt mono.Time
-	tsAt     mono.Time // when tsRecent was learnt
-	wait     time.Duration
+	wait     uint32   // ms
+	oowAckAt briefly  // challengeInterval runs from here
+	tsAt     coarsely // when tsRecent was learnt
 
 	sndNxt, rcvNxt     seq.Num
 	tsOffset, tsRecent uint32
@@ -35,9 +35,9 @@ type TimeWaitRecord struct {
 // time-wait timer, turn off the other timers").
 func (c *Conn) enterTimeWait(now mono.Time) {
 	c.tw = &TimeWaitRecord{
-		deadline: now.Add(c.cfg.TimeWait), wait: c.cfg.TimeWait,
+		deadline: now.Add(c.cfg.TimeWait), wait: milliseconds(c.cfg.TimeWait),
 		sndNxt: c.sndNxt, rcvNxt: c.rcvNxt,
-		tsOffset: c.cfg.TSOffset, tsRecent: c.tsRecent, tsAt: c.tsRecentAt,
+		tsOffset: c.cfg.TSOffset, tsRecent: c.tsRecent, tsAt: coarse(c.tsRecentAt),
 		localPort: c.cfg.LocalPort, remotePort: c.cfg.RemotePort,
 		window: c.selectWindow(), rcvWScale: c.rcvWScale,
 		tsOK:     c.tsOK,
@@ -88,7 +88,7 @@ func (c *Conn) inputTimeWait(now mono.Time, s *Segment) Drop {
 func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	rst, syn := s.Flags&FlagRST != 0, s.Flags&FlagSYN != 0
 	hasTS := w.tsOK && s.Options.HasTS
-	old := hasTS && tsBefore(s.Options.TSVal, w.tsRecent) && now.Sub(w.tsAt) < pawsIdle
+	old := hasTS && tsBefore(s.Options.TSVal, w.tsRecent) && w.tsAt.since(now) < pawsIdle
 
 	// RFC 9293 §3.6.1 (MAY-2) and RFC 6191: a SYN that is certainly newer than
 	// the old connection, by timestamp or else by sequence number, reopens.
@@ -112,7 +112,7 @@ func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 		if s.Flags&FlagFIN != 0 && s.Seq.Add(n) == w.rcvNxt {
 			// Eighth: the peer's FIN again, because our ACK was lost.
 			// "Acknowledge it, and restart the 2 MSL timeout."
-			w.deadline = now.Add(w.wait)
+			w.deadline = now.Add(w.length())
 			w.replyDue = true
 			return VerdictReply, DropNone
 		}
@@ -142,7 +142,7 @@ func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 		return w.answer(now), DropBadAck
 	}
 	if hasTS && !tsBefore(s.Options.TSVal, w.tsRecent) {
-		w.tsRecent, w.tsAt = s.Options.TSVal, now
+		w.tsRecent, w.tsAt = s.Options.TSVal, coarse(now)
 	}
 	// Seventh: nothing can follow the FIN. Linux answers whatever does not
 	// have the number that is next.
@@ -154,10 +154,9 @@ func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 
 // answer asks for an ACK, at a limited rate.
 func (w *TimeWaitRecord) answer(now mono.Time) Verdict {
-	if w.oowAckAt != 0 && now.Sub(w.oowAckAt) < challengeInterval {
+	if !w.oowAckAt.mayAgain(now) {
 		return VerdictDrop
 	}
-	w.oowAckAt = now
 	w.replyDue = true
 	return VerdictReply
 }
@@ -181,7 +180,7 @@ func (w *TimeWaitRecord) Output(now mono.Time, s *Segment) bool {
 // segments by their timestamps, which have grown since the connection ended,
 // more than after ago (RFC 6191 §2).
 func (w *TimeWaitRecord) Reusable(now mono.Time, after time.Duration) bool {
-	return w.tsOK && now.Sub(w.deadline.Add(-w.wait)) >= after
+	return w.tsOK && now.Sub(w.deadline.Add(-w.length())) >= after
 }
 
 // NextISS is the least initial sequence number with which a connection that
@@ -195,6 +194,9 @@ func (w *TimeWaitRecord) Expire(now mono.Time) Verdict {
 	}
 	return VerdictDrop
 }
+
+// length is how long the wait is.
+func (w *TimeWaitRecord) length() time.Duration { return time.Duration(w.wait) * time.Millisecond }
 
 // Deadline returns when the wait is over.
 func (w *TimeWaitRecord) Deadline() mono.Time { return w.deadline }

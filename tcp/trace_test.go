@@ -75,6 +75,7 @@ func newTrace(t *testing.T) *trace {
 	start := mono.Time(10 * time.Second)
 	tr := &trace{t: t, now: start, limit: 0}
 	tr.cfg = Config{LocalPort: 1, RemotePort: 2, MSS: 1460, RcvBuf: 65535, SndBuf: 1 << 20, IPHeader: 20,
+		RcvInit: maxWindow, SndInit: maxWindow, // no automatic growth
 		TSOffset: 100 - tsNow(start, 0), Totals: &scriptTotals,
 		NewController: cc.NewReno} // whose sums can be done in the head
 	return tr
@@ -253,6 +254,10 @@ func (tr *trace) step(f []string) {
 				tr.cfg.RcvBuf = n
 			case "sndbuf":
 				tr.cfg.SndBuf = n
+			case "rcvinit":
+				tr.cfg.RcvInit = n
+			case "sndinit":
+				tr.cfg.SndInit = n
 			case "mss":
 				tr.cfg.MSS = n
 			case "iss":

@@ -73,7 +73,11 @@ func (c *Conn) take(p []byte, peek bool) int {
 	}
 	c.rcv.Discard(skip)
 	n = c.rcv.Read(p)
+	if c.rcv.Len() == 0 && (c.state == Closed || c.rcv.Budget().Pressure()) {
+		c.rcv.Shrink()
+	}
 	c.passMark()
+	c.tune.due = true
 	c.readerFreed()
 	return n
 }
@@ -226,6 +230,7 @@ func (c *Conn) Close(now mono.Time) {
 	c.rcv.Release()
 	c.urg.state = urgentNone
 	c.ooo = reassembly{}
+	c.chargeLists()
 	if c.state == Closed {
 		return
 	}

@@ -75,7 +75,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		return nil, err
 	}
 	p.tcp.Trace, p.tcp.TraceSegments = watch, true
-	h.Stack = stack.New(stack.Config{Seed: o.Seed, TCP: p.tcp})
+	h.Stack = stack.New(stack.Config{Seed: o.Seed, Limits: stack.Limits{Memory: p.memory}, TCP: p.tcp})
 	h.Net = socket.Net(h.Stack)
 	mac := p.mac
 	if mac.IsZero() {

@@ -49,6 +49,7 @@ type Options struct {
 	ECN        string // --ecn: congestion marks for TCP; "" is passive
 	// MTUProbing, --mtu-probing: search what paths carry; "" is blackhole.
 	MTUProbing string
+	Memory     string // --memory: budget of the stack, as "256M"; "": stack.Limits' default
 	Pcap       string // --pcap: file for a capture of all that passes
 	TCPTrace   string // --tcp-trace: "-" or a directory for what TCP's connections tell
 	DHCP       bool   // --dhcp: an IPv4 address from a DHCP server
@@ -109,6 +110,7 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.Congestion, "congestion", "congestion control of TCP: `NAME` "+strings.Join(cc.Names(), ", ")+" (default "+cc.Default+")")
 	text(&o.ECN, "ecn", "let routers mark TCP's packets instead of dropping them: `MODE` off, passive (when the peer asks), on (ask for it), accecn or accecn-passive (RFC 9768 where the peer has it; default passive)")
 	text(&o.MTUProbing, "mtu-probing", "find out by trying what a path carries whose routers do not say: `WHEN` off, blackhole (large TCP segments seem to vanish) or always (default blackhole)")
+	text(&o.Memory, "memory", "hold at most `SIZE` bytes (with K, M or G) of what connections buffer and queue: near it windows shrink, at it connections are refused (default 1G)")
 	text(&o.Pcap, "pcap", "write a pcapng capture of all that passes to `FILE`")
 	text(&o.TCPTrace, "tcp-trace", "write what happens inside each TCP connection as qlog to a file of its own in `DIR`, or - for lines on standard output")
 	truth(&o.DHCP, "dhcp", "get an IPv4 address by DHCP")
@@ -172,12 +174,13 @@ type plan struct {
 	busyPoll   time.Duration
 	mac        ether.Addr      // zero: not said
 	tcp        stack.TCPConfig // zero fields: the defaults
+	memory     int             // 0: not said
 }
 
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p, err := new(plan), error(nil)
-	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkAddrs, o.checkGateways} {
+	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways} {
 		if err = step(p); err != nil {
 			return nil, &UsageError{err}
 		}

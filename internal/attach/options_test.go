@@ -89,6 +89,10 @@ func TestMistakes(t *testing.T) {
 		"--mac 01:00:5e:00:00:01":                  "group address",
 		"--mac ff:ff:ff:ff:ff:ff":                  "group address",
 		"--mac 00:00:00:00:00:00":                  "zero address",
+		"--memory 12Q":                             `--memory "12Q": want a size`,
+		"--memory -5M":                             "want a size",
+		"--memory 1023K":                           "at least 1M",
+		"--memory 9999999999G":                     "want a size",
 		"--mtu 67":                                 "68 to 65535",
 		"--mtu -1":                                 "68 to 65535",
 		"--mtu 65536":                              "68 to 65535",
@@ -165,6 +169,26 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+func TestMemory(t *testing.T) {
+	for text, want := range map[string]int{"": 0, "256M": 256 << 20, "2g": 2 << 30, "1048576": 1 << 20, "4096K": 4 << 20, "1.5G": 3 << 29, "64MiB": 64 << 20, " 8MB ": 8 << 20} {
+		p, _, err := parse(t, map[string]string{"MEMORY": text})
+		if err != nil || p.memory != want {
+			t.Errorf("%q: %+v, %v, want %d", text, p, err, want)
+		}
+		if text == "" {
+			continue
+		}
+		if p, _, err := parse(t, map[string]string{"MEMORY": "lots"}, "--memory="+text); err != nil || p.memory != want {
+			t.Errorf("--memory=%q: %+v, %v, want %d", text, p, err, want)
+		}
+	}
+	for _, text := range []string{"M", "1MM", "1e9", "Inf", "0x10M", "NaN", "1 0M", "+5M", "0", "B", "9999999B", "5I", "1.2.3M"} {
+		if _, _, err := parse(t, map[string]string{"MEMORY": text}); err == nil {
+			t.Errorf("%q: accepted", text)
+		}
+	}
+}
+
 func TestFlags(t *testing.T) {
 	for args, noDAD := range map[string]bool{"": false, "--dad": false, "--dad=true": false, "--dad=false": true} {
 		if _, o, err := parse(t, nil, strings.Fields(args)...); err != nil || o.NoDAD != noDAD {
@@ -175,7 +199,7 @@ func TestFlags(t *testing.T) {
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	o.Register(fs)
 	help := fs.FlagUsages()
-	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--pcap FILE", "--tcp-trace DIR", "--dhcp ", "--slaac ", "--dad ", "(default true)", "--acd "} {
+	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--memory SIZE", "--pcap FILE", "--tcp-trace DIR", "--dhcp ", "--slaac ", "--dad ", "(default true)", "--acd "} {
 		if !strings.Contains(help, want) {
 			t.Errorf("help lacks %q:\n%s", want, help)
 		}

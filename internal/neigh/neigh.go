@@ -234,5 +234,8 @@ func (c *Cache) SetTimers(reachable, retrans time.Duration) {
 	}
 }
 
+// Bytes returns the memory of the frames that wait.
+func (c *Cache) Bytes() int { return c.queuedBytes }
+
 // Stats returns the counters.
 func (c *Cache) Stats() Stats { return c.stats }

@@ -177,7 +177,7 @@ func (w *world) check() {
 			bytes += sum
 		}
 	}
-	if listed != len(c.table) || bytes != c.queuedBytes || bytes > c.cfg.QueueTotalBytes {
+	if listed != len(c.table) || bytes != c.Bytes() || bytes > c.cfg.QueueTotalBytes {
 		t.Fatalf("%d listed of %d, %d bytes counted as %d of %d", listed, len(c.table), bytes, c.queuedBytes, c.cfg.QueueTotalBytes)
 	}
 	for e := c.waiting.first; e != nil; e = e.links[byWait].next {
