@@ -29,7 +29,7 @@ func TestRACKExamples(t *testing.T) {
 		> . 2001:3001(1000) ack 1
 		+100ms < . 1:1(0) ack 1001 <sack 2001:4001> // the new P2, but not P1
 		> . 1001:2001(1000) ack 1
-		+90ms < . 1:1(0) ack 4001
+		+100ms < . 1:1(0) ack 4001 // the timer began anew with P1
 		info Timeouts 0
 		info TLPProbes 1
 		info Retransmits 4
