@@ -119,7 +119,7 @@ func (c *Conn) pathSize(mtu int) int {
 // the path carries IP packets of mtu bytes (RFC 1191, RFC 8201). Messages that
 // quote nothing in flight, or that do not make the segments smaller, are
 // ignored. What was in flight is sent again in smaller pieces, which is not a
-// sign of congestion (RFC 1191 §6.5).
+// sign of congestion (RFC 1191 §6.4).
 func (c *Conn) TooBig(now mono.Time, at seq.Num, mtu int) {
 	if c.state == Closed || !c.InWindow(at) {
 		return

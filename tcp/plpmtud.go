@@ -143,7 +143,7 @@ func (c *Conn) probeSize(now mono.Time, mss, room, window int) int {
 		if now.Sub(m.at) < mtuInterval {
 			return 0
 		}
-		// RFC 4821 §7.4, RFC 8899 §5.3.3: try larger ones again, as the path
+		// RFC 4821 §7.4, RFC 8899 §5.1.1: try larger ones again, as the path
 		// may have changed.
 		c.searchMTU(now, c.mss+c.fixedOptions())
 		m.top = true
