@@ -253,7 +253,11 @@ func (c *Conn) loseOnTimeout(now mono.Time) {
 		return
 	}
 	b.split(b.head, seq.Min(c.sndUna.Add(c.mss), b.buf[b.head].end))
-	limit, last := k.rtt+c.reoWindow(), b.head
+	rtt := k.rtt
+	if rtt == 0 {
+		rtt = c.rtt.srtt // no text has been measured yet, but the handshake has
+	}
+	limit, last := rtt+c.reoWindow(), b.head
 	for i := b.head; i < len(b.buf); i++ {
 		r := &b.buf[i]
 		if !r.has(sentSacked|sentLost) && (i == b.head || now.Sub(r.sent) >= limit) {

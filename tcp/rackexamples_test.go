@@ -56,5 +56,17 @@ func TestRACKExamples(t *testing.T) {
 			+10s
 			info Retransmits 2
 		`,
+		"nor in the first flight, where only the handshake told the round trip": openedSACK + `
+			write 1000
+			> P. 1:1001(1000) ack 1
+			+300ms > P. 1:1001(1000) ack 1 // the probe
+			+295ms
+			write 2000
+			> . 1001:2001(1000) ack 1
+			> P. 2001:3001(1000) ack 1
+			+5ms > . 1:1001(1000) ack 1
+			info Timeouts 1
+			info Lost 0
+		`,
 	})
 }
