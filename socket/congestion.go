@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"cmp"
 	"net"
 	"syscall"
 )
@@ -25,7 +26,9 @@ func (f *FD) SetCongestion(name string) (err error) {
 	case !f.stack.HasCongestion(name):
 		return syscall.ENOENT
 	}
-	f.congestion = name
+	if f.conn == nil || f.connecting {
+		f.changeLocked().congestion = name
+	}
 	if f.bind != nil {
 		err = f.bind.SetCongestion(name)
 	}
@@ -47,10 +50,8 @@ func (f *FD) Congestion() (string, error) {
 		return "", syscall.EOPNOTSUPP
 	case f.conn != nil:
 		return f.conn.Congestion(), nil
-	case f.congestion != "":
-		return f.congestion, nil
 	}
-	return f.stack.Congestion(), nil
+	return cmp.Or(f.settingsLocked().congestion, f.stack.Congestion()), nil
 }
 
 // SetCongestion chooses the congestion control; see FD.SetCongestion.

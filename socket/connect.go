@@ -31,15 +31,16 @@ func (f *FD) Listen(backlog int) error {
 			return err
 		}
 	}
-	if f.congestion != "" {
-		f.bind.SetCongestion(f.congestion)
+	set := f.settingsLocked()
+	if set.congestion != "" {
+		f.bind.SetCongestion(set.congestion)
 	}
 	err := f.bind.Listen(backlog)
-	if err == nil && f.fastQueue > 0 {
-		f.bind.SetFastOpen(f.fastQueue)
+	if err == nil && set.fastQueue > 0 {
+		f.bind.SetFastOpen(set.fastQueue)
 	}
-	if err == nil && f.fastKeys != nil {
-		f.bind.SetFastOpenKeys(f.fastKeys...)
+	if err == nil && set.fastKeys != nil {
+		f.bind.SetFastOpenKeys(set.fastKeys...)
 	}
 	f.listening = f.listening || err == nil
 	return ofStack(err)
@@ -144,7 +145,7 @@ func (f *FD) dialled(err error) {
 // dial begins a connection.
 func (f *FD) dial(to netip.AddrPort) (c *stack.TCPConn, err error) {
 	f.mu.Lock()
-	fast := f.fastConnect
+	fast := f.settingsLocked().fastConnect
 	f.mu.Unlock()
 	return f.dialAs(to, fast)
 }
@@ -168,13 +169,13 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 	case f.bind != nil:
 		c, err = f.bind.Dial(a)
 	default:
-		c, err = f.stack.DialTCPWith(netip.AddrPortFrom(f.any(), 0), a, stack.DialOptions{Knobs: f.knobs, Fast: fast})
+		c, err = f.stack.DialTCPWith(netip.AddrPortFrom(f.any(), 0), a, stack.DialOptions{Knobs: f.settingsLocked().knobs, Fast: fast})
 	}
 	if err != nil {
 		return nil, err
 	}
-	if f.congestion != "" {
-		c.SetCongestion(f.congestion)
+	if name := f.settingsLocked().congestion; name != "" {
+		c.SetCongestion(name)
 	}
 	f.conn, f.connecting = c, true
 	f.held.Store(fast && c.Held())

@@ -27,7 +27,7 @@ func (f *FD) SetFastOpen(n int) error {
 	case n < 0 || f.hasConnLocked():
 		return syscall.EINVAL
 	}
-	f.fastQueue = min(n, SOMAXCONN)
+	f.changeLocked().fastQueue = min(n, SOMAXCONN)
 	if f.listening {
 		f.bind.SetFastOpen(n)
 	}
@@ -49,12 +49,13 @@ func (f *FD) SetFastOpenKey(key []byte) error {
 	case len(key) != 16 && len(key) != 32 || f.hasConnLocked():
 		return syscall.EINVAL
 	}
-	f.fastKeys = nil
+	set := f.changeLocked()
+	set.fastKeys = nil
 	for ; len(key) > 0; key = key[16:] {
-		f.fastKeys = append(f.fastKeys, [16]byte(key))
+		set.fastKeys = append(set.fastKeys, [16]byte(key))
 	}
 	if f.listening {
-		f.bind.SetFastOpenKeys(f.fastKeys...)
+		f.bind.SetFastOpenKeys(set.fastKeys...)
 	}
 	return nil
 }
@@ -78,7 +79,7 @@ func (f *FD) SetFastOpenConnect(on bool) error {
 	case f.hasConnLocked() || f.listening:
 		return syscall.EINVAL
 	}
-	f.fastConnect = on
+	f.changeLocked().fastConnect = on
 	return nil
 }
 
@@ -163,11 +164,11 @@ func (f *FD) setFastConnect(v int) error {
 func (f *FD) fastOpen() (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.fastQueue, nil
+	return f.settingsLocked().fastQueue, nil
 }
 
 func (f *FD) fastOpenConnect() (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return b2i(f.fastConnect), nil
+	return b2i(f.settingsLocked().fastConnect), nil
 }

@@ -170,15 +170,16 @@ func (f *FD) setKnob(id tcp.Knob, v int) error {
 	}
 	switch {
 	case f.conn != nil:
-		if err := f.conn.SetKnob(id, v); err != nil {
+		if err := f.conn.SetKnob(id, v); err != nil || !f.connecting {
 			return err
 		}
 	case f.listening && id == tcp.KnobWindowClamp && v == 0:
 		return syscall.EINVAL
 	}
-	err := f.knobs.Set(id, v)
+	knobs := &f.changeLocked().knobs
+	err := knobs.Set(id, v)
 	if f.bind != nil {
-		f.bind.SetKnobs(f.knobs)
+		f.bind.SetKnobs(*knobs)
 	}
 	return err
 }
@@ -189,7 +190,7 @@ func (f *FD) getKnob(id tcp.Knob) (int, error) {
 	if f.conn != nil {
 		return f.conn.Knob(id), nil
 	}
-	return f.knobs.Get(id), nil
+	return f.settingsLocked().knobs.Get(id), nil
 }
 
 // setStream is setKnob for options that only a stream has.

@@ -68,16 +68,37 @@ type FD struct {
 
 	mu         sync.Mutex // guards everything below
 	only6      bool
-	congestion string    // for the connection to come; "": the stack's
-	knobs      tcp.Knobs // for the connections to come
-	bind       *stack.TCPListener
 	listening  bool
-	conn       *stack.TCPConn
 	connecting bool // conn's handshake is under way
+	bind       *stack.TCPListener
+	conn       *stack.TCPConn
+	settings   *settings // nil: the defaults
+}
 
+// settings are those of a socket for the connections to come. One that was
+// accepted needs none.
+type settings struct {
+	knobs       tcp.Knobs
+	congestion  string     // TCP_CONGESTION; "": the stack's
 	fastQueue   int        // TCP_FASTOPEN
 	fastKeys    [][16]byte // TCP_FASTOPEN_KEY
 	fastConnect bool       // TCP_FASTOPEN_CONNECT
+}
+
+// changeLocked returns the settings, to change them.
+func (f *FD) changeLocked() *settings {
+	if f.settings == nil {
+		f.settings = new(settings)
+	}
+	return f.settings
+}
+
+// settingsLocked returns the settings, to read them.
+func (f *FD) settingsLocked() *settings {
+	if f.settings == nil {
+		return new(settings)
+	}
+	return f.settings
 }
 
 // Socket is socket(2): AF_INET or AF_INET6; SOCK_STREAM, or SOCK_DGRAM with
@@ -229,7 +250,7 @@ func (f *FD) bindLocked(a netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	l.SetKnobs(f.knobs)
+	l.SetKnobs(f.settingsLocked().knobs)
 	f.bind = l
 	return nil
 }

@@ -224,3 +224,107 @@ func TestManyWhoDoNotRead(t *testing.T) {
 	}
 	w.end()
 }
+
+// TestMemoryIsUsedUp: at the limit new connections, datagrams, fragments and
+// packets to ourselves are refused and counted; what exists goes on, and when
+// memory is given back everything is taken again.
+func TestMemoryIsUsedUp(t *testing.T) {
+	h := newTestHost(t, stack.Config{Limits: stack.Limits{Memory: 1 << 20, DatagramReceive: 8 << 20}}, stack.InterfaceConfig{}).meet()
+	h.answers()
+	l := h.listen(80, 100)
+	old := h.connect(l, false, 4000)
+	half, _ := tcpOf(h.send(syn(false, 4001, 80, 1000, 1460)))
+	u := newUDP(t, h.s)
+	if err := u.Bind(addrPort("0.0.0.0:7")); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		h.send(datagram(false, 1234, 7, pattern(1000)))
+	}
+	used, limit := h.s.Memory()
+	if n := h.count("udp.drop.memory"); n < 400 || used > limit || used < limit-4096 {
+		t.Fatalf("%d datagrams refused, %d of %d used", n, used, limit)
+	}
+	// The last few bytes.
+	for port := uint16(5000); port < 5050; port++ {
+		h.send(syn(false, port, 80, 1000, 1460))
+	}
+	if n := h.count("tcp.drop.memory"); n < 20 {
+		t.Fatalf("%d SYNs refused", n)
+	}
+	if _, err := h.s.DialTCP(netip.AddrPort{}, netip.AddrPortFrom(peerIP4, 80)); err != syscall.ENOBUFS {
+		t.Errorf("dial: %v", err)
+	}
+	if _, err := h.s.DialTCP(netip.AddrPort{}, addrPort("127.0.0.1:80")); err != syscall.ENOBUFS {
+		t.Errorf("dial to ourselves: %v", err)
+	}
+	v := newUDP(t, h.s)
+	v.SendTo([]byte("x"), addrPort("127.0.0.1:9"))
+	if n := h.count("loop.drop.memory"); n != 1 {
+		t.Errorf("%d packets to ourselves refused", n)
+	}
+	// A connection and its buffers are there already.
+	old.input(tcp.FlagACK|tcp.FlagPSH, "still here")
+	buf := make([]byte, 100)
+	if n, err := old.conn.Read(buf); n != 10 || err != nil {
+		t.Errorf("read %d, %v", n, err)
+	}
+	if n, err := old.conn.Write(buf[:10]); n != 10 || err != nil {
+		t.Errorf("wrote %d, %v", n, err)
+	}
+	for {
+		if _, _, _, err := u.RecvFrom(buf); err != nil {
+			break
+		}
+	}
+	// The half-open connection may end its handshake, and others begin one.
+	h.send(segment(false, 4001, 80, 1001, uint32(half.Seq)+1, tcp.FlagACK, nil))
+	if _, err := l.Accept(); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if out := h.send(syn(false, 4002, 80, 1000, 1460)); len(out) != 1 {
+		t.Errorf("afterwards a SYN has %d answers", len(out))
+	}
+	if used, _ := h.s.Memory(); used > 64<<10 {
+		t.Errorf("%d used afterwards", used)
+	}
+}
+
+// TestFarBytesAreGivenUp: peers that send the last byte of the first window and
+// nothing else make each connection hold 64 KB. Once three quarters of the
+// budget are held like that, all of it is given back, at once and without a
+// word to the peers; their connections go on.
+func TestFarBytesAreGivenUp(t *testing.T) {
+	const conns = 100
+	h := newTestHost(t, stack.Config{Limits: stack.Limits{Memory: 8 << 20}}, stack.InterfaceConfig{}).meet()
+	h.answers()
+	l := h.listen(80, conns)
+	var list []*peerConn
+	for k := range uint16(conns) {
+		list = append(list, h.connect(l, false, 4000+k))
+	}
+	far := func(p *peerConn) {
+		h.send(segment(false, p.sport, 80, p.snd+65_000, p.rcv, tcp.FlagACK, []byte("x")))
+	}
+	k, most := 0, 0
+	for ; k < conns && h.count("memory.pressure") == 0; k++ {
+		far(list[k])
+		most = max(most, h.s.RingMemory())
+	}
+	if k < 80 || k == conns || most < 5<<20 {
+		t.Fatalf("pressure after %d far bytes, %d held", k, most)
+	}
+	if n := h.s.RingMemory(); n != 0 || h.count("memory.relief") != 1 {
+		t.Errorf("%d bytes held afterwards", n)
+	}
+	for _, p := range list {
+		p.input(tcp.FlagACK|tcp.FlagPSH, "hello")
+		if n, err := p.conn.Read(make([]byte, 10)); n != 5 || err != nil {
+			t.Fatalf("read %d, %v", n, err)
+		}
+	}
+	h.run(time.Minute)
+	if n := h.count("memory.relief"); n != 1 {
+		t.Errorf("memory was collected %d times", n)
+	}
+}
