@@ -114,9 +114,8 @@ func AppendTCPInfo(b []byte, i *tcp.Info) []byte {
 	w.u32(i.PathMTU, i.RcvSsthresh)
 	w.usec(i.RTT, i.RTTVar)
 	w.u32(ssthresh, whole(i.Cwnd), advMSS, i.Reordering)
-	w.usec(0) // tcpi_rcv_rtt
-	w.u32(0)  // tcpi_rcv_space
-	w.u32(int(i.Retransmits))
+	w.usec(i.RcvRTT)
+	w.u32(i.RcvSpace, int(i.Retransmits))
 	w.u64(pacing, math.MaxUint64) // no limit
 	w.u64(i.BytesAcked, i.BytesIn)
 	w.u32(int(i.SegmentsOut), int(i.SegmentsIn), i.Unsent)

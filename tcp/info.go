@@ -214,7 +214,7 @@ func (c *Conn) Info() Info {
 		RTT: c.rtt.srtt, RTTVar: c.rtt.rttvar, RTO: c.rto(), MinRTT: c.rack.minRTT,
 		MSS: c.mss, PeerMSS: c.peerMSS, AdvMSS: c.cfg.MSS, RcvMSS: c.rcvMSS, PathMTU: c.pathMSS + header + 20,
 		SndWnd: c.sndWnd, RcvWnd: max(c.rcvAdv.Sub(c.rcvNxt), 0),
-		RcvSsthresh: min(c.cfg.RcvBuf, 65535<<c.rcvWScale),
+		RcvSsthresh: min(int(c.rcvBuf), 65535<<c.rcvWScale),
 		SndWScale:   int(c.sndWScale), RcvWScale: int(c.rcvWScale),
 		Unread:     c.rcv.Len(),
 		Reordering: dupThresh,
