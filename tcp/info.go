@@ -93,7 +93,8 @@ type Info struct {
 	BlackHoles                    uint32 // times that segments were made small because of time-outs (RFC 4821)
 	MTUProbes, MTUProbesLost      uint32 // larger segments tried since then; in vain
 	ECN                           Feedback
-	ECT                           bool   // new text is sent as ECN capable
+	ECT, ECNSeen                  bool   // new text is sent as ECN capable; text has arrived that was
+	AccECNIn, AccECNIgnored       bool   // options of accurate feedback arrive; but make no sense
 	ECNReductions                 uint64 // of the congestion window because of marks
 	ReceivedCE, DeliveredCE       uint64 // segments that arrived marked; segments of ours that did (classic feedback: at most)
 	ReceivedMarks, DeliveredMarks Marks  // bytes of text by mark, with accurate feedback: received; ours, by the peer's options
@@ -213,7 +214,7 @@ func (c *Conn) Info() Info {
 		RTT: c.rtt.srtt, RTTVar: c.rtt.rttvar, RTO: c.rto(), MinRTT: c.rack.minRTT,
 		MSS: c.mss, PeerMSS: c.peerMSS, AdvMSS: c.cfg.MSS, RcvMSS: c.rcvMSS, PathMTU: c.pathMSS + header + 20,
 		SndWnd: c.sndWnd, RcvWnd: max(c.rcvAdv.Sub(c.rcvNxt), 0),
-		RcvSsthresh: min(c.cfg.RcvBuf, 65535<<c.rcvWScale),
+		RcvSsthresh: min(int(c.rcvBuf), 65535<<c.rcvWScale),
 		SndWScale:   int(c.sndWScale), RcvWScale: int(c.rcvWScale),
 		Unread:     c.rcv.Len(),
 		Reordering: dupThresh,
@@ -271,6 +272,8 @@ func (c *Conn) caState() CAState {
 		return CARecovery
 	case c.phase == phaseLoss:
 		return CALoss
+	case c.reducing():
+		return CACWR
 	case c.board.sacked+c.board.again > 0 || c.dupAcks > 0:
 		return CADisorder
 	}

@@ -41,8 +41,9 @@ const (
 	frameLen = 1514
 	limit    = 30 * time.Minute // of a transfer
 	// orderGoal is what a path that only reorders has to keep of one that does
-	// not.
-	orderGoal = 0.9
+	// not, on average. A single transfer may lose its last segment to the queue,
+	// which costs it the 200 ms of a probe: orderLeast.
+	orderGoal, orderLeast = 0.95, 0.8
 )
 
 // path is one row.
@@ -368,6 +369,7 @@ func TestMatrix(t *testing.T) {
 	}
 	fmt.Fprintf(&b, "#"+pathHead+"   "+resultHead+"\n")
 	ordered := make(map[path]float64)
+	kept, reordered := 0.0, 0
 	for i, p := range list {
 		fmt.Fprintf(&b, " %v %v\n", p, results[i])
 		r := results[i]
@@ -377,8 +379,12 @@ func TestMatrix(t *testing.T) {
 			straight.reorder = 0
 			if p.reorder == 0 {
 				ordered[p] = r.share
-			} else if r.share < orderGoal*ordered[straight] {
-				t.Errorf("%v: %.1f %% of the ideal, in order %.1f %%", p, r.share, ordered[straight])
+			} else if r.failed == nil {
+				kept += math.Log(r.share / ordered[straight])
+				reordered++
+				if r.share < orderLeast*ordered[straight] {
+					t.Errorf("%v: %.1f %% of the ideal, in order %.1f %%", p, r.share, ordered[straight])
+				}
 			}
 		}
 		switch {
@@ -387,6 +393,9 @@ func TestMatrix(t *testing.T) {
 		case r.timeouts > 0 && r.spurious >= r.again:
 			t.Errorf("%v: %d time-outs although nothing was lost", p, r.timeouts)
 		}
+	}
+	if kept = math.Exp(kept / float64(reordered)); !(kept > orderGoal) {
+		t.Errorf("paths that only reorder keep %.3f of their speed", kept)
 	}
 	if *update {
 		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
