@@ -80,7 +80,8 @@ func (f *FD) GetsockoptTCPInfo(b []byte) (int, error) {
 func AppendTCPInfo(b []byte, i *tcp.Info) []byte {
 	w := infoWriter{b: b}
 	w.u8(kernelStates[i.State], byte(i.CAState), saturate8(i.RetransmitsInRow), saturate8(i.ProbesInRow), saturate8(i.Backoff))
-	w.u8(bit(i.Timestamps, infoTimestamps) | bit(i.SACK, infoSACK) | bit(i.WScale, infoWScale) | bit(i.SynData, infoSynData))
+	w.u8(bit(i.Timestamps, infoTimestamps) | bit(i.SACK, infoSACK) | bit(i.WScale, infoWScale) |
+		bit(i.ECN != tcp.FeedbackNone, infoECN) | bit(i.ECNSeen, infoECNSeen) | bit(i.SynData, infoSynData))
 	w.u8(byte(i.SndWScale)&15|byte(i.RcvWScale)<<4, bit(i.DeliveryRateLimited, 1))
 
 	segs := func(bytes int) int {
@@ -89,7 +90,8 @@ func AppendTCPInfo(b []byte, i *tcp.Info) []byte {
 		}
 		return (bytes + i.MSS - 1) / i.MSS
 	}
-	ssthresh := segs(i.Ssthresh)
+	whole := func(bytes int) int { return bytes / max(i.MSS, 1) }
+	ssthresh := whole(i.Ssthresh)
 	if i.Ssthresh >= 1<<30 {
 		ssthresh = infiniteSsthresh
 	}
@@ -103,11 +105,15 @@ func AppendTCPInfo(b []byte, i *tcp.Info) []byte {
 	}
 	w.usec(i.RTO, i.ATO)
 	w.u32(i.MSS, i.RcvMSS)
-	w.u32(segs(i.Unacked), segs(i.SACKed), segs(i.Lost), segs(i.Resent), 0)
+	lost := i.Lost
+	if i.CAState >= tcp.CARecovery {
+		lost += i.Resent // lost until it arrives, to the kernel
+	}
+	w.u32(segs(i.Unacked), segs(i.SACKed), segs(lost), segs(i.Resent), 0)
 	w.msec(i.LastDataSent, 0, i.LastDataIn, i.LastAckIn)
 	w.u32(i.PathMTU, i.RcvSsthresh)
 	w.usec(i.RTT, i.RTTVar)
-	w.u32(ssthresh, segs(i.Cwnd), advMSS, i.Reordering)
+	w.u32(ssthresh, whole(i.Cwnd), advMSS, i.Reordering)
 	w.usec(0) // tcpi_rcv_rtt
 	w.u32(0)  // tcpi_rcv_space
 	w.u32(int(i.Retransmits))
@@ -118,13 +124,24 @@ func AppendTCPInfo(b []byte, i *tcp.Info) []byte {
 	w.u32(int(i.DataSegsIn), int(i.DataSegsOut))
 	w.u64(uint64(i.DeliveryRate))
 	w.u64(uint64(i.BusyTime.Microseconds()), uint64(i.RwndLimited.Microseconds()), uint64(i.SndbufLimited.Microseconds()))
-	w.u32(int(i.Delivered), 0)
+	w.u32(int(i.Delivered), int(i.DeliveredCE))
 	w.u64(i.BytesOut, i.BytesResent)
 	w.u32(int(i.DSACKDups), int(i.ReorderSeen), int(i.OutOfOrderIn), i.SndWnd, i.RcvWnd, 0)
 	w.u16(int(i.Timeouts), int(i.TimeoutEpisodes))
 	w.u32(int(i.TimeoutTime.Milliseconds()))
-	w.u32(0, 0, 0, 0, 0, 0, 0) // accurate ECN
-	w.u16(0, 0)
+	w.u32(int(i.ReceivedCE))
+	for _, m := range []tcp.Marks{i.DeliveredMarks, i.ReceivedMarks} {
+		w.u32(int(m.ECT1), int(m.ECT0), int(m.CE))
+	}
+	w.u16(0) // tcpi_accecn_fail_mode
+	switch {
+	case i.AccECNIgnored:
+		w.u16(3)
+	case i.AccECNIn:
+		w.u16(2)
+	default:
+		w.u16(0)
+	}
 	return w.b
 }
 

@@ -1,6 +1,7 @@
 package socket_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -43,6 +44,8 @@ func TestTCPInfoLayout(t *testing.T) {
 		Timeouts: 1 << 20, TimeoutEpisodes: 37, TimeoutTime: 38 * time.Millisecond,
 		DSACKDups: 39, ReorderSeen: 40, OutOfOrderIn: 41,
 		BusyTime: 42 * time.Microsecond, RwndLimited: 43 * time.Microsecond, SndbufLimited: 44 * time.Microsecond,
+		ECN: tcp.FeedbackAccurate, ECNSeen: true, AccECNIn: true, ReceivedCE: 47, DeliveredCE: 48,
+		DeliveredMarks: tcp.Marks{ECT0: 49, ECT1: 50, CE: 51}, ReceivedMarks: tcp.Marks{ECT0: 52, ECT1: 53, CE: 54},
 	}
 	b := socket.AppendTCPInfo([]byte{1, 2, 3}, &i)[3:]
 	if len(b) != socket.TCPInfoLen {
@@ -50,21 +53,26 @@ func TestTCPInfoLayout(t *testing.T) {
 	}
 	got, bits := overlay(t, b)
 	want := unix.TCPInfo{
-		State: unix.BPF_TCP_CLOSE_WAIT, Ca_state: 4, Retransmits: 27, Probes: 28, Backoff: 255, Options: 7 | 32,
-		Rto: 13, Ato: 29, Snd_mss: 1000, Rcv_mss: 17, Unacked: 23, Sacked: 23, Lost: 24, Retrans: 25,
+		State: unix.BPF_TCP_CLOSE_WAIT, Ca_state: 4, Retransmits: 27, Probes: 28, Backoff: 255, Options: 7 | 8 | 16 | 32,
+		Rto: 13, Ato: 29, Snd_mss: 1000, Rcv_mss: 17, Unacked: 23, Sacked: 23, Lost: 49, Retrans: 25,
 		Last_data_sent: 30, Last_data_recv: 31, Last_ack_recv: 1<<32 - 1,
 		Pmtu: 18, Rcv_ssthresh: 21, Rtt: 11, Rttvar: 12, Snd_ssthresh: 16, Snd_cwnd: 15, Advmss: 1448, Reordering: 26,
 		Total_retrans: 36, Pacing_rate: 45, Max_pacing_rate: 1<<64 - 1,
 		Bytes_acked: 1<<40 + 3, Bytes_received: 1<<40 + 1, Segs_out: 32, Segs_in: 5, Notsent_bytes: 22, Min_rtt: 14,
 		Data_segs_in: 33, Data_segs_out: 34, Delivery_rate: 46, Busy_time: 42, Rwnd_limited: 43, Sndbuf_limited: 44,
-		Delivered: 35, Bytes_sent: 1<<40 + 2, Bytes_retrans: 1<<40 + 4, Dsack_dups: 39, Reord_seen: 40, Rcv_ooopack: 41,
+		Delivered: 35, Delivered_ce: 48, Bytes_sent: 1<<40 + 2, Bytes_retrans: 1<<40 + 4, Dsack_dups: 39, Reord_seen: 40, Rcv_ooopack: 41,
 		Snd_wnd: 19, Rcv_wnd: 20, Total_rto: 65535, Total_rto_recoveries: 37, Total_rto_time: 38,
+		Received_ce: 47, Delivered_e1_bytes: 50, Delivered_e0_bytes: 49, Delivered_ce_bytes: 51,
+		Received_e1_bytes: 53, Received_e0_bytes: 52, Received_ce_bytes: 54,
 	}
 	if got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	if bits != [2]byte{7 | 9<<4, 1} {
 		t.Errorf("scales %x", bits)
+	}
+	if n := binary.NativeEndian.Uint16(b[278:]); n != 2 {
+		t.Errorf("tcpi_accecn_opt_seen %d", n)
 	}
 	i.Ssthresh, i.PacingRate = 1<<30, 0
 	if got, _ := overlay(t, socket.AppendTCPInfo(nil, &i)); got.Snd_ssthresh != 0x7fffffff || got.Pacing_rate != 1<<64-1 {

@@ -22,6 +22,11 @@ const (
 	nearStep = 512 * time.Microsecond
 )
 
+// halfWindow is the most text in one frame for the congestion window: half of
+// it, so that two frames are in flight and ACKs come in between (Linux's
+// tcp_cwnd_test).
+func (c *Conn) halfWindow(mss int) int { return max(c.cwnd()/2/mss, 1) * mss }
+
 // frameLimit returns how much of limit bytes to send in one frame: at most half
 // the peer's window as well, so that there are always two to be acknowledged.
 func (c *Conn) frameLimit(mss, limit int) int {

@@ -110,8 +110,9 @@ func (c *Conn) endAck(now mono.Time, s *Segment, before *ackBefore, acked int) {
 		CE: marked, RTT: k.sample, MinRTT: k.minRTT, SRTT: c.rtt.srtt,
 		Phase:       cc.Phase(before.phase),
 		CwndLimited: c.usage.full, Used: int(c.usage.most),
+		Reorders: int(k.extent) > dupThresh*c.mss,
 	}
-	if a.Phase == cc.Open {
+	if a.Phase == cc.Open || k.undone { // and so there was no recovery
 		a.Phase = cc.Phase(c.phase)
 	}
 	if a.Phase == cc.Open && c.reducing() {

@@ -50,6 +50,8 @@ const (
 	CountSynRetrans                             // SYNs and SYN-ACKs sent again
 	CountDelayedAcks                            // ACKs sent because the delay was over
 	CountPAWSOldAck                             // overtaken ACKs that PAWS lets pass in silence
+	CountMTUProbesPassed                        // larger segments tried that arrived (RFC 4821)
+	CountMTUProbesLost                          // those that did not
 	CountAbortOnTimeout                         // connections given up
 	CountAbortOnClose                           // connections reset because Close found unread text
 	CountAbortOnData                            // connections reset because text arrived for nobody
@@ -93,6 +95,8 @@ var counterNames = [NumCounters]string{
 	CountSynRetrans:          "syn-retrans",
 	CountDelayedAcks:         "delayed-acks",
 	CountPAWSOldAck:          "paws-old-ack",
+	CountMTUProbesPassed:     "mtu-probes-passed",
+	CountMTUProbesLost:       "mtu-probes-lost",
 	CountAbortOnTimeout:      "abort-on-timeout",
 	CountAbortOnClose:        "abort-on-close",
 	CountAbortOnData:         "abort-on-data",

@@ -385,8 +385,11 @@ func (c *Conn) congested(now mono.Time, flight int) {
 	switch {
 	case c.state == Closed || c.state == TimeWait:
 	case c.phase != phaseOpen:
+		c.undo.marked = true
 	case e.flags&ecnReducing == 0:
 		e.reductions++
+		c.undoNever()
+		c.traceMark()
 		c.roundMarked()
 		e.flags |= ecnReducing
 		e.cwrTo = c.sndNxt
@@ -416,17 +419,26 @@ func (c *Conn) windowReduced() {
 	}
 }
 
+// windowRestored takes that back when the reduction was for nothing (Linux).
+func (c *Conn) windowRestored() {
+	if c.ecn != nil {
+		c.ecn.flags &^= ecnCWR
+	}
+}
+
 // info fills in what Info says of ECN.
 func (e *ecnState) info(i *Info) {
 	if e == nil {
 		return
 	}
-	i.ECN, i.ECT = e.feedback, e.flags&ecnMute == 0
+	i.ECN, i.ECT, i.ECNSeen = e.feedback, e.flags&ecnMute == 0, e.flags&ecnSeen != 0
 	i.ECNReductions, i.ReceivedCE, i.DeliveredCE = e.reductions, e.receivedCE, e.deliveredCE
 	if a := e.acc; a != nil {
 		marks := func(b *[numMarks]uint64) Marks {
 			return Marks{ECT0: b[ECT0] - initBytes, ECT1: b[ECT1] - initBytes, CE: b[CE]}
 		}
 		i.ReceivedMarks, i.DeliveredMarks = marks(&a.bytes), marks(&a.sentBytes)
+		i.ECNSeen = i.ReceivedMarks != Marks{}
+		i.AccECNIn, i.AccECNIgnored = a.optSeen, a.optIgnore
 	}
 }

@@ -206,7 +206,7 @@ func TestTimeoutEpisodes(t *testing.T) {
 		> P. 1001:2001(1000) ack 1
 	`)
 	if i := tr.c.InfoAt(tr.now); i.Timeouts != 2 || i.TimeoutEpisodes != 1 || i.TimeoutTime != 700*ms || i.BytesResent != 3000 ||
-		i.Delivered != 1 || i.LastAckIn != 0 || i.DataSegsOut != 5 {
+		i.Delivered != 2 || i.LastAckIn != 0 || i.DataSegsOut != 5 {
 		t.Errorf("%+v", i)
 	}
 }

@@ -47,8 +47,12 @@ func TestFRTO(t *testing.T) {
 			> . 13001:14001(1000) ack 1
 			> . 14001:15001(1000) ack 1
 			> . 15001:16001(1000) ack 1
+			> . 16001:17001(1000) ack 1
+			> . 17001:18001(1000) ack 1
+			> . 18001:19001(1000) ack 1
+			> P. 19001:20001(1000) ack 1
 			info SpuriousTimeouts 1
-			info Cwnd 11000
+			info Cwnd 15000
 			info Retransmits 1
 		`,
 		"a SACK block for what was sent once": openedSACK + twenty + `

@@ -93,7 +93,8 @@ type Info struct {
 	BlackHoles                    uint32 // times that segments were made small because of time-outs (RFC 4821)
 	MTUProbes, MTUProbesLost      uint32 // larger segments tried since then; in vain
 	ECN                           Feedback
-	ECT                           bool   // new text is sent as ECN capable
+	ECT, ECNSeen                  bool   // new text is sent as ECN capable; text has arrived that was
+	AccECNIn, AccECNIgnored       bool   // options of accurate feedback arrive; but make no sense
 	ECNReductions                 uint64 // of the congestion window because of marks
 	ReceivedCE, DeliveredCE       uint64 // segments that arrived marked; segments of ours that did (classic feedback: at most)
 	ReceivedMarks, DeliveredMarks Marks  // bytes of text by mark, with accurate feedback: received; ours, by the peer's options
@@ -271,6 +272,8 @@ func (c *Conn) caState() CAState {
 		return CARecovery
 	case c.phase == phaseLoss:
 		return CALoss
+	case c.reducing():
+		return CACWR
 	case c.board.sacked+c.board.again > 0 || c.dupAcks > 0:
 		return CADisorder
 	}

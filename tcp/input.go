@@ -291,6 +291,7 @@ func (c *Conn) synAcked(now mono.Time, s *Segment) {
 		c.synTextAcked(s.Ack)
 	}
 	c.synDue = false
+	c.stat.delivered++ // the SYN is a segment, too (Linux)
 	c.measureSyn(now, s, resent)
 	c.startController(now)
 	c.events |= EvProgress

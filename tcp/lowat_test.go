@@ -16,7 +16,8 @@ func TestLowat(t *testing.T) {
 		"the writer is stopped by what is unsent, in super-frames": wide + `
 			knob notsent 4000
 			write 59000 = 16000
-			> P. 1:10001(10000) ack 1
+			> P. 1:5001(5000) ack 1
+			> P. 5001:10001(5000) ack 1
 			writable no
 			write 43000 = 10000 // to the end of the super-frame
 			write 33000 = EAGAIN
@@ -39,12 +40,13 @@ func TestLowat(t *testing.T) {
 		"several super-frames below a high mark": wide + `
 			knob notsent 40000
 			write 100000 = 48000
-			> P. 1:10001(10000) ack 1
+			> P. 1:5001(5000) ack 1
+			> P. 5001:10001(5000) ack 1
 			write 52000 = 10000 // 38000 to 48000
 			write 42000 = EAGAIN
 			< . 1:1(0) ack 10001 win 32792
-			> P. 10001:26001(16000) ack 1
-			> P. 26001:30001(4000) ack 1
+			> P. 10001:20001(10000) ack 1
+			> P. 20001:30001(10000) ack 1
 			freed no // 28000 unsent
 			< . 1:1(0) ack 30001 win 32792
 			> P. 30001:46001(16000) ack 1

@@ -173,7 +173,7 @@ func (c *Conn) outputAgain(now mono.Time, s *Segment, mss, limit int) bool {
 		if limit = c.paceRoom(now, mss, limit); limit == 0 {
 			return false
 		}
-		limit = c.frameLimit(mss, limit)
+		limit = c.frameLimit(mss, min(limit, c.halfWindow(mss)))
 		pipe := c.pipe()
 		room = c.cwnd() - pipe
 		if pipe == 0 {
@@ -257,7 +257,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 				return false
 			}
 		}
-		limit = c.frameLimit(mss, limit)
+		limit = c.frameLimit(mss, min(limit, c.halfWindow(mss)))
 	}
 	window := c.sndUna.Add(c.sndWnd).Sub(c.sndNxt)
 	if pipe == 0 || c.probe.due {

@@ -184,6 +184,7 @@ func (c *Conn) outputMTUProbe(now mono.Time, s *Segment, n int) {
 func (c *Conn) mtuProbeAcked() {
 	if m := c.mtu; m.size != 0 && m.end.LessEq(c.sndUna) {
 		m.low, m.size = m.size, 0
+		c.count(CountMTUProbesPassed, 1)
 		c.syncMSS()
 	}
 }
@@ -205,6 +206,8 @@ func (c *Conn) mtuProbeLost() bool {
 	}
 	m.high, m.size = m.size-1, 0
 	m.failed++
+	c.why = whyMTU
+	c.count(CountMTUProbesLost, 1)
 	c.rexmitNow = true
 	c.kick = true
 	return true

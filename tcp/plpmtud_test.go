@@ -27,6 +27,7 @@ type mtuPath struct {
 	ack   int
 	seen  map[int]int // segments that left, by their size
 	lose  func(at, n int) bool
+	batch bool // all answers come before anything leaves
 }
 
 // openPath runs the script and has n bytes written.
@@ -72,9 +73,18 @@ func (p *mtuPath) round() {
 		if at >= p.ack && p.sack {
 			blocks = fmt.Sprintf(" <sack %d:%d>", at, at+n)
 		}
+		if p.batch {
+			s := &Segment{Seq: p.c.rcvNxt, Ack: p.cfg.ISS.Add(p.ack), Flags: FlagACK, Window: 65535}
+			if blocks != "" {
+				s.Options.NumSACK, s.Options.SACK[0] = 1, SACKBlock{p.cfg.ISS.Add(at), p.cfg.ISS.Add(at + n)}
+			}
+			p.c.Input(p.now, s)
+			continue
+		}
 		p.step(strings.Fields(fmt.Sprintf("< . 1:1(0) ack %d%s", p.ack, blocks)))
 		p.check()
 	}
+	p.flush()
 }
 
 // until goes on until done.
@@ -204,6 +214,18 @@ func TestMTUProbeAlways(t *testing.T) {
 		< S. 0:0(0) ack 1 <mss 1460,sackOK,TS val 1 ecr 100>
 		> . 1:1(0) ack 1
 		info MSS 1012`)
+}
+
+// The same, when many ACKs come before the probe's text can go again.
+func TestMTUProbeLostInBatch(t *testing.T) {
+	for _, sack := range []bool{true, false} {
+		p := openPath(t, "mtuprobing=2", sack, 1360, 500_000)
+		p.batch = true
+		in := p.until("all of it", func(i Info) bool { return p.ack == 500_001 })
+		if in.MTUProbesLost == 0 || in.FastRetransmits != 0 || in.Ssthresh < 1<<30 {
+			t.Errorf("sack %v: %d probes lost, %d losses, ssthresh %d", sack, in.MTUProbesLost, in.FastRetransmits, in.Ssthresh)
+		}
+	}
 }
 
 // A probe that is not alone in getting lost says nothing, and the loss counts.

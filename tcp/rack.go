@@ -68,6 +68,7 @@ type ackNews struct {
 	cum     bool // its acknowledgment number is being looked at, not its blocks
 	late    bool // something arrived after what was sent later
 	ackTwo  bool // something is acknowledged that was sent twice
+	undone  bool // it proved the last reduction wrong
 }
 
 // begin starts with the ACK in s.

@@ -86,7 +86,8 @@ func (c *Conn) repairAck(now mono.Time, acked int, dup bool) (restart bool) {
 	// RFC 6582 §3.2, step 3, full acknowledgment; RFC 6675 §5, step A.
 	full := advanced && c.recover.LessEq(c.sndUna)
 	restart = true
-	switch c.phase {
+	was := c.phase
+	switch was {
 	case phaseOpen:
 		if !c.undoOnDSACK(now) && advanced {
 			c.dupBytes = 0
@@ -121,6 +122,9 @@ func (c *Conn) repairAck(now mono.Time, acked int, dup bool) (restart bool) {
 		if c.phase != phaseFast || !c.hold {
 			lost = c.detectLoss(now)
 		}
+		if was != phaseOpen && c.phase == phaseOpen {
+			lost = c.board.lost // beyond what was repaired
+		}
 		c.repair(now, lost, advanced)
 	}
 	if c.rack.late {
@@ -141,7 +145,7 @@ func (c *Conn) repaired(now mono.Time) {
 // repair goes on with what an ACK or the reordering timer taught: lost bytes
 // are newly taken for lost. advanced says that sndUna moved.
 func (c *Conn) repair(now mono.Time, lost int, advanced bool) {
-	if c.phase == phaseOpen && c.board.lost > 0 && !c.mtuProbeLost() {
+	if c.phase == phaseOpen && lost > 0 && !c.mtuProbeLost() {
 		// RFC 6675 §5, step 4. Departs from RFC 5681 §4.3 as Linux does:
 		// the loss of a retransmission does not reduce the window again.
 		c.count(CountSACKRecovery, 1)

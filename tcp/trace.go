@@ -23,6 +23,7 @@ type TraceKind uint8
 const (
 	TraceState      TraceKind = iota // From, To: the state of RFC 9293 changed
 	TracePhase                       // From, To, Reason: the repair of losses began, ended or was undone
+	TraceMark                        // the window is reduced because of marks (RFC 3168)
 	TraceLost                        // Seq, End, Reason: taken for lost
 	TraceRetransmit                  // Seq, End, Reason: sent again
 	TraceProbe                       // Seq, End: new text as a tail loss probe
@@ -33,7 +34,7 @@ const (
 	TraceReceived                    // Segment; Reason: why it, or some of it, was not used, or "none"
 )
 
-var traceKindNames = [...]string{"state", "phase", "lost", "retransmit", "probe", "rtt", "metrics", "timer", "sent", "received"}
+var traceKindNames = [...]string{"state", "phase", "mark", "lost", "retransmit", "probe", "rtt", "metrics", "timer", "sent", "received"}
 
 // String returns the kind's name in lower case.
 func (k TraceKind) String() string { return traceKindNames[k] }
@@ -135,6 +136,13 @@ func (c *Conn) setPhase(p phase, w why) {
 		c.tell(&TraceEvent{Kind: TracePhase, From: phaseNames[c.phase], To: phaseNames[p], Reason: whyNames[w]})
 	}
 	c.phase = p
+}
+
+// traceMark tells that the window is about to be reduced because of a mark.
+func (c *Conn) traceMark() {
+	if c.tr != nil {
+		c.tell(&TraceEvent{Kind: TraceMark})
+	}
 }
 
 // lostBecause remembers why something between at and end was taken for lost.

@@ -186,7 +186,8 @@ func TestRetransmission(t *testing.T) {
 			config limit=65535
 		` + opened + `
 			write 20000
-			> P. 1:14601(14600) ack 1
+			> P. 1:7301(7300) ack 1 // half of the window
+			> P. 7301:14601(7300) ack 1
 			< . 1:1(0) ack 14601
 			> P. 14601:20001(5400) ack 1
 		`,

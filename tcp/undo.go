@@ -29,6 +29,7 @@ import (
 type undo struct {
 	on      bool    // the reduction may still turn out to be wrong
 	late    bool    // it was for what arrived out of order, not for a time-out
+	marked  bool    // a mark has come since, so that the smaller window was called for
 	stamped bool    // something was sent again, the first of it
 	stamp   uint32  // when our timestamp clock said this
 	marker  seq.Num // sndUna when it was made
@@ -52,8 +53,8 @@ func (c *Conn) undoBegin(late bool) {
 }
 
 // undoNever says that the reduction stays: because another one has followed it,
-// because what is sent again is too large for the path and did not arrive for
-// certain, or because congestion is proven in another way (ECN).
+// for a probe that repaired a loss or a mark (RFC 3168), or because what is sent
+// again is too large for the path and did not arrive for certain.
 func (c *Conn) undoNever() { c.undo.on = false }
 
 // sent notes that segs segments that end at end leave again at ts.
@@ -141,8 +142,13 @@ func (c *Conn) undoNow(now mono.Time, kind Counter) {
 			c.rack.duplicate(c.sndUna, c.sndNxt)
 		}
 	}
-	c.cc.Undo(now)
-	c.undo.on = false
+	if c.undo.marked {
+		c.cc.OnRecoveryExit(now) // nothing was lost, but a queue was full (Linux)
+	} else {
+		c.cc.Undo(now)
+		c.windowRestored()
+	}
+	c.undo.on, c.rack.undone = false, true
 	c.setPhase(phaseOpen, whyUndo)
 	c.frto, c.retries, c.dupBytes = false, 0, 0
 	c.kick = true

@@ -79,7 +79,7 @@ func TestEifel(t *testing.T) {
 		"a fast retransmit for nothing, all acknowledged at once": loss + `
 			+10ms < . 1:1(0) ack 10001 <nop,nop,TS val 5110 ecr 200>
 			info Undos 1
-			info Cwnd 10000
+			info Cwnd 17000 // the ACK opens it, as any other (Linux)
 			info Ssthresh 1073741824
 			info CAState open
 		`,
@@ -92,7 +92,7 @@ func TestEifel(t *testing.T) {
 		"on the way: the hole is filled by what was late": loss + `
 			+10ms < . 1:1(0) ack 4001 <nop,nop,TS val 5110 ecr 200>
 			info Undos 1
-			info Cwnd 10000
+			info Cwnd 11000
 			info CAState open
 			info InFlight 6000
 			+100ms < . 1:1(0) ack 10001 <nop,nop,TS val 5200 ecr 200>
@@ -121,6 +121,7 @@ func TestEifel(t *testing.T) {
 			> . 13001:14001(1000) ack 1
 			> . 14001:15001(1000) ack 1
 			> . 15001:16001(1000) ack 1
+			> . 16001:17001(1000) ack 1
 			info Retransmits 2
 		`,
 		"undone, and then a real loss: another repair, from the whole window": openedTS + `
@@ -134,18 +135,20 @@ func TestEifel(t *testing.T) {
 			> . 11001:12001(1000) ack 1
 			> . 12001:13001(1000) ack 1
 			> . 13001:14001(1000) ack 1
-			< . 1:1(0) ack 4001 <nop,nop,TS val 5110 ecr 200,sack 5001:10001>
 			> . 14001:15001(1000) ack 1
+			< . 1:1(0) ack 4001 <nop,nop,TS val 5110 ecr 200,sack 5001:10001>
 			> . 15001:16001(1000) ack 1
 			> . 16001:17001(1000) ack 1
 			> . 17001:18001(1000) ack 1
 			> . 18001:19001(1000) ack 1
+			> P. 19001:20001(1000) ack 1
+			info Cwnd 16000 // the path reorders: what arrives so counts as well
 			info CAState disorder
 			// the window for reordering, half of the least round trip by now
 			+50ms > . 4001:5001(1000) ack 1
 			info CAState recovery
 			info FastRetransmits 2
-			info Ssthresh 5000
+			info Ssthresh 8000
 		`,
 	})
 }
@@ -163,7 +166,7 @@ func TestUndoBeforeResending(t *testing.T) {
 			t.Fatalf("%+v", i)
 		}
 		tr.c.Input(now, &Segment{Seq: 1, Ack: 9001, Flags: FlagACK, Window: 65535})
-		if i := tr.c.Info(); i.CAState != CAOpen || i.Undos != 1 || i.Cwnd != 10000 || i.Lost != 0 {
+		if i := tr.c.Info(); i.CAState != CAOpen || i.Undos != 1 || i.Cwnd != 11000 || i.Lost != 0 {
 			t.Fatalf("%+v", i)
 		}
 		if tr.c.Output(now, s, 0) {
@@ -453,6 +456,60 @@ func TestRFC2883Section4(t *testing.T) {
 			> . 1:1(0) ack 501 <nop,nop,sack 2501:3001 1501:2001>
 			< . 1001:3001(2000) ack 1
 			> . 1:1(0) ack 501 <nop,nop,sack 1501:2001 1001:3001>
+		`,
+	})
+}
+
+// A mark says that a queue was full, whatever becomes of what was taken for lost
+// (RFC 3168 §6.1.2).
+func TestUndoAndMarks(t *testing.T) {
+	opened := `
+		config ecn=on
+		connect
+		> SEW 0:0(0)
+		+100ms < SE. 0:0(0) ack 1 win 65535 <mss 1012,sackOK,TS val 5000 ecr 100>
+		> . 1:1(0) ack 1
+		write 20000
+	` + expectRun(">", ".", 1, 1000, 10, "ack 1")
+	scripts(t, map[string]string{
+		"the repair ends, the smaller window stays": opened + `
+			+100ms < . 1:1(0) ack 1 <nop,nop,TS val 5100 ecr 200,sack 1001:4001>
+			> . 1:1001(1000) ack 1
+			info Ssthresh 5000
+			< E. 1:1(0) ack 1 <nop,nop,TS val 5100 ecr 200,sack 1001:5001>
+			info ECNReductions 0
+			> W. 10001:11001(1000) ack 1
+			< . 1:1(0) ack 10001 <nop,nop,TS val 5101 ecr 200>
+			info Undos 1
+			info CAState open
+			info Ssthresh 5000
+			info Cwnd 6000 // congestion avoidance
+		` + expectRun(">", ".", 11001, 1000, 5, "ack 1"),
+		"without a mark it grows again, and the peer does not hear that it shrank": opened + `
+			+100ms < . 1:1(0) ack 1 <nop,nop,TS val 5100 ecr 200,sack 1001:4001>
+			> . 1:1001(1000) ack 1
+			< . 1:1(0) ack 10001 <nop,nop,TS val 5101 ecr 200>
+			info Undos 1
+			info Cwnd 17000
+		` + expectRun(">", ".", 10001, 1000, 9, "ack 1") + `
+			> P. 19001:20001(1000) ack 1
+		`,
+		"a reduction for a mark is none for the loss before it": opened + `
+			+100ms < . 1:1(0) ack 1 <nop,nop,TS val 5100 ecr 200,sack 1001:4001>
+			> . 1:1001(1000) ack 1
+			+100ms < . 1:1(0) ack 10001 <nop,nop,TS val 5200 ecr 300>
+			info Ssthresh 5000
+			> W. 10001:11001(1000) ack 1
+		` + expectRun(">", ".", 11001, 1000, 4, "ack 1") + `
+			+100ms < E. 1:1(0) ack 11001 <nop,nop,TS val 5300 ecr 400>
+			info CAState cwr
+			info ECNReductions 1
+			info Ssthresh 4000
+			> W. 15001:16001(1000) ack 1
+			< . 1:1(0) ack 11001 <nop,nop,TS val 5300 ecr 400,sack 1:1001>
+			info DSACKIn 1
+			info Undos 0
+			info Ssthresh 4000
 		`,
 	})
 }

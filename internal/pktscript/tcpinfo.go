@@ -1,18 +1,35 @@
 package pktscript
 
 import (
+	"encoding/binary"
 	"math"
-	"time"
 
-	"github.com/tapstack/tapstack/tcp"
+	"github.com/tapstack/tapstack/socket"
 )
 
-// This file owns the fields of tcp_info as assertions see them.
+// This file owns the fields of tcp_info as assertions see them: by name, out of
+// what getsockopt(TCP_INFO) gives.
 
-// states are Linux's numbers.
-var states = map[tcp.State]int64{
-	tcp.Closed: 7, tcp.Listen: 10, tcp.SynSent: 2, tcp.SynReceived: 3, tcp.Established: 1, tcp.FinWait1: 4,
-	tcp.FinWait2: 5, tcp.CloseWait: 8, tcp.Closing: 11, tcp.LastAck: 9, tcp.TimeWait: 6,
+// infoFields are the fields of the kernel's struct tcp_info in their order, with
+// their sizes in bytes. No field is without a name, and none has padding before it.
+var infoFields = []struct {
+	size  int
+	names []string
+}{
+	{1, []string{"state", "ca_state", "retransmits", "probes", "backoff", "options", "wscales", "flags"}},
+	{4, []string{"rto", "ato", "snd_mss", "rcv_mss", "unacked", "sacked", "lost", "retrans", "fackets",
+		"last_data_sent", "last_ack_sent", "last_data_recv", "last_ack_recv", "pmtu", "rcv_ssthresh", "rtt", "rttvar",
+		"snd_ssthresh", "snd_cwnd", "advmss", "reordering", "rcv_rtt", "rcv_space", "total_retrans"}},
+	{8, []string{"pacing_rate", "max_pacing_rate", "bytes_acked", "bytes_received"}},
+	{4, []string{"segs_out", "segs_in", "notsent_bytes", "min_rtt", "data_segs_in", "data_segs_out"}},
+	{8, []string{"delivery_rate", "busy_time", "rwnd_limited", "sndbuf_limited"}},
+	{4, []string{"delivered", "delivered_ce"}},
+	{8, []string{"bytes_sent", "bytes_retrans"}},
+	{4, []string{"dsack_dups", "reord_seen", "rcv_ooopack", "snd_wnd", "rcv_wnd", "rehash"}},
+	{2, []string{"total_rto", "total_rto_recoveries"}},
+	{4, []string{"total_rto_time", "received_ce", "delivered_e1_bytes", "delivered_e0_bytes", "delivered_ce_bytes",
+		"received_e1_bytes", "received_e0_bytes", "received_ce_bytes"}},
+	{2, []string{"accecn_fail_mode", "accecn_opt_seen"}},
 }
 
 // tcpInfo sets the fields in v.
@@ -20,52 +37,31 @@ func (f *file) tcpInfo(v env) {
 	if f.fd == nil {
 		return
 	}
-	s := f.fd.Stream()
-	if s == nil {
+	b := make([]byte, socket.TCPInfoLen)
+	n, err := f.fd.GetsockoptTCPInfo(b)
+	if err != nil {
 		return
 	}
-	i := s.Info()
-	segments := func(bytes int) int64 {
-		if i.MSS == 0 {
-			return 0
-		}
-		return int64((bytes + i.MSS - 1) / i.MSS)
-	}
-	us := func(d time.Duration) int64 { return d.Microseconds() }
-	v["tcpi_state"] = states[i.State]
-	v["tcpi_snd_cwnd"] = int64(i.Cwnd / max(i.MSS, 1))
-	v["tcpi_snd_ssthresh"] = int64(0x7fffffff)
-	if i.Ssthresh < 1<<30 {
-		v["tcpi_snd_ssthresh"] = int64(i.Ssthresh / max(i.MSS, 1))
-	}
-	v["tcpi_rtt"], v["tcpi_rttvar"], v["tcpi_rto"] = us(i.RTT), us(i.RTTVar), us(i.RTO)
-	v["tcpi_min_rtt"] = us(i.MinRTT)
-	v["tcpi_pacing_rate"], v["tcpi_delivery_rate"] = int64(math.MaxInt64), i.DeliveryRate // Linux: ~0 is not paced
-	if i.PacingRate > 0 {
-		v["tcpi_pacing_rate"] = i.PacingRate
-	}
-	v["tcpi_delivery_rate_app_limited"] = int64(0)
-	if i.DeliveryRateLimited {
-		v["tcpi_delivery_rate_app_limited"] = int64(1)
-	}
-	v["tcpi_snd_mss"] = int64(i.MSS)
-	v["tcpi_snd_wscale"], v["tcpi_rcv_wscale"] = int64(i.SndWScale), int64(i.RcvWScale)
-	v["tcpi_unacked"] = segments(i.Unacked)
-	v["tcpi_sacked"], v["tcpi_lost"] = segments(i.SACKed), segments(i.Lost)
-	v["tcpi_notsent_bytes"] = int64(i.Unsent)
-	v["tcpi_snd_wnd"], v["tcpi_rcv_wnd"] = int64(i.SndWnd), int64(i.RcvWnd)
-	v["tcpi_bytes_acked"], v["tcpi_bytes_received"] = int64(i.BytesAcked), int64(i.BytesIn)
-	v["tcpi_bytes_sent"] = int64(i.BytesOut)
-	v["tcpi_segs_in"], v["tcpi_segs_out"] = int64(i.SegmentsIn), int64(i.SegmentsOut)
-	v["tcpi_total_retrans"] = int64(i.Retransmits)
-	v["tcpi_rcv_ooopack"] = int64(i.OutOfOrderIn)
-	v["tcpi_dsack_dups"] = int64(i.DSACKIn)
-	options := int64(0)
-	for n, on := range map[string]bool{"TCPI_OPT_TIMESTAMPS": i.Timestamps, "TCPI_OPT_SACK": i.SACK, "TCPI_OPT_WSCALE": i.WScale,
-		"TCPI_OPT_SYN_DATA": i.SynData} {
-		if on {
-			options |= codeSymbols[n]
+	b = b[:n]
+	for _, group := range infoFields {
+		for _, name := range group.names {
+			x := uint64(0)
+			switch group.size {
+			case 1:
+				x = uint64(b[0])
+			case 2:
+				x = uint64(binary.NativeEndian.Uint16(b))
+			case 4:
+				x = uint64(binary.NativeEndian.Uint32(b))
+			case 8:
+				x = binary.NativeEndian.Uint64(b)
+			}
+			b = b[group.size:]
+			v["tcpi_"+name] = int64(min(x, math.MaxInt64))
 		}
 	}
-	v["tcpi_options"] = options
+	// Those that are bits of a byte.
+	scales, flags := v["tcpi_wscales"].(int64), v["tcpi_flags"].(int64)
+	v["tcpi_snd_wscale"], v["tcpi_rcv_wscale"] = scales&15, scales>>4
+	v["tcpi_delivery_rate_app_limited"], v["tcpi_fastopen_client_fail"] = flags&1, flags>>1&3
 }

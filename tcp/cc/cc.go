@@ -58,6 +58,11 @@ type Ack struct {
 	// did not. A window that was not used has not been tested.
 	CwndLimited bool
 	Used        int
+	// Reorders says that the path is known to reorder: then what SACK tells of
+	// opens the window as well as what is acknowledged. Departs from RFC 5681
+	// §3.1, which knows only the latter, as Linux does (tcp_may_raise_cwnd):
+	// else a path that reorders all the time would slow the growth down.
+	Reorders bool
 	// Rate is for controllers that implement Sampler.
 	Rate Rate
 }

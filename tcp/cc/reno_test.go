@@ -23,6 +23,12 @@ func run(t *testing.T, name string, c Controller, steps []step) {
 			c.OnAck(Ack{Now: 1, Acked: s.n, Delivered: s.n, CwndLimited: true})
 		case "repeat": // an ACK of what SACK has told of before
 			c.OnAck(Ack{Now: 1, Acked: s.n, Delivered: min(s.n, 1000), CwndLimited: true})
+		case "sack": // nothing acknowledged
+			c.OnAck(Ack{Now: 1, Delivered: s.n, CwndLimited: true})
+		case "overtaken": // likewise, on a path that reorders
+			c.OnAck(Ack{Now: 1, Delivered: s.n, CwndLimited: true, Reorders: true})
+		case "filled": // the hole in it
+			c.OnAck(Ack{Now: 1, Acked: 3 * s.n, Delivered: s.n, CwndLimited: true, Reorders: true})
 		case "unlimited": // by cwnd, that is
 			c.OnAck(Ack{Now: 1, Acked: s.n, Delivered: s.n})
 		case "loss":
@@ -169,6 +175,15 @@ func TestReno(t *testing.T) {
 			{"undo", 0, 10000, MaxWindow},
 			{"ack", 1000, 11000, MaxWindow},
 			{"undo", 0, 11000, MaxWindow},
+		}},
+		{"SACK opens the window only if the path reorders", []step{
+			{"sack", 2000, 10000, MaxWindow},
+			{"overtaken", 2000, 12000, MaxWindow},
+			{"filled", 1000, 13000, MaxWindow},
+			{"loss", 13000, 6500, 6500},
+			{"overtaken", 2000, 6500, 6500},
+			{"exit", 0, 6500, 6500},
+			{"overtaken", 6500, 7500, 6500},
 		}},
 		{"nothing to undo", []step{{"undo", 0, 10000, MaxWindow}}},
 		{"idle: back to the initial window", []step{

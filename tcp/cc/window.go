@@ -68,13 +68,18 @@ func (w *window) slowStart(a *Ack) int {
 	if phase == Open {
 		phase = w.phase
 	}
-	if a.Acked <= 0 || phase == Recovery {
+	if a.Acked <= 0 && !a.Reorders || phase == Recovery {
 		return 0
 	}
-	w.progress = true
 	// What was told before, by SACK or duplicate ACKs, has let its text out
 	// already (Linux: acked_sacked).
-	n := min(a.Acked, a.Delivered, MaxWindow)
+	n := min(a.Delivered, MaxWindow)
+	if a.Acked > 0 {
+		w.progress = true
+	}
+	if !a.Reorders {
+		n = min(n, a.Acked)
+	}
 	if n <= 0 {
 		return 0
 	}

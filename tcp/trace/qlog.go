@@ -116,6 +116,8 @@ func (q *Qlog) describe(e *tcp.TraceEvent) (string, object) {
 		return "tcp:state_updated", object{"old": e.From, "new": e.To}
 	case tcp.TracePhase:
 		return "recovery:congestion_state_updated", object{"old": e.From, "new": e.To, "trigger": e.Reason}
+	case tcp.TraceMark:
+		return "recovery:congestion_marked", object{}
 	case tcp.TraceLost:
 		return "recovery:packet_lost", bytes
 	case tcp.TraceRetransmit:

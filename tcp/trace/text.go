@@ -67,6 +67,8 @@ func appendEvent(b []byte, e *tcp.TraceEvent, last *tcp.TraceMetricSet) []byte {
 		return fmt.Appendf(b, "state       %s -> %s", e.From, e.To)
 	case tcp.TracePhase:
 		return fmt.Appendf(b, "phase       %s -> %s because of %s", e.From, e.To, e.Reason)
+	case tcp.TraceMark:
+		return append(b, "mark        reduces the window"...)
 	case tcp.TraceLost:
 		return fmt.Appendf(b, "lost        %d:%d by %s", e.Seq, e.End, e.Reason)
 	case tcp.TraceRetransmit:

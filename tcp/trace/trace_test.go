@@ -32,6 +32,7 @@ func events() []*tcp.TraceEvent {
 		{Kind: tcp.TraceSent, Segment: out},
 		{Kind: tcp.TraceReceived, Segment: in, Reason: "none"},
 		{Kind: tcp.TraceReceived, Segment: in, Reason: "paws"},
+		{Kind: tcp.TraceMark},
 	}
 	for i, e := range list {
 		e.Time = mono.Time(time.Second).Add(time.Duration(i) * time.Millisecond)
@@ -59,6 +60,7 @@ func TestText(t *testing.T) {
    0.009000 sent        P. 5:20(15) ack 7 win 50 <TS val 3 ecr 4>
    0.010000 received    . 7:7(0) ack 5 win 60 <sack 10:20>
    0.011000 received    . 7:7(0) ack 5 win 60 <sack 10:20> dropped: paws
+   0.012000 mark        reduces the window
 `
 	if got := out.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -179,6 +181,7 @@ func TestQlog(t *testing.T) {
 		{"transport:packet_sent", map[string]any{"seq": 5.0, "length": 15.0, "ack": 7.0, "flags": "P.", "window": 50.0, "ts_val": 3.0, "ts_ecr": 4.0}},
 		{"transport:packet_received", map[string]any{"seq": 7.0, "length": 0.0, "ack": 5.0, "flags": ".", "window": 60.0, "sack": []any{[]any{10.0, 20.0}}}},
 		{"transport:packet_dropped", map[string]any{"seq": 7.0, "length": 0.0, "ack": 5.0, "flags": ".", "window": 60.0, "sack": []any{[]any{10.0, 20.0}}, "trigger": "paws"}},
+		{"recovery:congestion_marked", map[string]any{}},
 	}
 	if len(records) != 1+len(want) {
 		t.Fatalf("%d records", len(records))
