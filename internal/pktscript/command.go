@@ -235,7 +235,7 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_fin_timeout":                    intSysctl(func(c *stack.Config, n int) { c.TCP.FinWait2 = time.Duration(n) * time.Second }),
 	"net.ipv4.tcp_congestion_control":             {apply: setCongestion},
 	"net.ipv4.tcp_slow_start_after_idle":          intSysctl(func(c *stack.Config, n int) { c.TCP.KeepIdleWindow = n == 0 }),
-	"net.ipv4.tcp_min_tso_segs":                   ignoredSysctl,
+	"net.ipv4.tcp_min_tso_segs":                   {apply: setLeastFrame},
 	"net.ipv4.tcp_tso_win_divisor":                ignoredSysctl,
 	"net.ipv4.tcp_pacing_ss_ratio":                ignoredSysctl,
 	"net.ipv4.tcp_pacing_ca_ratio":                ignoredSysctl,
@@ -264,6 +264,12 @@ func setCongestion(r *runner, v string) error {
 		return &Unsupported{Reason: "congestion control " + v}
 	}
 	r.set0.stack.TCP.NewController = f
+	return nil
+}
+
+// setLeastFrame does not: where super-frames end is seen by PSH only.
+func setLeastFrame(r *runner, v string) error {
+	r.cfg.anyPush = r.cfg.anyPush || v != "2"
 	return nil
 }
 
