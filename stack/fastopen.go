@@ -173,6 +173,8 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	c.core = tcp.NewFastOpen(cfg, b.now, &b.seg, give)
 	c.setLowat(&cfg.Knobs)
 	c.mu.Lock()
+	c.tickLocked(b.now)
+	c.offerTraceLocked(id)
 	if s.tcp.insert(id, c) != nil {
 		c.core.Abort(b.now) // it has the SYN's text
 		c.mu.Unlock()

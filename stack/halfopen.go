@@ -130,13 +130,15 @@ func (e *synEntry) sendLocked(now mono.Time, give tcp.FastOpenOption) {
 	t.half.place(e)
 }
 
-// expire does what is due; the queue has taken e out.
+// expire does what is due; the queue has taken e out. A segment that came since
+// may have put it back.
 func (e *synEntry) expire(now mono.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.gone {
 		return
 	}
+	e.table().half.take(e)
 	if e.rec.Deadline().Due(now) {
 		if e.listener.crowdedOut(e) {
 			e.table().stack.stats.TCP.Drop[tcp.DropSynPruned].inc()
@@ -187,9 +189,12 @@ type halfOpenQueue struct {
 func (q *halfOpenQueue) place(e *synEntry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.takeLocked(e)
 	// From the eighth SYN-ACK on the time-out has usually reached its maximum.
 	i := min(e.rec.Retries(), len(q.lists)-1)
+	if e.level == int8(i+1) {
+		return // an answer out of turn leaves the deadline, and so the place
+	}
+	q.takeLocked(e)
 	l := &q.lists[i]
 	e.level, e.older, e.later = int8(i+1), l.last, nil
 	if l.last != nil {

@@ -7,7 +7,7 @@
 //
 //	Stack.mu        configuration: addresses, routes, interfaces
 //	TCPConn.mu      one connection's core; synEntry.mu, Datagram.mu likewise
-//	TCPListener.mu  accept queue; timeWaitQueue.mu
+//	TCPListener.mu  accept queue; timeWaitQueue.mu, halfOpenQueue.mu
 //	tcpShard.mu     one shard of the connection table; bindings.mu, ports
 //	Interface.mu    neighbours, reassembly, address claims, SLAAC, MLD
 //	pathMTUs.mu     learnt path MTUs; loopQueue.mu, frames to ourselves

@@ -109,6 +109,8 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	c := &TCPConn{stack: s, iface: iface, path: r.path, listener: l, core: core}
 	c.timer.F = c.expire
 	c.setLowat(&k)
+	c.tickLocked(b.now)
+	c.offerTraceLocked(id)
 	if s.tcp.insert(id, c) != nil {
 		return true
 	}

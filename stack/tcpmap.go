@@ -124,7 +124,7 @@ func (sh *tcpShard) removeLocked(e tcpEntry) bool {
 	}
 	*p = l.next
 	l.next, l.entry = nil, nil
-	// Four times too many chains are given back, so that the table does not
+	// Eight times too many chains are given back, so that the table does not
 	// stay as large as it was in a flood.
 	if sh.n--; len(sh.chains) > minChains && sh.n <= len(sh.chains)/8 {
 		sh.resizeLocked(len(sh.chains) / 2)

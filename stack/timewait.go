@@ -138,6 +138,9 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 			b.old = q.remove(e)
 			t.dispatch(b, p)
 			b.old = successor{}
+			return
 		}
+		// Nobody would take it; the peer gives up by itself.
+		t.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()
 	}
 }

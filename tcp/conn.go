@@ -142,7 +142,7 @@ type Conn struct {
 	//	     |               | to send |             |                 |
 	//	     |<------------------ snd, the ring ----------------->|
 	//
-	// With SACK the scoreboard of recover.go says what is lost, in any number
+	// With SACK the scoreboard of scoreboard.go says what is lost, in any number
 	// of pieces, and rexmit is not used.
 	iss, sndUna, sndNxt seq.Num
 	sndWnd, maxSndWnd   int     // the peer's window, scaled; the largest ever seen

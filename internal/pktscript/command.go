@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tapstack/tapstack/socket"
 	"github.com/tapstack/tapstack/stack"
 	"github.com/tapstack/tapstack/tcp"
 	"github.com/tapstack/tapstack/tcp/cc"
@@ -20,7 +21,8 @@ import (
 type settings struct {
 	stack  stack.Config
 	v      map[string]string
-	frozen bool // the stack exists
+	frozen bool     // the stack exists
+	socket [][3]int // options of every socket: level, name and value
 }
 
 // command does one command line.
@@ -106,6 +108,8 @@ func (r *runner) simpleCommand(w []string) error {
 		// A count of sockets in a state: the segments that follow tell it.
 		r.ignored = append(r.ignored, line)
 		return nil
+	case line == "echo 3 /sys/module/tcp_cubic/parameters/hystart_detect":
+		return nil // the default of Linux; HyStart++ is always on here
 	case base == "tcpdrop", base == "sleep", base == "true", base == "echo" && len(w) < 3:
 		return nil
 	}
@@ -157,8 +161,11 @@ func (r *runner) sysctl(assignment string) error {
 	if !ok {
 		return &Unsupported{Reason: "sysctl " + name}
 	}
-	if s.any {
+	switch {
+	case s.any:
 		return nil
+	case s.live:
+		return s.apply(r, value)
 	}
 	var err error
 	setErr := r.set(name, value, func() { err = s.apply(r, value) })
@@ -171,6 +178,7 @@ func (r *runner) sysctl(assignment string) error {
 // sysctl is what becomes of one of Linux's settings.
 type sysctl struct {
 	any   bool // whatever it is set to makes no difference here
+	live  bool // can change when the stack exists
 	apply func(r *runner, value string) error
 }
 
@@ -196,6 +204,18 @@ func intSysctl(f func(c *stack.Config, n int)) sysctl {
 		f(&r.set0.stack, int(n))
 		return nil
 	}}
+}
+
+// socketSysctl is the default of a socket option: every socket gets it.
+func socketSysctl(level, name int) sysctl {
+	return sysctl{apply: func(r *runner, v string) error {
+		n, err := strconv.ParseUint(v, 0, 32)
+		if err != nil {
+			return &Unsupported{Reason: "sysctl value " + v}
+		}
+		r.set0.socket = append(r.set0.socket, [3]int{level, name, int(n)})
+		return nil
+	}, live: true}
 }
 
 // sizes reads the three numbers of tcp_rmem and tcp_wmem.
@@ -229,13 +249,17 @@ var sysctls = map[string]sysctl{
 	"net.ipv4.tcp_mtu_probing":                    {apply: setMTUProbing},
 	"net.ipv4.tcp_base_mss":                       only("1024"),
 	"net.ipv4.tcp_retries1":                       only("3"),
+	"net.ipv4.tcp_keepalive_time":                 socketSysctl(socket.SOL_TCP, socket.TCP_KEEPIDLE),
+	"net.ipv4.tcp_keepalive_intvl":                socketSysctl(socket.SOL_TCP, socket.TCP_KEEPINTVL),
+	"net.ipv4.tcp_keepalive_probes":               socketSysctl(socket.SOL_TCP, socket.TCP_KEEPCNT),
+	"net.ipv4.tcp_notsent_lowat":                  socketSysctl(socket.SOL_TCP, socket.TCP_NOTSENT_LOWAT),
 	"net.ipv4.tcp_syn_retries":                    intSysctl(func(c *stack.Config, n int) { c.TCP.SynRetries = n }),
 	"net.ipv4.tcp_synack_retries":                 intSysctl(func(c *stack.Config, n int) { c.TCP.SynAckRetries = n }),
 	"net.ipv4.tcp_retries2":                       intSysctl(func(c *stack.Config, n int) { c.TCP.Retries = n }),
 	"net.ipv4.tcp_fin_timeout":                    intSysctl(func(c *stack.Config, n int) { c.TCP.FinWait2 = time.Duration(n) * time.Second }),
 	"net.ipv4.tcp_congestion_control":             {apply: setCongestion},
 	"net.ipv4.tcp_slow_start_after_idle":          intSysctl(func(c *stack.Config, n int) { c.TCP.KeepIdleWindow = n == 0 }),
-	"net.ipv4.tcp_min_tso_segs":                   ignoredSysctl,
+	"net.ipv4.tcp_min_tso_segs":                   {apply: setLeastFrame},
 	"net.ipv4.tcp_tso_win_divisor":                ignoredSysctl,
 	"net.ipv4.tcp_pacing_ss_ratio":                ignoredSysctl,
 	"net.ipv4.tcp_pacing_ca_ratio":                ignoredSysctl,
@@ -264,6 +288,12 @@ func setCongestion(r *runner, v string) error {
 		return &Unsupported{Reason: "congestion control " + v}
 	}
 	r.set0.stack.TCP.NewController = f
+	return nil
+}
+
+// setLeastFrame does not: where super-frames end is seen by PSH only.
+func setLeastFrame(r *runner, v string) error {
+	r.cfg.anyPush = r.cfg.anyPush || v != "2"
 	return nil
 }
 
@@ -339,6 +369,12 @@ var bsdDefaults = map[string]string{
 	"net.inet.tcp.udp_tunneling_port": "0", "net.inet.tcp.ecn.maxretries": "1", "net.inet.tcp.tolerate_missing_ts": "0",
 }
 
+// bsdSocketSysctls are defaults of socket options, times in milliseconds.
+var bsdSocketSysctls = map[string]int{
+	"net.inet.tcp.keepidle": socket.TCP_KEEPIDLE, "net.inet.tcp.keepintvl": socket.TCP_KEEPINTVL,
+	"net.inet.tcp.keepcnt": socket.TCP_KEEPCNT,
+}
+
 func (r *runner) bsdSysctl(name, value string) error {
 	def, ok := bsdDefaults[name]
 	switch {
@@ -346,6 +382,16 @@ func (r *runner) bsdSysctl(name, value string) error {
 		return &Unsupported{Reason: "FreeBSD's sysctl " + name}
 	case name == "net.inet.tcp.rfc1323" && value == "0":
 		return r.set(name, value, func() { r.set0.stack.TCP.NoTimestamps, r.set0.stack.TCP.NoWScale = true, true })
+	case bsdSocketSysctls[name] != 0:
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			break
+		}
+		if name != "net.inet.tcp.keepcnt" {
+			n /= 1000
+		}
+		r.set0.socket = append(r.set0.socket, [3]int{socket.SOL_TCP, bsdSocketSysctls[name], n})
+		return nil
 	case name == "net.inet.tcp.sack.enable" && value == "0":
 		return r.set(name, value, func() { r.set0.stack.TCP.NoSACK = true })
 	case def == value:

@@ -35,6 +35,9 @@ func (c *sysCall) socket() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	for _, o := range c.r.set0.socket {
+		fd.SetsockoptInt(o[0], o[1], o[2]) // those that it has
+	}
 	fd.SetNonblock(true)
 	f := &file{fd: fd, stream: typ&0xf == socket.SOCK_STREAM, async: typ&symbols["SOCK_NONBLOCK"] != 0}
 	c.r.files[int(n)] = f

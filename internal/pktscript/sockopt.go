@@ -2,6 +2,7 @@ package pktscript
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 )
 
@@ -11,6 +12,9 @@ import (
 
 // tcpCongestion is TCP_CONGESTION, the one option whose value is text.
 var tcpCongestion = [2]int{6, 13}
+
+// notSentLowat is TCP_NOTSENT_LOWAT.
+var notSentLowat = [2]int{6, 25}
 
 // setters are options with a method of their own on socket.FD.
 var setters = map[[2]int]func(f *file, v int) error{
@@ -116,6 +120,9 @@ func (c *sysCall) getsockopt() (int64, error) {
 
 func (c *sysCall) getInt(f *file, key [2]int, label string) (int, error) {
 	n, err := f.fd.GetsockoptInt(key[0], key[1])
+	if key == notSentLowat && slices.Contains(c.r.set0.socket, [3]int{key[0], key[1], n}) {
+		n = 0 // Linux does not show what tcp_notsent_lowat does
+	}
 	return n, c.unknownOption(err, label)
 }
 
