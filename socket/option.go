@@ -50,7 +50,12 @@ const (
 	TCP_NOTSENT_LOWAT    = 25
 	TCP_FASTOPEN_CONNECT = 30
 
-	IPV6_V6ONLY = 26
+	IP_TOS = 1
+	IP_TTL = 2
+
+	IPV6_UNICAST_HOPS = 16
+	IPV6_V6ONLY       = 26
+	IPV6_TCLASS       = 67
 )
 
 // Requests of Ioctl, as Linux has them.
@@ -101,6 +106,10 @@ var options = map[name]option{
 	{SOL_TCP, TCP_FASTOPEN}:         {(*FD).SetFastOpen, (*FD).fastOpen},
 	{SOL_TCP, TCP_FASTOPEN_CONNECT}: {(*FD).setFastConnect, (*FD).fastOpenConnect},
 
+	{IPPROTO_IP, IP_TOS}:              {(*FD).setTOS, (*FD).tos},
+	{IPPROTO_IP, IP_TTL}:              {(*FD).setHops, (*FD).hops},
+	{IPPROTO_IPV6, IPV6_TCLASS}:       {(*FD).setClass, (*FD).tos},
+	{IPPROTO_IPV6, IPV6_UNICAST_HOPS}: {(*FD).setHops, (*FD).hops},
 	{IPPROTO_IPV6, IPV6_V6ONLY}: {
 		func(f *FD, v int) error { return f.SetV6Only(v != 0) },
 		func(f *FD) (int, error) { return b2i(f.isOnly6()), nil },
@@ -192,6 +201,42 @@ func (f *FD) getKnob(id tcp.Knob) (int, error) {
 	}
 	return f.settingsLocked().knobs.Get(id), nil
 }
+
+// setTOS sets the DS field of the IP header; that of a datagram has the ECN
+// field as well.
+func (f *FD) setTOS(v int) error {
+	err := f.setKnob(tcp.KnobTOS, v)
+	if f.dgram != nil && err == nil {
+		f.dgram.SetTOS(uint8(v))
+	}
+	return err
+}
+
+// setClass is setTOS with the values that IPv6 takes; -1 is the default.
+func (f *FD) setClass(v int) error {
+	if v < -1 || v > 255 {
+		return syscall.EINVAL
+	}
+	return f.setTOS(max(v, 0))
+}
+
+func (f *FD) tos() (int, error) {
+	if f.dgram != nil {
+		return int(f.dgram.TOS()), nil
+	}
+	return f.getKnob(tcp.KnobTOS)
+}
+
+// setHops sets the TTL or hop limit.
+func (f *FD) setHops(v int) error {
+	err := f.setKnob(tcp.KnobHops, v)
+	if f.dgram != nil && err == nil {
+		f.dgram.SetHops(uint8(max(v, 0)))
+	}
+	return err
+}
+
+func (f *FD) hops() (int, error) { return f.getKnob(tcp.KnobHops) }
 
 // setStream is setKnob for options that only a stream has.
 func (f *FD) setStream(id tcp.Knob, v int) error {

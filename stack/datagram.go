@@ -25,7 +25,9 @@ type Datagram struct {
 
 	mu     sync.Mutex // guards everything below
 	local  netip.AddrPort
-	bcast  bool // may send to broadcast addresses (SO_BROADCAST)
+	bcast  bool  // may send to broadcast addresses (SO_BROADCAST)
+	tos    uint8 // of the IP header, with the ECN field
+	hops   uint8 // TTL or hop limit to one host, 0: the default
 	bound  bool
 	remote netip.AddrPort // valid when connected
 	route  route          // to remote, when connected
@@ -115,6 +117,36 @@ func (d *Datagram) SetBroadcast(on bool) {
 	d.mu.Lock()
 	d.bcast = on
 	d.mu.Unlock()
+}
+
+// SetTOS sets the DS and ECN fields of what is sent (IP_TOS, IPV6_TCLASS).
+func (d *Datagram) SetTOS(tos uint8) {
+	d.mu.Lock()
+	d.tos = tos
+	d.mu.Unlock()
+}
+
+// TOS returns what SetTOS set.
+func (d *Datagram) TOS() uint8 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tos
+}
+
+// SetHops sets the TTL or hop limit of what is sent to one host, 0 for the
+// default (IP_TTL, IPV6_UNICAST_HOPS).
+func (d *Datagram) SetHops(n uint8) {
+	d.mu.Lock()
+	d.hops = n
+	d.mu.Unlock()
+}
+
+// hopsLocked is what send is to be told for dst.
+func (d *Datagram) hopsLocked(dst netip.Addr) uint8 {
+	if dst.IsMulticast() {
+		return 0 // IP_MULTICAST_TTL would be for them
+	}
+	return d.hops
 }
 
 // SetInterface pins what the socket sends and receives to one interface
@@ -296,7 +328,7 @@ func (d *Datagram) sendLocked(b []byte, size int, to netip.AddrPort) error {
 	}
 	p.MarkTransport()
 	tx := newTx(r.iface)
-	err := d.stack.send(now, tx, &r, ipv4.ProtoUDP, 0, 0, false, p)
+	err := d.stack.send(now, tx, &r, ipv4.ProtoUDP, d.hopsLocked(r.dst), d.tos, false, p)
 	if e := tx.done(); err == nil {
 		err = e
 	}

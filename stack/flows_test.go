@@ -238,10 +238,15 @@ func TestNextHop(t *testing.T) {
 		broadcast bool // SO_BROADCAST
 		gateway   bool
 		hops      uint8
+		setHops   uint8
+		tos       uint8
 		err       error
 	}{
 		{name: "known neighbour", dst: "10.77.0.1", mac: peerMAC, hops: 64},
 		{name: "known neighbour IPv6", dst: "fd77::1", mac: peerMAC, hops: 64},
+		{name: "other hops and TOS", dst: "10.77.0.1", mac: peerMAC, setHops: 3, hops: 3, tos: 0xb9},
+		{name: "other hops and TOS IPv6", dst: "fd77::1", mac: peerMAC, setHops: 3, hops: 3, tos: 0xb9},
+		{name: "other hops are not for multicast", dst: "224.0.0.251", mac: ether.Addr{1, 0, 0x5e, 0, 0, 0xfb}, setHops: 3, hops: 1},
 		{name: "unknown neighbour", dst: "10.77.0.50", asks: netip.MustParseAddr("10.77.0.50")},
 		{name: "unknown neighbour IPv6", dst: "fd77::50", asks: netip.MustParseAddr("fd77::50")},
 		{name: "multicast", dst: "224.0.0.251", mac: ether.Addr{1, 0, 0x5e, 0, 0, 0xfb}, hops: 1},
@@ -272,6 +277,8 @@ func TestNextHop(t *testing.T) {
 			u, _ := h.s.NewUDP(true)
 			defer u.Close()
 			u.SetBroadcast(c.broadcast)
+			u.SetHops(c.setHops)
+			u.SetTOS(c.tos)
 			dst := netip.MustParseAddr(c.dst)
 			if err := u.SendTo([]byte("hello"), netip.AddrPortFrom(dst, 9999)); !errors.Is(err, c.err) {
 				t.Fatalf("error %v, want %v", err, c.err)
@@ -301,10 +308,10 @@ func TestNextHop(t *testing.T) {
 				}
 				p := parse(t, out[0])
 				if ip4, ok := p.NetworkLayer().(*layers.IPv4); ok {
-					if !ip4.DstIP.Equal(ip(dst)) || !ip4.SrcIP.Equal(ip(hostIP4)) || ip4.TTL != c.hops {
-						t.Errorf("%v > %v ttl %d", ip4.SrcIP, ip4.DstIP, ip4.TTL)
+					if !ip4.DstIP.Equal(ip(dst)) || !ip4.SrcIP.Equal(ip(hostIP4)) || ip4.TTL != c.hops || ip4.TOS != c.tos {
+						t.Errorf("%v > %v ttl %d tos %#x", ip4.SrcIP, ip4.DstIP, ip4.TTL, ip4.TOS)
 					}
-				} else if ip6, ok := p.NetworkLayer().(*layers.IPv6); !ok || !ip6.DstIP.Equal(ip(dst)) || !ip6.SrcIP.Equal(ip(hostIP6)) || ip6.HopLimit != c.hops {
+				} else if ip6, ok := p.NetworkLayer().(*layers.IPv6); !ok || !ip6.DstIP.Equal(ip(dst)) || !ip6.SrcIP.Equal(ip(hostIP6)) || ip6.HopLimit != c.hops || ip6.TrafficClass != c.tos {
 					t.Errorf("%v > %v hops %d", ip6.SrcIP, ip6.DstIP, ip6.HopLimit)
 				}
 			}

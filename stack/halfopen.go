@@ -119,6 +119,8 @@ func (e *synEntry) sendLocked(now mono.Time, give tcp.FastOpenOption) {
 	var seg tcp.Segment
 	for e.rec.Output(now, &seg) {
 		seg.Options.FastOpen = give
+		k := e.listener.Knobs()
+		k.Address(&seg)
 		id := e.id()
 		r, err := t.stack.findRoute(id.remote.Addr(), id.local.Addr(), e.iface)
 		if err != nil {

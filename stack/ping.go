@@ -33,7 +33,7 @@ func (d *Datagram) sendPingLocked(r *route, b []byte) error {
 	}
 	d.stack.stats.Ping.Output.inc()
 	tx := newTx(r.iface)
-	err := d.stack.send(d.stack.clock.Now(), tx, r, proto, 0, 0, false, p)
+	err := d.stack.send(d.stack.clock.Now(), tx, r, proto, d.hopsLocked(r.dst), d.tos, false, p)
 	if e := tx.done(); err == nil {
 		err = e
 	}

@@ -60,6 +60,7 @@ func (l *TCPListener) wantCookieLocked() bool {
 func (s *Stack) sendCookie(b *batch, r *route, cfg *tcp.Config, id fourTuple) {
 	cfg.RcvInit = s.limits.TCPReceiveInitial // the same then, whether memory is short or not
 	tcp.SynCookieReply(cfg, s.secret, id.local, id.remote, b.now, &b.seg, &b.reply)
+	cfg.Knobs.Address(&b.reply)
 	s.stats.TCP.SynCookiesSent.inc()
 	s.tcp.emitAlone(b.now, r, &b.reply)
 }

@@ -303,7 +303,7 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 	// Segments have a least size; a path that is narrower still gets
 	// fragments, as Linux sends below ip_rt_min_pmtu.
 	df := r.dst.Is6() || r.mtu >= minPathMTU4
-	return t.stack.send(now, tx, r, ipv4.ProtoTCP, 0, uint8(seg.ECN), df, p)
+	return t.stack.send(now, tx, r, ipv4.ProtoTCP, seg.Hops, seg.TOS|uint8(seg.ECN), df, p)
 }
 
 // inputError delivers an ICMP error or local failure to a connection, and

@@ -40,6 +40,8 @@ const (
 	KnobLinger                    // SO_LINGER: seconds that close waits, -1: it does not
 	KnobRcvBuf                    // SO_RCVBUF: bytes that may wait to be read; shown twice, for overhead
 	KnobSndBuf                    // SO_SNDBUF: bytes that may wait to be acknowledged; shown twice
+	KnobTOS                       // IP_TOS, IPV6_TCLASS: the DS field of what is sent; the ECN field is not the user's
+	KnobHops                      // IP_TTL, IPV6_UNICAST_HOPS of what is sent; -1: the default
 	NumKnobs
 )
 
@@ -60,6 +62,7 @@ const (
 	defaultKeepCount    = 9
 	defaultSynRetries   = 6
 	defaultFinWait2     = 60 // seconds
+	defaultHops         = 64
 )
 
 // Knobs holds the settings of one connection. Its zero value is Linux's
@@ -76,6 +79,7 @@ type Knobs struct {
 	notSentLowat, rcvLowatLess uint32 // the latter less 1
 	linger                     int32  // seconds and 1; 0: off
 	rcvBuf, sndBuf             int32  // 0: autotune.go decides
+	tos, hops                  uint8  // 0: default
 }
 
 // Set changes one setting. EINVAL for a value that Linux refuses; it clips some
@@ -150,11 +154,23 @@ func (k *Knobs) Set(id Knob, v int) error {
 		k.rcvBuf = bufferSize(v, minRcvBuf)
 	case KnobSndBuf:
 		k.sndBuf = bufferSize(v, minSndBuf)
+	case KnobTOS:
+		k.tos = uint8(v) &^ 3
+	case KnobHops:
+		if v == -1 {
+			k.hops = 0
+		} else if err = within(1, 255); err == nil {
+			k.hops = uint8(v)
+		}
 	default:
 		err = syscall.ENOPROTOOPT
 	}
 	return err
 }
+
+// Address puts into s what the IP header of everything from a connection with
+// these settings has. Output does so.
+func (k *Knobs) Address(s *Segment) { s.TOS, s.Hops = k.tos, k.hops }
 
 // bufferSize is a size as it is set. A negative one is, as on Linux, very large.
 func bufferSize(v, least int) int32 {
@@ -210,6 +226,10 @@ func (k *Knobs) Get(id Knob) int {
 		return 2 * orDefault(int(k.rcvBuf), initialRcvBuf)
 	case KnobSndBuf:
 		return 2 * orDefault(int(k.sndBuf), initialSndBuf)
+	case KnobTOS:
+		return int(k.tos)
+	case KnobHops:
+		return orDefault(int(k.hops), defaultHops)
 	}
 	return 0
 }

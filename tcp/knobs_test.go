@@ -146,6 +146,8 @@ func TestKnobs(t *testing.T) {
 		{KnobSynCount, 6, []int{1, 127, 0, 128}, []int{1, 127, -77, -77}},
 		{KnobDeferAccept, 0, []int{1, 2, 3, 4, 7, 8, 100, 0, -1, 1 << 30}, []int{1, 3, 3, 7, 7, 15, 127, 0, 0, 29887}},
 		{KnobLinger2, 60, []int{1, 120, 121, -7, 0}, []int{1, 120, 120, -1, 60}},
+		{KnobTOS, 0, []int{0x21, 0x1b8, 0}, []int{0x20, 0xb8, 0}},
+		{KnobHops, 64, []int{1, 255, 0, 256, -1}, []int{1, 255, -77, -77, 64}},
 		{KnobLinger, -1, []int{0, 5, -3}, []int{0, 5, -1}},
 	} {
 		var k Knobs

@@ -17,6 +17,7 @@ import (
 // call.
 func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 	*s = Segment{}
+	c.cfg.Knobs.Address(s)
 	c.traceAt(now)
 	if c.tune.due {
 		c.tuneReceive(now)

@@ -83,6 +83,9 @@ type Segment struct {
 	// ECN is the ECN field of the IP header that it arrived with, or is to
 	// leave with.
 	ECN Codepoint
+	// TOS and Hops are what an output leaves with otherwise: the DS field of
+	// the IP header, and its TTL or hop limit; 0 is the default.
+	TOS, Hops uint8
 }
 
 // PayloadLen returns the number of payload bytes.
