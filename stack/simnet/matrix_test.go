@@ -317,8 +317,8 @@ func (f fair) run() (index, used float64) {
 }
 
 func TestMatrix(t *testing.T) {
-	if testing.Short() {
-		t.Skip("-short")
+	if testing.Short() || raceEnabled {
+		t.Skip("each path runs on one goroutine, so that the race detector would only make it slow")
 	}
 	list := paths()
 	results := make([]result, len(list))
