@@ -40,7 +40,8 @@ func TestIdleGoroutines(t *testing.T) {
 		newUDP(t, s)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if n := runtime.NumGoroutine() - before; n < 1 || n > 3 {
+		// One of an earlier test may have ended meanwhile, so there is no least.
+		if n := runtime.NumGoroutine() - before; n > 3 {
 			t.Errorf("%d goroutines", n)
 		}
 	})
