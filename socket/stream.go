@@ -26,13 +26,6 @@ func sendFlags(flags int) (s tcp.SendFlags) {
 	return s
 }
 
-// anyByte is a connection as an endpoint that is ready to be read with a byte,
-// whatever SO_RCVLOWAT says.
-type anyByte stack.TCPConn
-
-func (a *anyByte) Ready() stack.Ready        { return (*stack.TCPConn)(a).ReadyAt(1) }
-func (a *anyByte) Waiters() *stack.WaitQueue { return (*stack.TCPConn)(a).Waiters() }
-
 // bytes is a connection as an endpoint that is ready with least bytes.
 type bytes struct {
 	*stack.TCPConn
@@ -93,11 +86,14 @@ func (f *FD) recvStream(b []byte, flags int) (int, error) {
 		if f.held.CompareAndSwap(true, false) {
 			c.Connect() // or there would be nothing to wait for
 		}
-		if err := f.wait(background, (*anyByte)(c), stack.ReadyIn, &f.read); err != nil {
-			if got > 0 {
-				return got, nil
-			}
+		n, err = f.waitText(c, b[got:])
+		switch got += n; {
+		case err != nil && got == 0:
 			return 0, err
+		case err != nil || n > 0 && got >= target:
+			return got, nil
+		case n > 0:
+			how = tcp.RecvMore
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // half is one direction of a socket: its deadline, which may be moved while
@@ -107,6 +108,7 @@ type parker struct {
 	news       chan struct{} // holds a token when something may have changed
 	next, prev *parker       // in half.parked
 	turn       uint8         // guarded by half.mu
+	sink       tcp.Sink      // where text goes that a reader waits for
 }
 
 // wake puts a token into p's channel, if there is none.
@@ -238,6 +240,23 @@ func (f *FD) wait(ctx context.Context, e endpoint, want stack.Ready, h *half) er
 	q.Remove(&p.w)
 	h.unpark(p)
 	return err
+}
+
+// waitText is wait for a reader of a stream who has b for what arrives: it may
+// be there already when waiting ends, n bytes of it.
+func (f *FD) waitText(c *stack.TCPConn, b []byte) (n int, err error) {
+	h := &f.read
+	p := h.park()
+	p.w.Want = stack.ReadyIn
+	q := c.Waiters()
+	q.Add(&p.w)
+	if err = f.mayWait(background, h); err == nil && c.Offer(&p.sink, b) {
+		<-p.news
+		n = c.Collect(&p.sink)
+	}
+	q.Remove(&p.w)
+	h.unpark(p)
+	return n, err
 }
 
 func (f *FD) sleep(ctx context.Context, p *parker, e endpoint, want stack.Ready, h *half) error {

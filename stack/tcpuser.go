@@ -26,6 +26,32 @@ func (c *TCPConn) Recv(p []byte, flags tcp.RecvFlags) (int, error) {
 	return n, err
 }
 
+// Offer is for a reader who finds nothing and is about to wait: text that
+// arrives goes to p, as tcp.Conn.Offer says, until Collect. It returns false
+// when there is something to be had already, and nothing is to be waited for.
+func (c *TCPConn) Offer(s *tcp.Sink, p []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readyLocked(1)&(ReadyIn|ReadyErr|ReadyHup) != 0 {
+		return false
+	}
+	c.core.Offer(s, p)
+	return true
+}
+
+// Collect ends an Offer and returns how many bytes have come.
+func (c *TCPConn) Collect(s *tcp.Sink) int {
+	c.mu.Lock()
+	n := c.core.Collect(s)
+	var ready Ready
+	if n > 0 {
+		ready = c.outputLocked(c.stack.clock.Now()) // the window may have opened
+	}
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
+	return n
+}
+
 // ReadUrgent takes the byte at the mark of urgent data (MSG_OOB), or looks at
 // it (peek). Errors: EINVAL, EAGAIN, ENOTCONN, io.EOF as tcp.Conn.ReadUrgent.
 func (c *TCPConn) ReadUrgent(p []byte, peek bool) (int, error) {

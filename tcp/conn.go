@@ -167,6 +167,7 @@ type Conn struct {
 	lastAckSent         seq.Num
 	rcvWScale           uint8
 	rcv                 ring.Ring
+	sink                *Sink // where text goes instead, if anybody waits for it
 	rcvBuf              int32 // what rcv may hold at present, with the window: autotune.go
 	starved             bool  // there was no memory for text: the window told is 0
 	tune                tuning

@@ -81,13 +81,16 @@ func (c *Conn) finArrived(at seq.Num, alone bool) {
 	}
 }
 
-// inOrder takes text that starts at rcvNxt and whatever it joins up with.
+// inOrder takes text that starts at rcvNxt and whatever it joins up with. What a
+// reader waits for goes to him, the rest into the buffer.
 func (c *Conn) inOrder(now mono.Time, text []byte) (d Drop) {
-	n := c.rcv.Write(text)
+	n := c.land(text)
 	if n < len(text) {
-		d = DropMemory
-		if c.starve(); n == 0 {
-			return d
+		if n += c.rcv.Write(text[n:]); n < len(text) {
+			d = DropMemory
+			if c.starve(); n == 0 {
+				return d
+			}
 		}
 	}
 	c.rcvNxt = c.rcvNxt.Add(n)
