@@ -22,6 +22,10 @@ type Caps struct {
 	RxCsum bool
 }
 
+// MaxBatch is how many frames a Device delivers at most before it calls idle,
+// though it has more.
+const MaxBatch = 64
+
 // Device moves whole Ethernet frames. All methods are safe for concurrent use.
 type Device interface {
 	// Caps returns the device's capabilities.
@@ -30,8 +34,8 @@ type Device interface {
 	// address where it has none of its own (a TAP's own address is the
 	// host's, not ours).
 	Addr() Addr
-	// Receive calls deliver for each frame of a queue and idle before it
-	// sleeps, until ctx ends (it then returns ctx.Err()), the device is
+	// Receive calls deliver for each frame of a queue, and idle before it
+	// sleeps and after MaxBatch frames at the latest, until ctx ends (it then returns ctx.Err()), the device is
 	// closed (net.ErrClosed) or fails. deliver takes the frame. One goroutine
 	// at a time may receive from a queue; deliver and idle run on it.
 	Receive(ctx context.Context, queue int, deliver func(*pkt.Buf), idle func()) error

@@ -26,6 +26,11 @@ type batch struct {
 	up    func(*pkt.Buf)
 	// old is the TIME-WAIT record that the SYN being input replaces, if any.
 	old successor
+	// n counts the frames since the last flush, and dries how often there was
+	// nothing more to be had: what comes between two such moments stood in the
+	// device's queue together.
+	n     int
+	dries uint32
 }
 
 // flushBytes is how much input of one connection may go unanswered within a
@@ -49,6 +54,7 @@ func (b *batch) deliver(p *pkt.Buf) {
 	if p.At == 0 {
 		p.At = b.now
 	}
+	b.n++
 	st := &b.iface.stack.stats.Ether
 	st.Input.inc()
 	st.InputBytes.Add(uint64(p.Len()))
@@ -76,6 +82,10 @@ func (b *batch) flush() {
 	}
 	b.dirty = b.dirty[:0]
 	b.now = 0
+	if b.n < ether.MaxBatch {
+		b.dries++
+	}
+	b.n = 0
 }
 
 // end drops what waits for a flush that will not come.

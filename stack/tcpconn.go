@@ -28,6 +28,7 @@ type TCPConn struct {
 	timer     wheel.Timer
 	listener  *TCPListener // until the handshake is done: where to be accepted
 	unflushed int32        // bytes input since the last flush
+	dries     uint32       // batch.dries at the last input
 	dirty     bool         // on a reader's flush list
 	removed   bool         // no longer in the table under this pointer
 	orphan    bool         // the user has closed it
@@ -180,6 +181,10 @@ func (c *TCPConn) input(b *batch, p packet) {
 // list.
 func (c *TCPConn) inputLocked(b *batch) Ready {
 	now := c.tickLocked(b.now)
+	if c.dries != b.dries {
+		c.dries = b.dries
+		c.core.QueueDry()
+	}
 	ev, drop := c.core.Input(now, &b.seg)
 	if drop != tcp.DropNone {
 		c.stack.stats.TCP.Drop[drop].inc()

@@ -49,6 +49,35 @@ type tuning struct {
 	edge   seq.Num   // when this number arrives, a window's worth has arrived
 	edgeAt mono.Time // since then
 	ecr    uint32    // the echoed timestamp that was last measured by
+	burst  int32     // text that came since QueueDry,
+	crowd  int32     // the most that it was since at
+}
+
+// enoughWindow is the window up to which a standing queue of our own is put up
+// with: some super-frames on their way beside as many that are being read, and
+// less than a millisecond of a device's time.
+const enoughWindow = 1 << 20
+
+// QueueDry says that the device had nothing more: the text that is input from
+// here on has not waited behind what was input before.
+func (c *Conn) QueueDry() { c.tune.burst = 0 }
+
+// widest is how far the window may be widened after a round trip in which
+// copied bytes were read. When half of them stood in our device's queue at a
+// time, this host is what is slow: a wider window would make nothing faster but
+// that queue longer, for everybody whose frames stand in it. The kernel has no
+// queue between the wire and TCP, and no such rule.
+func (c *Conn) widest(copied int) int64 {
+	if int(c.tune.crowd) >= copied/2 {
+		return int64(min(c.cfg.RcvBuf, enoughWindow))
+	}
+	return int64(c.cfg.RcvBuf)
+}
+
+// arrivedTogether counts n bytes to what came since QueueDry.
+func (t *tuning) arrivedTogether(n int) {
+	t.burst = int32(min(int(t.burst)+n, maxWindow))
+	t.crowd = max(t.crowd, t.burst)
 }
 
 // beginTuning starts with what a sender's first flight is (RFC 6928), as Linux
@@ -115,14 +144,18 @@ func (c *Conn) tuneReceive(now mono.Time) {
 		if c.cfg.Knobs.rcvBuf == 0 {
 			win := 2*int64(copied) + 16*int64(c.cfg.MSS)
 			win += 2 * (win * int64(copied-int(t.space)) / int64(t.space))
-			if win = min(win, int64(c.cfg.RcvBuf)); win > int64(c.rcvBuf) {
+			most := c.widest(copied)
+			if win > most {
+				copied = min(copied, max(int(t.space), int(most)/8)) // to ask again, once the queue is gone
+			}
+			if win = min(win, most); win > int64(c.rcvBuf) {
 				c.rcvBuf = int32(win)
 				c.readerFreed()
 			}
 		}
 		t.space = int32(copied)
 	}
-	t.at, t.from = now, read
+	t.at, t.from, t.crowd = now, read, t.burst
 }
 
 // narrow takes the window back to where it began, for as long as memory is

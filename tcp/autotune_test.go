@@ -11,10 +11,11 @@ import (
 // path is two cores, a[0] the sender, with half a round trip between them.
 type path struct {
 	*pair
-	rtt  time.Duration
-	noTS bool // a box on the way takes the offer of timestamps out
-	buf  []byte
-	acks []Segment // of the receiver, on their way
+	rtt   time.Duration
+	noTS  bool // a box on the way takes the offer of timestamps out
+	queue bool // what arrives stands in the receiver's device first
+	buf   []byte
+	acks  []Segment // of the receiver, on their way
 }
 
 // newPath connects two cores; both begin with the default buffers.
@@ -65,6 +66,9 @@ func (p *path) there(read bool) (n int) {
 	p.now = p.now.Add(p.rtt / 2)
 	for k := range flying {
 		n += flying[k].PayloadLen()
+		if !p.queue {
+			p.a[1].QueueDry()
+		}
 		p.a[1].Input(p.now, &flying[k])
 		p.acks = append(p.acks, p.take(1)...)
 		for read && p.a[1].Readable() > 0 {
@@ -144,6 +148,27 @@ func TestReceiveBufferGrows(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestStandingQueue: the window is not widened beyond enoughWindow while half
+// of a round trip's text stands in the receiver's own queue, and again when it no longer does.
+func TestStandingQueue(t *testing.T) {
+	p := newPath(t, 2*time.Millisecond, false, nil)
+	p.queue = true
+	for range 12 {
+		p.a[1].QueueDry()
+		p.round()
+	}
+	if n := p.a[1].Info().RcvBuf; n != enoughWindow {
+		t.Errorf("buffer of %d with a standing queue", n)
+	}
+	p.queue = false
+	for range 8 {
+		p.round()
+	}
+	if n := p.a[1].Info().RcvBuf; n != 6<<20 {
+		t.Errorf("buffer of %d without", n)
 	}
 }
 

@@ -95,6 +95,7 @@ func (c *Conn) inOrder(now mono.Time, text []byte) (d Drop) {
 	}
 	c.rcvNxt = c.rcvNxt.Add(n)
 	c.stat.bytesIn += uint64(n)
+	c.tune.arrivedTogether(n)
 	filled := !c.ooo.empty()
 	if filled {
 		twice := c.ooo.before(c.rcvNxt)

@@ -140,7 +140,7 @@ func (p *Port) Receive(ctx context.Context, _ int, deliver func(*pkt.Buf), idle 
 		}
 		if b != nil {
 			deliver(b)
-			if n++; n < batch {
+			if n++; n < ether.MaxBatch {
 				continue
 			}
 		}

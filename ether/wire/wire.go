@@ -37,9 +37,6 @@ const (
 	DefaultReorderBy = time.Millisecond
 )
 
-// batch is how many frames are delivered before idle is called.
-const batch = 64
-
 // gsoMax is the payload of the largest super-frame.
 const gsoMax = 65535
 
@@ -185,7 +182,7 @@ func (s *Segment) armLocked() {
 	s.clock.Wake(next, s.wake)
 }
 
-// drain delivers the frames that have arrived, at most batch a call so that at one
+// drain delivers the frames that have arrived, at most ether.MaxBatch a call so that at one
 // instant of virtual time other events get their turn. It is called by the
 // clock and holds no lock while callbacks run.
 func (s *Segment) drain() {
@@ -196,7 +193,7 @@ func (s *Segment) drain() {
 	}
 	s.draining, s.armed = true, 0
 	now := s.clock.Now()
-	for range batch {
+	for range ether.MaxBatch {
 		if !s.flight.next().Due(now) {
 			break
 		}

@@ -15,13 +15,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"golang.org/x/sys/unix"
 )
-
-// Batch is how many frames are delivered at most before idle is called.
-const Batch = 64
 
 // smallFrame is the capacity of pkt's small class.
 const smallFrame = pkt.SmallSlab - pkt.Headroom
@@ -233,7 +231,7 @@ func (r *receiver) run(ctx context.Context, deliver func(*pkt.Buf), idle func())
 		default:
 			return l.cause(ctx, r.err)
 		}
-		if n == Batch {
+		if n == ether.MaxBatch {
 			idle()
 			n, r.wait = 0, true
 			if l.ops.BusyPoll > 0 {
