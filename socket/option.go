@@ -21,35 +21,6 @@ const (
 	IPPROTO_IP   = 0
 	IPPROTO_IPV6 = 41
 
-	SO_TYPE       = 3 // read only
-	SO_ERROR      = 4 // read only: takes the pending error
-	SO_BROADCAST  = 6
-	SO_SNDBUF     = 7
-	SO_RCVBUF     = 8
-	SO_KEEPALIVE  = 9
-	SO_OOBINLINE  = 10
-	SO_LINGER     = 13 // a struct: see SetLinger
-	SO_RCVLOWAT   = 18
-	SO_ACCEPTCONN = 30 // read only
-	SO_PROTOCOL   = 38 // read only
-	SO_DOMAIN     = 39 // read only
-
-	TCP_NODELAY          = 1
-	TCP_MAXSEG           = 2
-	TCP_CORK             = 3
-	TCP_KEEPIDLE         = 4
-	TCP_KEEPINTVL        = 5
-	TCP_KEEPCNT          = 6
-	TCP_SYNCNT           = 7
-	TCP_LINGER2          = 8
-	TCP_DEFER_ACCEPT     = 9
-	TCP_WINDOW_CLAMP     = 10
-	TCP_QUICKACK         = 12
-	TCP_USER_TIMEOUT     = 18
-	TCP_FASTOPEN         = 23
-	TCP_NOTSENT_LOWAT    = 25
-	TCP_FASTOPEN_CONNECT = 30
-
 	IP_TOS = 1
 	IP_TTL = 2
 
@@ -75,37 +46,9 @@ type option struct {
 	get func(f *FD) (int, error)
 }
 
-// options is the table of what SetsockoptInt and GetsockoptInt know.
+// options is the table of what SetsockoptInt and GetsockoptInt know of the IP
+// levels; those of sockopt.go and tcpopt.go are the others.
 var options = map[name]option{
-	{SOL_SOCKET, SO_TYPE}:       {get: func(f *FD) (int, error) { return int(f.typ), nil }},
-	{SOL_SOCKET, SO_DOMAIN}:     {get: func(f *FD) (int, error) { return int(f.domain), nil }},
-	{SOL_SOCKET, SO_PROTOCOL}:   {get: (*FD).protocol},
-	{SOL_SOCKET, SO_ACCEPTCONN}: {get: (*FD).acceptConn},
-	{SOL_SOCKET, SO_ERROR}:      {get: (*FD).pendingError},
-	{SOL_SOCKET, SO_BROADCAST}:  {(*FD).setBroadcast, (*FD).broadcast},
-	{SOL_SOCKET, SO_SNDBUF}:     knob(tcp.KnobSndBuf),
-	{SOL_SOCKET, SO_RCVBUF}:     {(*FD).setRcvBuf, (*FD).getRcvBuf},
-	{SOL_SOCKET, SO_KEEPALIVE}:  knob(tcp.KnobKeepAlive),
-	{SOL_SOCKET, SO_OOBINLINE}:  knob(tcp.KnobOOBInline),
-	{SOL_SOCKET, SO_RCVLOWAT}:   knob(tcp.KnobRcvLowat),
-
-	{SOL_TCP, TCP_NODELAY}:       knob(tcp.KnobNoDelay),
-	{SOL_TCP, TCP_MAXSEG}:        knob(tcp.KnobMaxSeg),
-	{SOL_TCP, TCP_CORK}:          knob(tcp.KnobCork),
-	{SOL_TCP, TCP_KEEPIDLE}:      knob(tcp.KnobKeepIdle),
-	{SOL_TCP, TCP_KEEPINTVL}:     knob(tcp.KnobKeepInterval),
-	{SOL_TCP, TCP_KEEPCNT}:       knob(tcp.KnobKeepCount),
-	{SOL_TCP, TCP_SYNCNT}:        knob(tcp.KnobSynCount),
-	{SOL_TCP, TCP_LINGER2}:       knob(tcp.KnobLinger2),
-	{SOL_TCP, TCP_DEFER_ACCEPT}:  knob(tcp.KnobDeferAccept),
-	{SOL_TCP, TCP_WINDOW_CLAMP}:  knob(tcp.KnobWindowClamp),
-	{SOL_TCP, TCP_QUICKACK}:      knob(tcp.KnobQuickAck),
-	{SOL_TCP, TCP_USER_TIMEOUT}:  knob(tcp.KnobUserTimeout),
-	{SOL_TCP, TCP_NOTSENT_LOWAT}: knob(tcp.KnobNotSentLowat),
-
-	{SOL_TCP, TCP_FASTOPEN}:         {(*FD).SetFastOpen, (*FD).fastOpen},
-	{SOL_TCP, TCP_FASTOPEN_CONNECT}: {(*FD).setFastConnect, (*FD).fastOpenConnect},
-
 	{IPPROTO_IP, IP_TOS}:              {(*FD).setTOS, (*FD).tos},
 	{IPPROTO_IP, IP_TTL}:              {(*FD).setHops, (*FD).hops},
 	{IPPROTO_IPV6, IPV6_TCLASS}:       {(*FD).setClass, (*FD).tos},
@@ -161,7 +104,16 @@ func (f *FD) option(level, opt int) (option, error) {
 	if f.closed.Load() {
 		return option{}, net.ErrClosed
 	}
-	o, ok := options[name{level, opt}]
+	var o option
+	var ok bool
+	switch level {
+	case SOL_SOCKET:
+		o, ok = socketOptions[opt]
+	case SOL_TCP:
+		o, ok = tcpOptions[opt]
+	default:
+		o, ok = options[name{level, opt}]
+	}
 	if !ok || level == SOL_TCP && f.typ != SOCK_STREAM || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
 		return option{}, syscall.ENOPROTOOPT
 	}
