@@ -43,6 +43,7 @@ func (f *FD) Listen(backlog int) error {
 		f.bind.SetFastOpenKeys(set.fastKeys...)
 	}
 	f.listening = f.listening || err == nil
+	f.movedLocked()
 	return ofStack(err)
 }
 
@@ -139,6 +140,7 @@ func (f *FD) dialled(err error) {
 	f.connecting = false
 	if err != nil {
 		f.conn = nil
+		f.movedLocked()
 	}
 }
 
@@ -179,6 +181,7 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 	}
 	f.conn, f.connecting = c, true
 	f.held.Store(fast && c.Held())
+	f.movedLocked()
 	return c, nil
 }
 
@@ -190,7 +193,7 @@ func (f *FD) handshake(ctx context.Context, c *stack.TCPConn) error {
 			return net.ErrClosed
 		case c.Err() != nil:
 			return c.Err()
-		case ready&stack.ReadyHup != 0:
+		case c.State() == tcp.Closed:
 			return syscall.ECONNABORTED
 		case ready&stack.ReadyOut != 0:
 			return nil

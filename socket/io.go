@@ -179,7 +179,7 @@ func (f *FD) Shutdown(how int) error {
 	if err != nil {
 		return err
 	}
-	if c.Ready()&stack.ReadyHup != 0 {
+	if c.State() == tcp.Closed {
 		return syscall.ENOTCONN
 	}
 	if how != SHUT_WR {
@@ -207,6 +207,7 @@ func (f *FD) shutListener(how int) bool {
 			f.bind = nil
 		}
 		f.listening = false
+		f.movedLocked()
 	}
 	return true
 }
@@ -217,7 +218,7 @@ func (f *FD) shutDatagram(how int) error {
 		bits = 1<<SHUT_RD | 1<<SHUT_WR
 	}
 	f.shut.Or(bits)
-	f.dgram.Waiters().Wake(stack.ReadyHup)
+	f.dgram.Waiters().Wake(stack.ReadyHup | stack.ReadyRdHup)
 	if !f.dgram.RemoteAddr().IsValid() {
 		return syscall.ENOTCONN
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // SetNonblock is O_NONBLOCK of fcntl(2): Accept, Recv and Send return EAGAIN
@@ -65,7 +66,7 @@ func (f *FD) connectAsync(remote netip.AddrPort) error {
 func outcome(c *stack.TCPConn) error {
 	ready := c.Ready()
 	switch {
-	case ready&stack.ReadyHup != 0:
+	case c.State() == tcp.Closed:
 		return cmp.Or(c.TakeError(), error(syscall.ECONNABORTED))
 	case ready&stack.ReadyOut == 0:
 		return syscall.EALREADY
@@ -84,13 +85,24 @@ func (f *FD) Ready() stack.Ready {
 	case f.closed.Load():
 		return stack.ReadyErr
 	case f.dgram != nil:
-		return f.dgram.Ready()
+		return f.dgram.Ready() | f.shutReady()
 	case conn != nil:
 		return conn.Ready()
 	case listening:
 		return bind.Ready()
 	}
 	return stack.ReadyOut | stack.ReadyHup
+}
+
+// shutReady is what Shutdown makes a datagram socket ready for.
+func (f *FD) shutReady() (r stack.Ready) {
+	if f.isShut(&f.read) {
+		r |= stack.ReadyIn | stack.ReadyRdHup
+		if f.isShut(&f.write) {
+			r |= stack.ReadyHup
+		}
+	}
+	return r
 }
 
 // TakeError is SO_ERROR of getsockopt(2): the pending error, which is cleared,

@@ -50,14 +50,21 @@ const (
 )
 
 // FD is a socket. Its methods may be called from any goroutine; those that
-// wait end with net.ErrClosed when the socket is closed.
+// wait end with net.ErrClosed when the socket is closed. Several can be one
+// socket, see Dup.
 type FD struct {
+	*file
+	closed atomic.Bool
+}
+
+// file is what the descriptors of one socket share.
+type file struct {
 	stack  *stack.Stack
 	domain int32
 	typ    int32
 	proto  int32
-	closed atomic.Bool
-	async  atomic.Bool // O_NONBLOCK, see nonblock.go
+	refs   atomic.Int32 // descriptors that are open, see dup.go
+	async  atomic.Bool  // O_NONBLOCK, see nonblock.go
 
 	read, write half
 	dgram       *stack.Datagram // nil for a stream; never changes
@@ -73,6 +80,7 @@ type FD struct {
 	bind       *stack.TCPListener
 	conn       *stack.TCPConn
 	settings   *settings // nil: the defaults
+	watchers   *watcher  // who polls, see watch.go
 }
 
 // settings are those of a socket for the connections to come. One that was
@@ -133,7 +141,13 @@ func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 }
 
 func newFD(s *stack.Stack, domain, typ, proto int) *FD {
-	return &FD{stack: s, domain: int32(domain), typ: int32(typ), proto: int32(proto)}
+	x := &struct { // in one piece
+		fd   FD
+		file file
+	}{file: file{stack: s, domain: int32(domain), typ: int32(typ), proto: int32(proto)}}
+	x.file.refs.Store(1)
+	x.fd.file = &x.file
+	return &x.fd
 }
 
 // toStack checks an address given by the user and unmaps IPv4-mapped ones.
@@ -273,10 +287,17 @@ func ofStack(err error) error {
 }
 
 // Close is close(2). Data written is still sent, and SetLinger says whether
-// Close waits for that or throws it away; calls that wait return.
+// Close waits for that or throws it away; calls that wait return. The socket
+// itself lives on while it has another descriptor (Dup).
 func (f *FD) Close() error {
 	if !f.closed.CompareAndSwap(false, true) {
 		return net.ErrClosed
+	}
+	f.unwatchAll()
+	if f.refs.Add(-1) > 0 {
+		f.read.look()
+		f.write.look()
+		return nil
 	}
 	f.read.end()
 	f.write.end()
@@ -324,8 +345,10 @@ func (f *FD) Getpeername() (netip.AddrPort, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.conn != nil && f.conn.Ready()&stack.ReadyHup == 0 && f.conn.State() != tcp.SynSent {
-		return f.fromStack(f.conn.RemoteAddr()), nil
+	if f.conn != nil {
+		if st := f.conn.State(); st != tcp.Closed && st != tcp.SynSent {
+			return f.fromStack(f.conn.RemoteAddr()), nil
+		}
 	}
 	if f.dgram != nil {
 		if a := f.dgram.RemoteAddr(); a.Port() != 0 {

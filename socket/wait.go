@@ -75,7 +75,14 @@ func (h *half) expire() {
 	h.wakeLocked()
 }
 
-// wakeLocked lets all who wait look what has happened.
+// look lets all who wait look what has happened.
+func (h *half) look() {
+	h.mu.Lock()
+	h.wakeLocked()
+	h.mu.Unlock()
+}
+
+// wakeLocked is look.
 func (h *half) wakeLocked() {
 	for p := h.parked; p != nil; p = p.next {
 		p.wake(0)

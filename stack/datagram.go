@@ -405,7 +405,7 @@ func (d *Datagram) Ready() Ready {
 		r |= ReadyIn
 	}
 	if d.err != 0 {
-		r |= ReadyErr | ReadyIn
+		r |= ReadyErr
 	}
 	if d.closed {
 		r |= ReadyHup | ReadyIn

@@ -348,7 +348,7 @@ func (c *TCPConn) armLocked(now mono.Time) {
 // readyFor translates a core's events into what the user's waiters know.
 func (c *TCPConn) readyFor(ev tcp.Events) (r Ready) {
 	if ev&tcp.EvReadable != 0 {
-		r |= ReadyIn
+		r |= ReadyIn | c.hangUpLocked()
 	}
 	if ev&(tcp.EvWritable|tcp.EvConnected) != 0 {
 		r |= ReadyOut
@@ -424,7 +424,7 @@ func (c *TCPConn) act(f func(now mono.Time)) {
 	c.mu.Lock()
 	now := c.tickLocked(c.stack.clock.Now())
 	f(now)
-	ready := c.outputLocked(now)
+	ready := c.outputLocked(now) | c.hangUpLocked()
 	c.mu.Unlock()
 	c.waiters.Wake(ready | ReadyIn | ReadyOut)
 }
@@ -457,46 +457,6 @@ func (c *TCPConn) Abort() {
 		c.orphan = true
 		c.core.Abort(now)
 	})
-}
-
-// Ready returns what could be done without waiting; reading could when there
-// is as much as KnobRcvLowat asks for.
-func (c *TCPConn) Ready() (r Ready) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.readyLocked(c.core.Knob(tcp.KnobRcvLowat))
-}
-
-// ReadyAt is Ready for a reader who wants at least n bytes.
-func (c *TCPConn) ReadyAt(n int) Ready {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.readyLocked(n)
-}
-
-func (c *TCPConn) readyLocked(least int) (r Ready) {
-	st := c.core.State()
-	if c.core.ReadableAt(least) || c.core.EOF() {
-		r |= ReadyIn
-	}
-	if c.core.Err() != nil {
-		r |= ReadyErr | ReadyIn | ReadyOut
-	}
-	if st == tcp.Closed {
-		r |= ReadyHup | ReadyIn | ReadyOut
-	}
-	if c.core.Urgent() {
-		r |= ReadyPri
-	}
-	switch st {
-	case tcp.Established, tcp.CloseWait, tcp.SynSent, tcp.SynReceived: // those two for Fast Open
-		if c.core.Writable() > 0 {
-			r |= ReadyOut
-		}
-	case tcp.FinWait1, tcp.FinWait2, tcp.Closing, tcp.LastAck, tcp.TimeWait:
-		r |= ReadyOut // a write returns EPIPE at once
-	}
-	return r
 }
 
 // Err returns the error that ended the connection, nil while there is none.

@@ -10,11 +10,12 @@ type Ready uint8
 
 // The conditions.
 const (
-	ReadyIn  Ready = 1 << iota // data, a connection or end of file can be read
-	ReadyOut                   // a write would make progress
-	ReadyErr                   // an error is pending
-	ReadyHup                   // both directions are closed
-	ReadyPri                   // a byte of urgent data can be read out of line
+	ReadyIn    Ready = 1 << iota // data, a connection or end of file can be read
+	ReadyOut                     // a write would make progress
+	ReadyErr                     // an error is pending
+	ReadyHup                     // both directions are over, or there is no connection
+	ReadyPri                     // a byte of urgent data can be read out of line
+	ReadyRdHup                   // nothing more will come than what can be read now
 )
 
 // Waiter is one party's interest in an endpoint. F runs without any lock of
@@ -23,6 +24,10 @@ const (
 type Waiter struct {
 	Want Ready
 	F    func(Ready)
+	// Take instead of F is for a party that may leave the news to others: of
+	// those, Wake asks one after the other, the one that waits longest first,
+	// until one says that it takes care.
+	Take func(Ready) bool
 
 	next, prev *Waiter
 }
@@ -72,13 +77,20 @@ func (q *WaitQueue) Wake(r Ready) {
 	// F may add or remove waiters, so it runs on a copy, outside the lock.
 	var few [8]func(Ready)
 	list := few[:0]
+	var takers []func(Ready) bool
 	for w := q.head; w != nil; w = w.next {
-		if r&(w.Want|ReadyErr|ReadyHup) != 0 {
+		switch {
+		case r&(w.Want|ReadyErr|ReadyHup) == 0:
+		case w.Take != nil:
+			takers = append(takers, w.Take)
+		default:
 			list = append(list, w.F)
 		}
 	}
 	q.mu.Unlock()
 	for _, f := range list {
 		f(r)
+	}
+	for i := len(takers) - 1; i >= 0 && !takers[i](r); i-- {
 	}
 }
