@@ -34,6 +34,7 @@ type berkeleySocket interface {
 	listen(backlog int) error
 	accept() (berkeleySocket, netip.AddrPort, error)
 	connect(netip.AddrPort) error // the zero AddrPort: AF_UNSPEC
+	begin(netip.AddrPort) error   // connect of a non-blocking socket
 	send(b []byte, flags int, to netip.AddrPort) (int, error)
 	recv(b []byte, flags int) (int, netip.AddrPort, error)
 	shutdown(how int) error
@@ -44,7 +45,7 @@ type berkeleySocket interface {
 	getInt(level, name int) (int, error)
 	ioctl(request int) (int, error)
 	drain()       // waits until what was sent is acknowledged, if it ever is
-	poll() string // which of IN, OUT, PRI, ERR and HUP hold
+	poll() string // the events of poll(2) that hold
 	close() error
 }
 
@@ -124,6 +125,11 @@ func (s *kernelSocket) connect(a netip.AddrPort) error {
 	return unix.Connect(s.fd, sockaddr(a))
 }
 
+func (s *kernelSocket) begin(a netip.AddrPort) error {
+	unix.SetNonblock(s.fd, true)
+	return unix.Connect(s.fd, sockaddr(a))
+}
+
 func (s *kernelSocket) send(b []byte, flags int, to netip.AddrPort) (int, error) {
 	var sa unix.Sockaddr
 	if to.IsValid() {
@@ -187,21 +193,15 @@ func (s *kernelSocket) drain() {
 }
 
 func (s *kernelSocket) poll() string {
-	p := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN | unix.POLLOUT | unix.POLLPRI}}
+	fd := s.fd
+	if fd < 0 {
+		fd = 1 << 20 // a closed one, which -1 is not
+	}
+	p := []unix.PollFd{{Fd: int32(fd), Events: allEvents}}
 	if _, err := unix.Poll(p, 0); err != nil {
 		return err.Error()
 	}
-	return pollNames(p[0].Revents&unix.POLLIN != 0, p[0].Revents&unix.POLLOUT != 0, p[0].Revents&unix.POLLPRI != 0,
-		p[0].Revents&unix.POLLERR != 0, p[0].Revents&unix.POLLHUP != 0)
-}
-
-func pollNames(in, out, pri, err, hup bool) (s string) {
-	for i, on := range []bool{in, out, pri, err, hup} {
-		if on {
-			s += []string{"IN ", "OUT ", "PRI ", "ERR ", "HUP "}[i]
-		}
-	}
-	return s
+	return pollNames(p[0].Revents)
 }
 
 func (s *kernelSocket) close() error {
@@ -261,6 +261,11 @@ func (s *stackSocket) connect(a netip.AddrPort) error {
 	return s.f.Connect(ctx, a)
 }
 
+func (s *stackSocket) begin(a netip.AddrPort) error {
+	s.f.SetNonblock(true)
+	return s.f.Connect(context.Background(), a)
+}
+
 func (s *stackSocket) send(b []byte, flags int, to netip.AddrPort) (int, error) {
 	return s.f.SendTo(b, flags|socket.MSG_DONTWAIT, to)
 }
@@ -285,8 +290,9 @@ func (s *stackSocket) ioctl(request int) (int, error)      { return s.f.Ioctl(re
 func (s *stackSocket) drain() { s.sys.settle() }
 
 func (s *stackSocket) poll() string {
-	r := s.f.Stream().Ready()
-	return pollNames(r&stack.ReadyIn != 0, r&stack.ReadyOut != 0, r&stack.ReadyPri != 0, r&stack.ReadyErr != 0, r&stack.ReadyHup != 0)
+	p := []socket.PollFD{{FD: s.f, Events: allEvents}}
+	socket.Poll(p, 0)
+	return pollNames(p[0].Revents)
 }
 
 func (s *stackSocket) set(option int, on bool) error {
