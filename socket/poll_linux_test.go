@@ -85,8 +85,10 @@ var pollSteps = []step{
 
 func init() { steps = append(steps, pollSteps...) }
 
-// fill writes until no more fits, though the buffer grows.
+// fill writes until no more fits. The buffer does not grow, for when that
+// happens is not the same on both.
 func (x *scene) fill(s berkeleySocket) {
+	s.setInt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1<<16)
 	b := make([]byte, 1<<16)
 	for failed := 0; failed < 3; {
 		_, err := s.send(b, 0, none)
