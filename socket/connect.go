@@ -92,7 +92,10 @@ func (f *FD) Accept(ctx context.Context) (*FD, netip.AddrPort, error) {
 func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
 	g := newFD(f.stack, int(f.domain), int(f.typ), int(f.proto))
 	f.mu.Lock()
-	g.only6 = f.only6
+	g.only6, g.sharing = f.only6, f.sharing
+	if i := f.settingsLocked().device; i != nil {
+		g.changeLocked().device = i
+	}
 	f.mu.Unlock()
 	g.conn = c // with the settings the listener had when the handshake ended
 	return g, g.fromStack(c.RemoteAddr()), nil
@@ -171,7 +174,9 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 	case f.bind != nil:
 		c, err = f.bind.Dial(a)
 	default:
-		c, err = f.stack.DialTCPWith(netip.AddrPortFrom(f.any(), 0), a, stack.DialOptions{Knobs: f.settingsLocked().knobs, Fast: fast})
+		c, err = f.stack.DialTCPWith(netip.AddrPortFrom(f.any(), 0), a, stack.DialOptions{
+			Knobs: f.settingsLocked().knobs, Fast: fast, Device: f.settingsLocked().device, Sharing: f.sharing,
+		})
 	}
 	if err != nil {
 		return nil, err

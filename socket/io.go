@@ -192,8 +192,7 @@ func (f *FD) Shutdown(how int) error {
 }
 
 // shutListener reports whether the socket is listening, and ends that unless
-// how is SHUT_WR, which says nothing to a listener. The port stays bound, if
-// nobody is so quick as to take it meanwhile.
+// how is SHUT_WR, which says nothing to a listener. The port stays bound.
 func (f *FD) shutListener(how int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -201,11 +200,7 @@ func (f *FD) shutListener(how int) bool {
 		return false
 	}
 	if how != SHUT_WR {
-		old := f.bind
-		old.Close()
-		if f.bindLocked(old.Addr()) != nil {
-			f.bind = nil
-		}
+		f.bind.Unlisten()
 		f.listening = false
 		f.movedLocked()
 	}

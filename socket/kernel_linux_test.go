@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -315,7 +316,12 @@ func freePorts(t *testing.T, n int) (ports []uint16) {
 		}
 		lastPort = 10000 + (lastPort+1)%20000
 		at := fmt.Sprintf(":%d", lastPort)
-		l, err := net.Listen("tcp", at)
+		// Without SO_REUSEADDR, so that ports in TIME-WAIT are passed over.
+		exact := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+			c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 0) })
+			return err
+		}}
+		l, err := exact.Listen(context.Background(), "tcp", at)
 		if err != nil {
 			continue
 		}

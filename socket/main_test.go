@@ -145,6 +145,7 @@ func udp4(t testing.TB, s *stack.Stack) *socket.FD {
 func listen(t testing.TB, s *stack.Stack, addr string, backlog int) *socket.FD {
 	t.Helper()
 	f := tcp4(t, s)
+	must(t, f.SetReuseAddr(true)) // the one before may be in TIME-WAIT
 	must(t, f.Bind(ap(addr)))
 	must(t, f.Listen(backlog))
 	return f

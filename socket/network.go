@@ -128,6 +128,9 @@ func (n *Network) bind(op, network, address string, udp bool) (*FD, error) {
 		if strings.HasSuffix(network, "6") {
 			err = f.SetV6Only(true)
 		}
+		if err == nil && !udp {
+			err = f.SetReuseAddr(true) // as package net: a server may start again at once
+		}
 		if err == nil {
 			err = f.Bind(a)
 		}

@@ -72,6 +72,7 @@ type file struct {
 	fastBegun   atomic.Bool     // and the handshake of a MSG_FASTOPEN goes on without waiting
 	shut        atomic.Uint32   // of a datagram socket: 1<<SHUT_RD, 1<<SHUT_WR
 	bcast       atomic.Bool     // SO_BROADCAST
+	sharing     stack.Sharing   // SO_REUSEADDR, SO_REUSEPORT; guarded by mu
 
 	mu         sync.Mutex // guards everything below
 	only6      bool
@@ -87,10 +88,11 @@ type file struct {
 // accepted needs none.
 type settings struct {
 	knobs       tcp.Knobs
-	congestion  string     // TCP_CONGESTION; "": the stack's
-	fastQueue   int        // TCP_FASTOPEN
-	fastKeys    [][16]byte // TCP_FASTOPEN_KEY
-	fastConnect bool       // TCP_FASTOPEN_CONNECT
+	congestion  string           // TCP_CONGESTION; "": the stack's
+	fastQueue   int              // TCP_FASTOPEN
+	fastKeys    [][16]byte       // TCP_FASTOPEN_KEY
+	fastConnect bool             // TCP_FASTOPEN_CONNECT
+	device      *stack.Interface // SO_BINDTODEVICE
 }
 
 // changeLocked returns the settings, to change them.
@@ -214,18 +216,6 @@ func (f *FD) SetBroadcast(on bool) error {
 	return nil
 }
 
-// BindToDevice pins a datagram socket to one interface (SO_BINDTODEVICE).
-func (f *FD) BindToDevice(i *stack.Interface) error {
-	switch {
-	case f.closed.Load():
-		return net.ErrClosed
-	case f.dgram == nil:
-		return syscall.ENOPROTOOPT
-	}
-	f.dgram.SetInterface(i)
-	return nil
-}
-
 // Bind is bind(2). Errors: EINVAL when already bound, EADDRINUSE,
 // EADDRNOTAVAIL, EAFNOSUPPORT.
 func (f *FD) Bind(local netip.AddrPort) error {
@@ -260,7 +250,9 @@ func (f *FD) Bind(local netip.AddrPort) error {
 
 // bindLocked holds a port for a stream.
 func (f *FD) bindLocked(a netip.AddrPort) error {
-	l, err := f.stack.BindTCP(a, f.only6 || f.domain == AF_INET, false)
+	l, err := f.stack.BindTCPWith(a, stack.BindOptions{
+		Only6: f.only6 || f.domain == AF_INET, Sharing: f.sharing, Device: f.settingsLocked().device,
+	})
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type Datagram struct {
 	table *bindings[*Datagram]
 	hdr   int  // bytes of the transport header
 	both  bool // the IPv6 wildcard takes IPv4 as well
-	share bool // set before Bind
+	holder
 	// held is the address in the table of ports; it is set before the socket
 	// is entered there and never changes.
 	held netip.Addr
@@ -78,12 +78,16 @@ func (s *Stack) newDatagram(d *Datagram) (*Datagram, error) {
 	return d, nil
 }
 
-func (d *Datagram) bindAddr() (netip.Addr, bool) { return d.held, d.both }
-func (d *Datagram) shares() bool                 { return d.share }
+func (d *Datagram) holds() hold { return d.hold(d.held, d.both) }
 
 // SetShare lets others who share bind the same port (SO_REUSEADDR); call it
 // before Bind.
-func (d *Datagram) SetShare(on bool) { d.share = on }
+func (d *Datagram) SetShare(on bool) {
+	d.SetSharing(0)
+	if on {
+		d.SetSharing(ShareAddr)
+	}
+}
 
 // SetV6Only says whether the IPv6 wildcard leaves IPv4 to others (IPV6_V6ONLY);
 // EINVAL once bound.
@@ -154,6 +158,7 @@ func (d *Datagram) hopsLocked(dst netip.Addr) uint8 {
 func (d *Datagram) SetInterface(i *Interface) {
 	d.mu.Lock()
 	d.oif, d.route = i, route{}
+	d.dev.Store(i)
 	d.mu.Unlock()
 }
 
@@ -541,5 +546,8 @@ func (d *Datagram) fits(local, remote netip.AddrPort, in *Interface) int {
 	if d.remote != remote && !(d.ping && d.remote.Addr() == remote.Addr()) {
 		return 0
 	}
-	return n + 4
+	return n + connectedFit
 }
+
+// connectedFit is what a connected socket fits better than any other.
+const connectedFit = 4

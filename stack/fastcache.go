@@ -172,7 +172,9 @@ func (s *Stack) DialTCPFast(local, remote netip.AddrPort) (*TCPConn, error) {
 
 // DialFast is Dial with TCP Fast Open, see DialTCPFast.
 func (l *TCPListener) DialFast(remote netip.AddrPort) (*TCPConn, error) {
-	return l.stack.DialTCPWith(netip.AddrPortFrom(l.addr, l.port), remote, DialOptions{Knobs: l.Knobs(), Fast: true})
+	o := l.dialOptions()
+	o.Fast = true
+	return l.stack.DialTCPWith(netip.AddrPortFrom(l.addr, l.port), remote, o)
 }
 
 // offerLocked makes a connection that is being opened a Fast Open.

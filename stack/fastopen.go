@@ -168,6 +168,7 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 		return give, false
 	}
 	c := &TCPConn{stack: s, iface: s.replyInterface(p), path: r.path, listener: l, waiting: true}
+	l.inherit(c)
 	c.timer.F = c.expire
 	cfg.NewController = l.newController()
 	c.core = tcp.NewFastOpen(cfg, b.now, &b.seg, give)

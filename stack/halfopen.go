@@ -93,6 +93,7 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 		return nil
 	}
 	c := &TCPConn{stack: s, iface: e.iface, path: r.path, listener: e.listener}
+	e.listener.inherit(c)
 	c.timer.F = c.expire
 	k := e.listener.Knobs()
 	cfg := s.tcpConfig(&r, id, now, &k)

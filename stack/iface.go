@@ -69,6 +69,7 @@ func family(a netip.Addr) int {
 type Interface struct {
 	stack    *Stack
 	name     string
+	index    int32 // from 1, for ever
 	dev      ether.Device
 	caps     ether.Caps // the device's, and what is done in its place
 	cutTCP   bool       // TCP super-frames are cut by the stack
@@ -136,6 +137,7 @@ func (s *Stack) AddInterface(c InterfaceConfig) (*Interface, error) {
 			return net.ErrClosed
 		}
 		c.ifaces = append(c.ifaces, i)
+		i.index = int32(len(c.ifaces))
 		i.startReaders() // under Stack.mu, so that Close waits for all of them
 		return nil
 	}); err != nil {
@@ -194,6 +196,27 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 
 // Name returns the interface's name.
 func (i *Interface) Name() string { return i.name }
+
+// Index returns the interface's number, from 1: loopback is the first, and the
+// others follow in the order they were added.
+func (i *Interface) Index() int { return int(i.index) }
+
+// InterfaceByIndex returns the interface with a number, or nil.
+func (s *Stack) InterfaceByIndex(n int) *Interface {
+	list := s.cfg.Load().ifaces
+	if n < 1 || n > len(list) {
+		return nil
+	}
+	return list[n-1]
+}
+
+// InterfaceOf returns the interface that has an address of this host, or nil.
+func (s *Stack) InterfaceOf(a netip.Addr) *Interface {
+	if x := s.cfg.Load().local(a, s.lo); x != nil {
+		return x.iface
+	}
+	return nil
+}
 
 // Stack returns the host that the interface belongs to.
 func (i *Interface) Stack() *Stack { return i.stack }

@@ -55,6 +55,7 @@ func (s *Stack) initLoopback() {
 	s.loop.batch = i.newBatch(0)
 	s.update(func(c *config) error {
 		c.ifaces = append(c.ifaces, i)
+		i.index = int32(len(c.ifaces))
 		return nil
 	})
 	i.AddAddr(netip.PrefixFrom(loopback4, 8))

@@ -43,7 +43,7 @@ func (d *Datagram) sendPingLocked(r *route, b []byte) error {
 // lookupPing returns the socket with the echo identifier local.Port().
 func (s *Stack) lookupPing(local netip.AddrPort) *Datagram {
 	for _, d := range s.ping.on(local.Port()) {
-		if a, both := d.bindAddr(); accepts(a, both, local.Addr()) > 0 {
+		if accepts(d.held, d.both, local.Addr()) > 0 {
 			return d
 		}
 	}

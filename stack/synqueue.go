@@ -108,6 +108,7 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 		return true
 	}
 	c := &TCPConn{stack: s, iface: iface, path: r.path, listener: l, core: core}
+	l.inherit(c)
 	c.timer.F = c.expire
 	c.setLowat(&k)
 	c.tickLocked(b.now)

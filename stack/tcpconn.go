@@ -17,7 +17,8 @@ import (
 type TCPConn struct {
 	tcpLink
 	stack *Stack
-	iface *Interface // pins link-local connections, nil otherwise
+	iface *Interface // pins link-local and pinned connections, nil otherwise
+	dev   *Interface // SO_BINDTODEVICE; nil: any
 
 	mu        sync.Mutex // guards everything below
 	core      *tcp.Conn
@@ -36,7 +37,8 @@ type TCPConn struct {
 	fast      bool         // opened from here by Fast Open, and the outcome is open
 	waiting   bool         // opened by the peer's Fast Open, and not yet accepted
 
-	lowat   atomic.Int32 // tcp.KnobRcvLowat; 0: not set
+	sharing atomic.Uint32 // Sharing, of the local port
+	lowat   atomic.Int32  // tcp.KnobRcvLowat; 0: not set
 	waiters WaitQueue
 }
 
@@ -83,6 +85,10 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 type DialOptions struct {
 	Knobs tcp.Knobs // settings that hold from the SYN on
 	Fast  bool      // Fast Open, see DialTCPFast
+	// Device is the only interface to use (SO_BINDTODEVICE), nil: any; Sharing
+	// is who may bind the local port beside the connection.
+	Device  *Interface
+	Sharing Sharing
 }
 
 // DialTCPWith is DialTCP with options.
@@ -101,7 +107,7 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	if dst.IsMulticast() || dst == limitedBroadcast {
 		return nil, syscall.ENETUNREACH
 	}
-	r, err := s.findRoute(dst, local.Addr(), nil)
+	r, err := s.findRoute(dst, local.Addr(), o.Device)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +115,8 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 		return nil, syscall.ENETUNREACH
 	}
 	now := s.clock.Now()
-	c := &TCPConn{stack: s, path: r.path}
+	c := &TCPConn{stack: s, path: r.path, iface: o.Device, dev: o.Device}
+	c.sharing.Store(uint32(o.Sharing))
 	if r.dst.IsLinkLocalUnicast() && r.dst.Is6() {
 		c.iface = r.iface
 	}
@@ -270,7 +277,9 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		return ready | ReadyIn | ReadyOut | ReadyHup
 	case tcp.TimeWait:
 		c.stack.stats.TCP.TimeWait.inc()
-		c.removeLocked(&timeWaitEntry{rec: *c.core.TimeWait(now)})
+		e := &timeWaitEntry{rec: *c.core.TimeWait(now)}
+		e.rec.Tag = uint8(c.sharing.Load())
+		c.removeLocked(e)
 		return ready
 	}
 	c.touched = now
@@ -458,6 +467,10 @@ func (c *TCPConn) Abort() {
 		c.core.Abort(now)
 	})
 }
+
+// SetSharing changes DialOptions.Sharing, and what an accepted connection has
+// from its listener.
+func (c *TCPConn) SetSharing(s Sharing) { c.sharing.Store(uint32(s)) }
 
 // Err returns the error that ended the connection, nil while there is none.
 func (c *TCPConn) Err() error {

@@ -18,7 +18,7 @@ type TCPListener struct {
 	addr  netip.Addr // unspecified for all of its family
 	port  uint16
 	both  bool // the IPv6 wildcard takes IPv4 as well
-	share bool
+	holder
 
 	mu         sync.Mutex // guards everything below
 	open       bool       // Listen was called
@@ -40,13 +40,31 @@ type TCPListener struct {
 // from IPv4; share allows others who share as well. Errors: EADDRNOTAVAIL for
 // an address that is not ours, EADDRINUSE.
 func (s *Stack) BindTCP(local netip.AddrPort, only6, share bool) (*TCPListener, error) {
+	o := BindOptions{Only6: only6}
+	if share {
+		o.Sharing = ShareAddr | SharePort
+	}
+	return s.BindTCPWith(local, o)
+}
+
+// BindOptions is what BindTCPWith does otherwise than BindTCP.
+type BindOptions struct {
+	Only6   bool       // keeps the IPv6 wildcard from IPv4
+	Sharing Sharing    // who may hold the same port
+	Device  *Interface // the only interface to use (SO_BINDTODEVICE), nil: any
+}
+
+// BindTCPWith is BindTCP with options.
+func (s *Stack) BindTCPWith(local netip.AddrPort, o BindOptions) (*TCPListener, error) {
 	if s.closed.Load() {
 		return nil, syscall.ENETDOWN
 	}
 	if err := s.checkLocal(local.Addr()); err != nil {
 		return nil, err
 	}
-	l := &TCPListener{stack: s, addr: local.Addr().WithZone(""), both: !only6, share: share}
+	l := &TCPListener{stack: s, addr: local.Addr().WithZone(""), both: !o.Only6}
+	l.SetSharing(o.Sharing)
+	l.dev.Store(o.Device)
 	port, err := s.tcp.listen.add(s, l, local.Port())
 	if err != nil {
 		return nil, err
@@ -66,15 +84,34 @@ func (s *Stack) checkLocal(a netip.Addr) error {
 	return nil
 }
 
-func (l *TCPListener) bindAddr() (netip.Addr, bool) { return l.addr, l.both }
-func (l *TCPListener) shares() bool                 { return l.share }
+func (l *TCPListener) holds() hold { return l.hold(l.addr, l.both) }
+
+// SetDevice changes BindOptions.Device.
+func (l *TCPListener) SetDevice(i *Interface) { l.dev.Store(i) }
+
+// inherit gives a connection what the listener says of its port.
+func (l *TCPListener) inherit(c *TCPConn) {
+	c.sharing.Store(l.sharing.Load() &^ uint32(shareListener))
+	if c.dev = l.dev.Load(); c.dev != nil {
+		c.iface = c.dev
+	}
+}
 
 // Listen begins to accept; backlog bounds the accept queue as in listen(2).
+// EADDRINUSE if another listener holds the port by SO_REUSEADDR.
 func (l *TCPListener) Listen(backlog int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return syscall.EBADF
+	}
+	if !l.open {
+		// Of two that begin at the same time both see the other.
+		l.sharing.Or(uint32(shareListener))
+		if l.stack.tcp.listen.taken(l.stack, l, l.port) {
+			l.sharing.And(^uint32(shareListener))
+			return syscall.EADDRINUSE
+		}
 	}
 	if backlog < 0 {
 		backlog = l.stack.limits.Backlog // Linux: listen takes it as unsigned
@@ -101,19 +138,34 @@ func (l *TCPListener) Knobs() tcp.Knobs {
 
 // Dial connects from the port that is held.
 func (l *TCPListener) Dial(remote netip.AddrPort) (*TCPConn, error) {
-	return l.stack.DialTCPWith(netip.AddrPortFrom(l.addr, l.port), remote, DialOptions{Knobs: l.Knobs()})
+	return l.stack.DialTCPWith(netip.AddrPortFrom(l.addr, l.port), remote, l.dialOptions())
 }
 
-// lookupListener returns the listener for a connection to local, the most
-// specific one.
-func (t *tcpTable) lookupListener(local netip.AddrPort) (best *TCPListener) {
+func (l *TCPListener) dialOptions() DialOptions {
+	return DialOptions{Knobs: l.Knobs(), Device: l.dev.Load(), Sharing: Sharing(l.sharing.Load())}
+}
+
+// lookupListener returns the listener for a connection from remote to local that
+// comes in by an interface: the most specific one, or of several that share the
+// port the one whose turn it is.
+func (t *tcpTable) lookupListener(local, remote netip.AddrPort, in *Interface) (best *TCPListener) {
 	score := 0
-	for _, l := range t.listen.on(local.Port()) {
-		if n := accepts(l.addr, l.both, local.Addr()); n > score && l.listening() {
+	list := t.listen.on(local.Port())
+	for _, l := range list {
+		n := 2 * accepts(l.addr, l.both, local.Addr())
+		if dev := l.dev.Load(); n > 0 && dev != nil {
+			if n++; dev != in {
+				continue
+			}
+		}
+		if n > score && l.listening() {
 			best, score = l, n
 		}
 	}
-	return best
+	if best == nil || len(list) == 1 {
+		return best
+	}
+	return balanced(list, best, t.stack.peerHash(local, remote), (*TCPListener).listening)
 }
 
 func (l *TCPListener) listening() bool {
@@ -135,7 +187,7 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 	beyond(cfg, b.old)
 	l.mu.Lock()
 	switch {
-	case l.closed:
+	case !l.open:
 		l.mu.Unlock()
 		st.Drop[tcp.DropNoConnection].inc()
 		l.stack.tcp.reset(b, p)
@@ -179,16 +231,10 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 	st.PassiveOpen.inc()
 	e.mu.Lock()
 	e.sendLocked(b.now, give)
-	if l.isClosed() && !e.gone {
+	if !l.listening() && !e.gone {
 		e.removeLocked() // Close did not see it
 	}
 	e.mu.Unlock()
-}
-
-func (l *TCPListener) isClosed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.closed
 }
 
 // forget counts e, which is no longer half-open.
@@ -257,7 +303,7 @@ func (l *TCPListener) established(b *batch, c *TCPConn) {
 		return
 	}
 	l.mu.Lock()
-	closed := l.closed
+	closed := !l.open
 	if !closed {
 		l.queue = append(l.queue, c)
 	}
@@ -271,17 +317,26 @@ func (l *TCPListener) established(b *batch, c *TCPConn) {
 
 // Close stops listening, gives the port back, and resets the connections that
 // nobody accepted (as Linux does).
-func (l *TCPListener) Close() {
+func (l *TCPListener) Close() { l.end(true) }
+
+// Unlisten is Close that keeps the port, as shutdown(2) of a listener does.
+// Listen may be called again.
+func (l *TCPListener) Unlisten() { l.end(false) }
+
+func (l *TCPListener) end(closed bool) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		return
 	}
-	l.closed = true
+	l.open, l.closed = false, closed
 	queue := l.queue
 	l.queue = nil
 	l.mu.Unlock()
-	l.stack.tcp.listen.remove(l, l.port)
+	l.sharing.And(^uint32(shareListener))
+	if closed {
+		l.stack.tcp.listen.remove(l, l.port)
+	}
 	for _, c := range queue {
 		c.Abort()
 	}
@@ -295,7 +350,7 @@ func (l *TCPListener) Close() {
 func (l *TCPListener) Ready() Ready {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	if !l.open {
 		return ReadyIn | ReadyHup
 	}
 	if len(l.queue) > 0 {

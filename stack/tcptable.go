@@ -43,6 +43,7 @@ type tcpTable struct {
 	size   atomic.Int64
 
 	listen bindings[*TCPListener]
+	conns  portConns
 	wait   timeWaitQueue
 	half   halfOpenQueue
 	orphan atomic.Int64 // connections that nobody has any more and that are not over
@@ -132,12 +133,14 @@ func (t *tcpTable) insert(id fourTuple, e tcpEntry) error {
 	l.key, l.hash = k, hash
 	sh.putLocked(e)
 	t.size.Add(1)
+	t.conns.count(k.localPort, 1)
 	return nil
 }
 
 // swap replaces old by e under the same tuple; e nil removes it. It reports
 // false when old is no longer there.
 func (t *tcpTable) swap(old, e tcpEntry) bool {
+	port := old.link().key.localPort
 	sh, _ := t.shard(&old.link().key)
 	sh.mu.Lock()
 	if e != nil {
@@ -155,6 +158,7 @@ func (t *tcpTable) swap(old, e tcpEntry) bool {
 	}
 	t.stack.memory.Return(old.cost())
 	t.size.Add(-1)
+	t.conns.count(port, -1)
 	t.checkDrained()
 	return true
 }
@@ -206,7 +210,7 @@ func (t *tcpTable) dispatch(b *batch, p packet) {
 		e.input(b, p)
 		return
 	}
-	if l := t.lookupListener(id.local); l != nil && l.input(b, p, id) {
+	if l := t.lookupListener(id.local, id.remote, p.iface); l != nil && l.input(b, p, id) {
 		return
 	}
 	t.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()

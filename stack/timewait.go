@@ -134,7 +134,7 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 	case verdict == tcp.VerdictRemove:
 		q.remove(e)
 	case verdict == tcp.VerdictReuse:
-		if t.lookupListener(e.id().local) != nil {
+		if t.lookupListener(e.id().local, e.id().remote, p.iface) != nil {
 			b.old = q.remove(e)
 			t.dispatch(b, p)
 			b.old = successor{}

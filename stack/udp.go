@@ -13,12 +13,17 @@ import (
 // lookupUDP returns the socket that a datagram from remote to local is for.
 func (s *Stack) lookupUDP(local, remote netip.AddrPort, in *Interface) (best *Datagram) {
 	score := 0
-	for _, d := range s.udp.on(local.Port()) {
-		if n := d.fits(local, remote, in); n > score {
+	list := s.udp.on(local.Port())
+	for _, d := range list {
+		// The last who bound it, as in Linux.
+		if n := d.fits(local, remote, in); n > 0 && n >= score {
 			best, score = d, n
 		}
 	}
-	return best
+	if len(list) <= 1 || score == 0 || score > connectedFit {
+		return best
+	}
+	return balanced(list, best, s.peerHash(local, remote), func(d *Datagram) bool { return d.fits(local, remote, in) == score })
 }
 
 // inputUDP is the step from IP to UDP (RFC 768, RFC 1122 §4.1). It borrows p.

@@ -26,10 +26,16 @@ type TimeWaitRecord struct {
 	window                uint16 // the field to send, scaled
 	ecn                   Flags  // what ACKs say about ECN
 	rcvWScale             uint8
-	tsOK                  bool
 	replyDue              bool
-	rfc1337               bool
+	opts                  uint8
+	Tag                   uint8 // for whoever keeps the record
 }
+
+// Bits of TimeWaitRecord.opts.
+const (
+	twTimestamps = 1 << iota // agreed on
+	twRFC1337                // no RST ends it
+)
 
 // enterTimeWait starts the 2 MSL wait (RFC 9293 §3.10.7.4, eighth: "start the
 // time-wait timer, turn off the other timers").
@@ -40,8 +46,7 @@ func (c *Conn) enterTimeWait(now mono.Time) {
 		tsOffset: c.cfg.TSOffset, tsRecent: c.tsRecent, tsAt: coarse(c.tsRecentAt),
 		localPort: c.cfg.LocalPort, remotePort: c.cfg.RemotePort,
 		window: c.selectWindow(), rcvWScale: c.rcvWScale,
-		tsOK:     c.tsOK,
-		rfc1337:  c.cfg.RFC1337,
+		opts:     uint8(flag(c.tsOK))*twTimestamps | uint8(flag(c.cfg.RFC1337))*twRFC1337,
 		replyDue: c.owedAcks > 0,
 	}
 	if c.ecn != nil && c.ecn.acc != nil {
@@ -87,7 +92,7 @@ func (c *Conn) inputTimeWait(now mono.Time, s *Segment) Drop {
 // with an ISS beyond NextISS.
 func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	rst, syn := s.Flags&FlagRST != 0, s.Flags&FlagSYN != 0
-	hasTS := w.tsOK && s.Options.HasTS
+	hasTS := w.opts&twTimestamps != 0 && s.Options.HasTS
 	old := hasTS && tsBefore(s.Options.TSVal, w.tsRecent) && w.tsAt.since(now) < pawsIdle
 
 	// RFC 9293 §3.6.1 (MAY-2) and RFC 6191: a SYN that is certainly newer than
@@ -121,7 +126,7 @@ func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	// RFC 9293 §3.10.7.4, second, with RFC 5961 §3.2. RFC 1337 §3 would rather
 	// ignore every RST here (F1), since an old duplicate ACK can draw one that
 	// is valid; Linux by default does not, nor do we.
-	if rst && w.rfc1337 {
+	if rst && w.opts&twRFC1337 != 0 {
 		return VerdictDrop, DropRstTimeWait
 	}
 	if rst {
@@ -169,7 +174,7 @@ func (w *TimeWaitRecord) Output(now mono.Time, s *Segment) bool {
 	w.replyDue = false
 	*s = Segment{SrcPort: w.localPort, DstPort: w.remotePort}
 	s.Seq, s.Ack, s.Flags, s.Window = w.sndNxt, w.rcvNxt, FlagACK|w.ecn, w.window
-	if w.tsOK {
+	if w.opts&twTimestamps != 0 {
 		s.Options.HasTS, s.Options.TSVal, s.Options.TSEcr = true, tsNow(now, w.tsOffset), w.tsRecent
 	}
 	return true
@@ -180,7 +185,7 @@ func (w *TimeWaitRecord) Output(now mono.Time, s *Segment) bool {
 // segments by their timestamps, which have grown since the connection ended,
 // more than after ago (RFC 6191 §2).
 func (w *TimeWaitRecord) Reusable(now mono.Time, after time.Duration) bool {
-	return w.tsOK && now.Sub(w.deadline.Add(-w.length())) >= after
+	return w.opts&twTimestamps != 0 && now.Sub(w.deadline.Add(-w.length())) >= after
 }
 
 // NextISS is the least initial sequence number with which a connection that
