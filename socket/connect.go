@@ -66,6 +66,8 @@ func (f *FD) listener() (*stack.TCPListener, error) {
 // deadline passes or the socket is closed.
 func (f *FD) Accept(ctx context.Context) (*FD, netip.AddrPort, error) {
 	l, err := f.listener()
+	ctx, end := f.read.limited(ctx, syscall.EAGAIN)
+	defer end()
 	for err == nil {
 		if err = f.mayWait(ctx, &f.read); err != nil {
 			break
@@ -88,13 +90,26 @@ func (f *FD) Accept(ctx context.Context) (*FD, netip.AddrPort, error) {
 	return nil, netip.AddrPort{}, err
 }
 
+// Accept4 is accept4(2): Accept with SOCK_NONBLOCK and SOCK_CLOEXEC for the new
+// socket. EINVAL for other flags.
+func (f *FD) Accept4(ctx context.Context, flags int) (*FD, netip.AddrPort, error) {
+	if flags&^(SOCK_NONBLOCK|SOCK_CLOEXEC) != 0 {
+		return nil, netip.AddrPort{}, syscall.EINVAL
+	}
+	g, from, err := f.Accept(ctx)
+	if err == nil {
+		g.async.Store(flags&SOCK_NONBLOCK != 0)
+	}
+	return g, from, err
+}
+
 // accepted makes a socket of a connection.
 func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
 	g := newFD(f.stack, int(f.domain), int(f.typ), int(f.proto))
 	f.mu.Lock()
 	g.only6, g.sharing = f.only6, f.sharing
-	if i := f.settingsLocked().device; i != nil {
-		g.changeLocked().device = i
+	if f.settings != nil && f.settings.device != nil {
+		g.changeLocked().device = f.settings.device
 	}
 	f.mu.Unlock()
 	g.conn = c // with the settings the listener had when the handshake ended
@@ -121,14 +136,20 @@ func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 		}
 		return ofStack(f.dgram.Connect(a))
 	}
-	if f.async.Load() {
+	if f.async.Load() || f.late.Load() {
 		return f.connectAsync(remote)
 	}
 	c, err := f.dial(remote)
 	if err != nil {
 		return err
 	}
-	err = f.handshake(ctx, c)
+	limit, end := f.write.limited(ctx, syscall.EINPROGRESS)
+	defer end()
+	err = f.handshake(limit, c)
+	if err == syscall.EINPROGRESS {
+		f.late.Store(true) // it goes on as if O_NONBLOCK had been set
+		return err
+	}
 	f.dialled(err)
 	if err != nil {
 		c.Abort()
@@ -141,6 +162,7 @@ func (f *FD) dialled(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.connecting = false
+	f.late.Store(false)
 	if err != nil {
 		f.conn = nil
 		f.movedLocked()

@@ -145,10 +145,12 @@ func (f *FD) sendFast(b []byte, flags int, to netip.AddrPort) (int, error) {
 		c.Abort() // as after Connect: the socket may try again
 		return 0, err
 	}
-	if err := f.takeTurn(); err != nil {
+	ctx, end := f.write.limited(background, syscall.EAGAIN)
+	defer end()
+	if err := f.takeTurn(ctx); err != nil {
 		return n, err
 	}
-	m, err := f.sendAll(c, b[n:], 0)
+	m, err := f.sendAll(ctx, c, b[n:], 0)
 	f.leaveTurn()
 	return n + m, err
 }

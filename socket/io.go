@@ -3,6 +3,7 @@ package socket
 // This file owns the calls that move data, and Shutdown.
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"syscall"
@@ -40,17 +41,22 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 		}
 		return c.Send(b, sendFlags(flags))
 	}
-	if err := f.takeTurn(); err != nil {
+	ctx, end := f.write.limited(background, syscall.EAGAIN)
+	defer end()
+	if err := f.takeTurn(ctx); err != nil {
 		return 0, err
 	}
-	n, err := f.sendAll(c, b, sendFlags(flags)|tcp.SendWait)
+	n, err := f.sendAll(ctx, c, b, sendFlags(flags)|tcp.SendWait)
 	f.leaveTurn()
 	return n, err
 }
 
-func (f *FD) sendAll(c *stack.TCPConn, b []byte, flags tcp.SendFlags) (sent int, err error) {
+func (f *FD) sendAll(ctx context.Context, c *stack.TCPConn, b []byte, flags tcp.SendFlags) (sent int, err error) {
 	for {
-		if err := f.mayWait(background, &f.write); err != nil {
+		if err := f.mayWait(ctx, &f.write); err != nil {
+			if err == syscall.EAGAIN && sent > 0 {
+				return sent, nil // SO_SNDTIMEO, when some has been sent
+			}
 			return sent, err
 		}
 		n, err := c.Send(b[sent:], flags)
@@ -64,7 +70,10 @@ func (f *FD) sendAll(c *stack.TCPConn, b []byte, flags tcp.SendFlags) (sent int,
 			}
 			return sent, err
 		}
-		if err := f.wait(background, c, stack.ReadyOut, &f.write); err != nil {
+		if err := f.wait(ctx, c, stack.ReadyOut, &f.write); err != nil {
+			if err == syscall.EAGAIN && sent > 0 {
+				return sent, nil
+			}
 			return sent, err
 		}
 	}

@@ -34,6 +34,7 @@ const (
 	SIOCINQ     = 0x541B // FIONREAD: bytes that can be read
 	SIOCOUTQ    = 0x5411 // TIOCOUTQ: bytes written and not acknowledged
 	SIOCOUTQNSD = 0x894B // bytes written and not sent
+	FIONBIO     = 0x5421 // of IoctlSetInt
 	SIOCATMARK  = 0x8905 // 1 if the reader is at the mark of urgent data
 )
 
@@ -323,6 +324,18 @@ func (f *FD) Linger() (sec int, err error) {
 func (f *FD) AtMark() (bool, error) {
 	n, err := f.Ioctl(SIOCATMARK)
 	return n == 1, err
+}
+
+// IoctlSetInt is ioctl(2) for the requests that take a number: FIONBIO, which is
+// O_NONBLOCK. ENOTTY for another.
+func (f *FD) IoctlSetInt(request, v int) error {
+	switch {
+	case f.closed.Load():
+		return net.ErrClosed
+	case request != FIONBIO:
+		return syscall.ENOTTY
+	}
+	return f.SetNonblock(v != 0)
 }
 
 // Ioctl is ioctl(2) for the requests that ask a stream how much waits in it,

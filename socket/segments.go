@@ -86,8 +86,10 @@ func (f *FD) recvDatagram(b []byte, flags int) (n, seg int, from netip.AddrPort,
 		return 0, 0, from, syscall.EOPNOTSUPP // the last two mean nothing, as on Linux
 	}
 	flags = f.asyncFlags(flags)
+	ctx, end := f.read.limited(background, syscall.EAGAIN)
+	defer end()
 	for {
-		if err := f.mayWait(background, &f.read); err != nil {
+		if err := f.mayWait(ctx, &f.read); err != nil {
 			return 0, 0, from, err
 		}
 		var size int
@@ -110,7 +112,7 @@ func (f *FD) recvDatagram(b []byte, flags int) (n, seg int, from netip.AddrPort,
 		case f.isShut(&f.read):
 			return 0, 0, netip.AddrPort{}, io.EOF // Linux: only for those who would wait
 		}
-		if err := f.wait(background, f.dgram, stack.ReadyIn, &f.read); err != nil {
+		if err := f.wait(ctx, f.dgram, stack.ReadyIn, &f.read); err != nil {
 			return 0, 0, netip.AddrPort{}, err
 		}
 	}

@@ -68,6 +68,7 @@ type file struct {
 
 	read, write half
 	dgram       *stack.Datagram // nil for a stream; never changes
+	late        atomic.Bool     // Connect has returned EINPROGRESS by SO_SNDTIMEO
 	held        atomic.Bool     // a stream's SYN waits for the first bytes
 	fastBegun   atomic.Bool     // and the handshake of a MSG_FASTOPEN goes on without waiting
 	shut        atomic.Uint32   // of a datagram socket: 1<<SHUT_RD, 1<<SHUT_WR
@@ -93,6 +94,7 @@ type settings struct {
 	fastKeys    [][16]byte       // TCP_FASTOPEN_KEY
 	fastConnect bool             // TCP_FASTOPEN_CONNECT
 	device      *stack.Interface // SO_BINDTODEVICE
+	pair        *pairStack       // Socketpair's
 }
 
 // changeLocked returns the settings, to change them.
@@ -114,12 +116,15 @@ func (f *FD) settingsLocked() *settings {
 // Socket is socket(2): AF_INET or AF_INET6; SOCK_STREAM, or SOCK_DGRAM with
 // protocol 0, IPPROTO_UDP, or IPPROTO_ICMP and IPPROTO_ICMPV6 for echo ("ping")
 // sockets. Errors: EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ENETDOWN,
-// EINVAL for a type that does not exist.
+// EINVAL for a type that does not exist. SOCK_NONBLOCK and SOCK_CLOEXEC may be
+// added to the type.
 func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
+	typ, nonblock := typeFlags(typ)
 	if domain != AF_INET && domain != AF_INET6 {
 		return nil, syscall.EAFNOSUPPORT
 	}
 	f := newFD(s, domain, typ, proto)
+	f.async.Store(nonblock)
 	var err error
 	switch {
 	case typ == SOCK_STREAM && (proto == 0 || proto == IPPROTO_TCP):
@@ -295,6 +300,10 @@ func (f *FD) Close() error {
 	f.write.end()
 	f.mu.Lock()
 	bind, conn := f.bind, f.conn
+	var pair *pairStack
+	if f.settings != nil {
+		pair = f.settings.pair
+	}
 	f.mu.Unlock()
 	if bind != nil {
 		bind.Close()
@@ -304,6 +313,9 @@ func (f *FD) Close() error {
 	}
 	if f.dgram != nil {
 		f.dgram.Close()
+	}
+	if pair != nil {
+		pair.release()
 	}
 	return nil
 }

@@ -19,6 +19,9 @@ const (
 	SO_OOBINLINE     = 10
 	SO_LINGER        = 13 // a struct: see SetLinger
 	SO_REUSEPORT     = 15
+	SO_SNDLOWAT      = 19 // read only: 1
+	SO_SNDBUFFORCE   = 32 // SO_SNDBUF: the limits are the stack's, and hold for everybody
+	SO_RCVBUFFORCE   = 33
 	SO_RCVLOWAT      = 18
 	SO_ACCEPTCONN    = 30 // read only
 	SO_PROTOCOL      = 38 // read only
@@ -41,5 +44,8 @@ var socketOptions = map[int]option{
 	SO_RCVBUF:        {(*FD).setRcvBuf, (*FD).getRcvBuf},
 	SO_KEEPALIVE:     knob(tcp.KnobKeepAlive),
 	SO_OOBINLINE:     knob(tcp.KnobOOBInline),
+	SO_SNDLOWAT:      {get: func(*FD) (int, error) { return 1, nil }},
+	SO_SNDBUFFORCE:   {set: knob(tcp.KnobSndBuf).set},
+	SO_RCVBUFFORCE:   {set: (*FD).setRcvBuf},
 	SO_RCVLOWAT:      knob(tcp.KnobRcvLowat),
 }

@@ -4,6 +4,7 @@ package socket
 // marks, and the end of a connection whose user wants to know how it goes.
 
 import (
+	"context"
 	"net"
 	"syscall"
 	"time"
@@ -56,12 +57,14 @@ func (f *FD) recvStream(b []byte, flags int) (int, error) {
 	if flags&MSG_WAITALL != 0 {
 		target = len(b)
 	}
+	ctx, end := f.read.limited(background, syscall.EAGAIN)
+	defer end()
 	if flags&MSG_PEEK != 0 {
-		return f.peekStream(c, b, target, flags)
+		return f.peekStream(ctx, c, b, target, flags)
 	}
 	got, how := 0, tcp.RecvFlags(0)
 	for {
-		err := f.mayWait(background, &f.read)
+		err := f.mayWait(ctx, &f.read)
 		n := 0
 		if err == nil {
 			n, err = c.Recv(b[got:], how)
@@ -86,7 +89,7 @@ func (f *FD) recvStream(b []byte, flags int) (int, error) {
 		if f.held.CompareAndSwap(true, false) {
 			c.Connect() // or there would be nothing to wait for
 		}
-		n, err = f.waitText(c, b[got:])
+		n, err = f.waitText(ctx, c, b[got:])
 		switch got += n; {
 		case err != nil && got == 0:
 			return 0, err
@@ -99,9 +102,9 @@ func (f *FD) recvStream(b []byte, flags int) (int, error) {
 }
 
 // peekStream is recvStream with MSG_PEEK: every look begins at the front.
-func (f *FD) peekStream(c *stack.TCPConn, b []byte, target, flags int) (int, error) {
+func (f *FD) peekStream(ctx context.Context, c *stack.TCPConn, b []byte, target, flags int) (int, error) {
 	for {
-		if err := f.mayWait(background, &f.read); err != nil {
+		if err := f.mayWait(ctx, &f.read); err != nil {
 			return 0, err
 		}
 		n, err := c.Recv(b, tcp.RecvPeek)
@@ -121,7 +124,7 @@ func (f *FD) peekStream(c *stack.TCPConn, b []byte, target, flags int) (int, err
 		if f.held.CompareAndSwap(true, false) {
 			c.Connect()
 		}
-		if err := f.wait(background, bytes{c, n + 1}, stack.ReadyIn, &f.read); err != nil {
+		if err := f.wait(ctx, bytes{c, n + 1}, stack.ReadyIn, &f.read); err != nil {
 			if n > 0 {
 				return n, nil
 			}

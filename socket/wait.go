@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tapstack/tapstack/stack"
@@ -18,14 +19,15 @@ import (
 // any number of goroutines wait for it, those who wait, and a place in wait
 // queues to be used again. A socket that nobody waits for has no channel.
 type half struct {
-	mu     sync.Mutex  // guards everything below
-	at     time.Time   // when the deadline will pass; zero: never, or it has
-	timer  *time.Timer // runs expire, perhaps too early; nil until needed
-	past   bool        // the deadline has passed
-	ended  bool
-	taken  bool    // a Send is under way: the others wait for their turn
-	idle   *parker // to be used again
-	parked *parker // who waits, the newest first
+	mu      sync.Mutex  // guards everything below
+	at      time.Time   // when the deadline will pass; zero: never, or it has
+	timer   *time.Timer // runs expire, perhaps too early; nil until needed
+	past    bool        // the deadline has passed
+	ended   bool
+	taken   bool         // a Send is under way: the others wait for their turn
+	timeout atomic.Int64 // SO_RCVTIMEO or SO_SNDTIMEO in ns, 0: none
+	idle    *parker      // to be used again
+	parked  *parker      // who waits, the newest first
 }
 
 // set moves the deadline; the zero time removes it.
@@ -169,7 +171,7 @@ const (
 )
 
 // takeTurn waits until no other Send is under way, in the order of the calls.
-func (f *FD) takeTurn() error {
+func (f *FD) takeTurn(ctx context.Context) error {
 	h := &f.write
 	if h.turn(nil) {
 		return nil
@@ -177,7 +179,7 @@ func (f *FD) takeTurn() error {
 	p := h.park()
 	defer h.unpark(p)
 	for !h.turn(p) {
-		if err := f.mayWait(background, h); err != nil {
+		if err := f.mayWait(ctx, h); err != nil {
 			h.mu.Lock()
 			if p.turn == turnGiven {
 				h.passTurnLocked() // just now
@@ -186,7 +188,10 @@ func (f *FD) takeTurn() error {
 			h.mu.Unlock()
 			return err
 		}
-		<-p.news
+		select {
+		case <-p.news:
+		case <-ctx.Done():
+		}
 	}
 	return nil
 }
@@ -251,14 +256,21 @@ func (f *FD) wait(ctx context.Context, e endpoint, want stack.Ready, h *half) er
 
 // waitText is wait for a reader of a stream who has b for what arrives: it may
 // be there already when waiting ends, n bytes of it.
-func (f *FD) waitText(c *stack.TCPConn, b []byte) (n int, err error) {
+func (f *FD) waitText(ctx context.Context, c *stack.TCPConn, b []byte) (n int, err error) {
 	h := &f.read
 	p := h.park()
 	p.w.Want = stack.ReadyIn
 	q := c.Waiters()
 	q.Add(&p.w)
-	if err = f.mayWait(background, h); err == nil && c.Offer(&p.sink, b) {
-		<-p.news
+	if err = f.mayWait(ctx, h); err == nil && c.Offer(&p.sink, b) {
+		if ctx == background {
+			<-p.news
+		} else {
+			select {
+			case <-p.news:
+			case <-ctx.Done():
+			}
+		}
 		n = c.Collect(&p.sink)
 	}
 	q.Remove(&p.w)
