@@ -60,6 +60,14 @@ var holders = []struct {
 		x.note("listen", x.s.listen(5))
 		x.note("shutdown", x.s.shutdown(socket.SHUT_RD))
 	}},
+	{"connected", socket.SOCK_STREAM, func(x *scene, a netip.Addr, how string) {
+		l := x.socket()
+		x.note("bind", l.bind(x.at(1)))
+		x.note("listen", l.listen(1))
+		x.holder(a, how)
+		x.note("connect", x.s.connect(x.at(1)))
+		x.sys.settle()
+	}},
 	{"bound", socket.SOCK_DGRAM, func(x *scene, a netip.Addr, how string) { x.holder(a, how) }},
 	{"connected", socket.SOCK_DGRAM, func(x *scene, a netip.Addr, how string) {
 		x.holder(a, how)
@@ -101,7 +109,7 @@ func TestBindConflictsLikeKernel(t *testing.T) {
 	lo2 := netip.MustParseAddr("127.0.0.2")
 	pairs := [][2]netip.Addr{
 		{loopback4, loopback4}, {loopback4, netip.IPv4Unspecified()}, {netip.IPv4Unspecified(), loopback4},
-		{loopback4, lo2}, {netip.IPv4Unspecified(), netip.IPv6Unspecified()}, {netip.IPv6Unspecified(), loopback4},
+		{loopback4, lo2}, {netip.IPv4Unspecified(), lo2}, {netip.IPv4Unspecified(), netip.IPv6Unspecified()}, {netip.IPv6Unspecified(), loopback4},
 	}
 	cases := 0
 	for _, h := range holders {

@@ -165,6 +165,9 @@ func (f *FD) dialled(err error) {
 	f.late.Store(false)
 	if err != nil {
 		f.conn = nil
+		if f.bind != nil {
+			f.bind.Narrow(netip.Addr{})
+		}
 		f.movedLocked()
 	}
 }
@@ -207,6 +210,9 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 		c.SetCongestion(name)
 	}
 	f.conn, f.connecting = c, true
+	if f.bind != nil {
+		f.bind.Narrow(c.LocalAddr().Addr())
+	}
 	f.held.Store(fast && c.Held())
 	f.movedLocked()
 	return c, nil

@@ -150,3 +150,48 @@ func TestStreamBindToDevice(t *testing.T) {
 		wantErr(t, "once connected", c.BindToDevice(p.ia), syscall.EISCONN)
 	})
 }
+
+// TestForceBuffers: the options that only Linux's administrator may set mean the
+// same as the others.
+func TestForceBuffers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPair(t, wire.Options{})
+		c, _ := p.connected(t)
+		for _, f := range []*socket.FD{c, udp4(t, p.a)} {
+			must(t, f.SetsockoptInt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 10000))
+			if v, err := f.GetsockoptInt(socket.SOL_SOCKET, socket.SO_RCVBUF); v != 20000 || err != nil {
+				t.Error("SO_RCVBUF", v, err)
+			}
+			must(t, f.SetsockoptInt(socket.SOL_SOCKET, socket.SO_SNDBUFFORCE, 12000))
+			if v, err := f.GetsockoptInt(socket.SOL_SOCKET, socket.SO_SNDBUF); v != 24000 || err != nil {
+				t.Error("SO_SNDBUF", v, err)
+			}
+			if v, err := f.GetsockoptInt(socket.SOL_SOCKET, socket.SO_SNDLOWAT); v != 1 || err != nil {
+				t.Error("SO_SNDLOWAT", v, err)
+			}
+			wantErr(t, "SO_SNDLOWAT", f.SetsockoptInt(socket.SOL_SOCKET, socket.SO_SNDLOWAT, 5), syscall.ENOPROTOOPT)
+		}
+	})
+}
+
+// TestRefusedOptions: what would have no effect is refused, both ways.
+func TestRefusedOptions(t *testing.T) {
+	s := lone(t)
+	f := tcp4(t, s)
+	for level, options := range map[int][]int{
+		// SO_DEBUG, DONTROUTE, PRIORITY, MARK, PEEK_OFF, BUSY_POLL,
+		// INCOMING_CPU, INCOMING_NAPI_ID, ZEROCOPY, TXTIME
+		socket.SOL_SOCKET: {1, 5, 12, 36, 42, 46, 49, 56, 60, 61},
+		// MD5SIG, THIN_LINEAR_TIMEOUTS, THIN_DUPACK, REPAIR, REPAIR_QUEUE,
+		// QUEUE_SEQ, REPAIR_OPTIONS, TIMESTAMP, SAVE_SYN, SAVED_SYN,
+		// REPAIR_WINDOW, ULP, FASTOPEN_NO_COOKIE, ZEROCOPY_RECEIVE, INQ,
+		// TX_DELAY, AO_ADD_KEY
+		socket.SOL_TCP: {14, 16, 17, 19, 20, 21, 22, 24, 27, 28, 29, 31, 34, 35, 36, 37, 38},
+	} {
+		for _, opt := range options {
+			wantErr(t, fmt.Sprint("set ", level, opt), f.SetsockoptInt(level, opt, 1), syscall.ENOPROTOOPT)
+			_, err := f.GetsockoptInt(level, opt)
+			wantErr(t, fmt.Sprint("get ", level, opt), err, syscall.ENOPROTOOPT)
+		}
+	}
+}

@@ -217,6 +217,7 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 	defer d.mu.Unlock()
 	if !remote.IsValid() {
 		d.remote = netip.AddrPort{}
+		d.Narrow(netip.Addr{})
 		return nil
 	}
 	if err := d.autobindLocked(remote.Addr().Is4()); err != nil {
@@ -228,6 +229,9 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 	}
 	d.route = r
 	d.remote = netip.AddrPortFrom(r.dst, remote.Port())
+	if d.held.IsUnspecified() {
+		d.Narrow(r.src)
+	}
 	return nil
 }
 

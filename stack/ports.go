@@ -30,7 +30,8 @@ const (
 // changed while others look.
 type holder struct {
 	sharing atomic.Uint32
-	dev     atomic.Pointer[Interface] // SO_BINDTODEVICE
+	dev     atomic.Pointer[Interface]  // SO_BINDTODEVICE
+	only    atomic.Pointer[netip.Addr] // of a wildcard: the address of the connection; nil: all
 }
 
 // SetSharing says what others may hold the same port (SO_REUSEADDR,
@@ -55,7 +56,20 @@ type hold struct {
 }
 
 func (h *holder) hold(a netip.Addr, both bool) hold {
+	if only := h.only.Load(); only != nil {
+		a, both = *only, false
+	}
 	return hold{a, both, h.dev.Load(), Sharing(h.sharing.Load())}
+}
+
+// Narrow leaves all addresses but one to others, as Linux does once a socket
+// that was bound to any has connected; the zero Addr takes that back.
+func (h *holder) Narrow(a netip.Addr) {
+	h.only.Store(nil)
+	if a.IsValid() {
+		a = a.WithZone("")
+		h.only.Store(&a)
+	}
 }
 
 // bound is an endpoint that holds a local port.

@@ -8,7 +8,8 @@
 //	Stack.mu        configuration: addresses, routes, interfaces
 //	TCPConn.mu      one connection's core; synEntry.mu, Datagram.mu likewise
 //	TCPListener.mu  accept queue; timeWaitQueue.mu, halfOpenQueue.mu
-//	tcpShard.mu     one shard of the connection table; bindings.mu, ports
+//	bindings.mu     who holds which port
+//	tcpShard.mu     one shard of the connection table
 //	Interface.mu    neighbours, reassembly, address claims, SLAAC, MLD
 //	pathMTUs.mu     learnt path MTUs; loopQueue.mu, frames to ourselves
 //	wheel.Queue.mu  the timer queue
