@@ -4,6 +4,7 @@ package socket_test
 // TestLikeKernel makes and in those that only readiness is concerned with.
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -153,6 +154,25 @@ var pollStates = []step{
 		x.polls("accepted")
 		x.note("shutdown", x.s.shutdown(socket.SHUT_RD))
 		x.polls("shut")
+	}},
+	{"backlog overflow", func(x *scene) {
+		l := x.socket()
+		x.note("bind", l.bind(x.at(0)))
+		x.note("listen", l.listen(1))
+		for k := range 5 {
+			x.s = x.socket()
+			x.note("connect", x.s.begin(x.at(0)))
+			x.sys.settle()
+			x.polls(fmt.Sprint("client ", k))
+		}
+		for range 3 {
+			_, from, err := l.accept()
+			x.note("accept", from, err)
+		}
+		x.s = x.socket()
+		x.note("connect", x.s.begin(x.at(0)))
+		x.sys.settle()
+		x.polls("when there is room")
 	}},
 	{"full", func(x *scene) {
 		x.connectPair()
