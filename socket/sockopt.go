@@ -19,11 +19,11 @@ const (
 	SO_OOBINLINE     = 10
 	SO_LINGER        = 13 // a struct: see SetLinger
 	SO_REUSEPORT     = 15
+	SO_RCVLOWAT      = 18
 	SO_SNDLOWAT      = 19 // read only: 1
+	SO_ACCEPTCONN    = 30 // read only
 	SO_SNDBUFFORCE   = 32 // SO_SNDBUF: the limits are the stack's, and hold for everybody
 	SO_RCVBUFFORCE   = 33
-	SO_RCVLOWAT      = 18
-	SO_ACCEPTCONN    = 30 // read only
 	SO_PROTOCOL      = 38 // read only
 	SO_DOMAIN        = 39 // read only
 	SO_BINDTOIFINDEX = 62
