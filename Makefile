@@ -29,14 +29,18 @@ demo: build ## see the stack work against the Linux kernel, in a private lab wit
 
 test: ## run all tests, those with a TAP in private namespaces
 	$(GO) test -timeout 5m ./...
+	$(GO) -C workloads test -timeout 2m .
 
 race: ## run the tests of packages with goroutines under the race detector
 	$(GO) test -race -timeout 10m $(RACE)
+	$(GO) -C workloads test -race -timeout 5m .
 
 lint: ## check format, vet and staticcheck
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(STATICCHECK) ./...
+	$(GO) -C workloads vet .
+	cd workloads && $(GO) tool -modfile=../tools/go.mod staticcheck .
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@packages=$$($(GO) list $(FUZZPKGS)) || exit; \
