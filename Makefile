@@ -11,7 +11,8 @@ RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/att
 	./internal/mono ./internal/pkt ./internal/service ./internal/wheel
 
 # The other ends of some tests, as Debian packages.
-PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl
+PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl \
+	wrk nginx openssh-server openssh-client redis-server redis-tools socat
 
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 
@@ -75,7 +76,7 @@ lab: build ## open a shell in a private lab
 	$(BIN) lab shell
 
 test-deps: ## install the programs that some tests talk to (as root, Debian and Ubuntu)
-	apt-get install -y $(PROGRAMS) || { apt-get update && apt-get install -y $(PROGRAMS); }
+	scripts/test-deps.sh $(PROGRAMS)
 
 clean: ## remove what was built
 	rm -rf bin cover.out profiles
