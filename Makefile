@@ -4,6 +4,7 @@ GO       ?= go
 FUZZTIME ?= 30s
 FUZZPKGS ?= ./...
 PROFILES ?= profiles
+SOAK     ?= 3m
 BIN      := bin/tapstack
 
 # The packages in which goroutines meet.
@@ -17,7 +18,7 @@ PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base r
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint fuzz cover bench wan profile bridge tap lab test-deps clean
+.PHONY: help build demo test race lint fuzz cover soak bench wan profile bridge tap lab test-deps clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 cover: ## run all tests and print how much they cover; details in cover.out
 	$(GO) test -timeout 5m -coverprofile=cover.out ./...
 	$(GO) tool cover -func=cover.out | tail -n 1
+
+soak: ## hold 10,000 connections for SOAK (3m), make 100,000, flood, load: what it costs
+	$(GO) test -timeout 30m -count=1 -v -run '^TestSoak' ./internal/interop -soak $(SOAK)
 
 bench: ## measure, and compare with other stacks
 	$(GO) -C bench run .

@@ -24,19 +24,33 @@ import (
 	"github.com/tapstack/tapstack/socket"
 )
 
-// examples is a lab whose stack is that of a program of its own.
-type examples struct{ *lab.Lab }
+// programs is a lab whose stack is in a process of its own.
+type programs struct{ *lab.Lab }
 
-// example builds one of the examples and runs it on the lab's TAP until the
-// test is over. address is where it listens.
-func (h examples) example(t *testing.T, name, address string, args ...string) {
+// program builds a program of this module and runs it on the lab's TAP until
+// the test is over. address is where it listens.
+func (h programs) program(t *testing.T, path, address string, args ...string) *os.Process {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if out, err := exec.Command("go", "build", "-o", path, "../../examples/"+name).CombinedOutput(); err != nil {
+	binary := filepath.Join(t.TempDir(), filepath.Base(path))
+	if out, err := exec.Command("go", "build", "-o", binary, "../../"+path).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	args = append([]string{"--tap", h.Devices[0], "--ip", our4.String(), "--ip", our6.String()}, args...)
-	startServer(t, h.Lab, address, exec.Command(path, args...))
+	return h.run(t, exec.Command(binary, args...), address)
+}
+
+// run is program for a command that attaches a stack when it is told where.
+func (h programs) run(t *testing.T, c *exec.Cmd, address string) *os.Process {
+	t.Helper()
+	c.Args = append(c.Args, "--tap", h.Devices[0], "--mac", ourMAC.String(), "--ip", our4.String(), "--ip", our6.String())
+	// A line for each request would be measured too.
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	c.Stderr = null
+	startServer(t, h.Lab, address, c)
+	return c.Process
 }
 
 // load is what wrk tells of a run.
@@ -54,7 +68,7 @@ var (
 )
 
 // wrk loads a URL for d over 50 connections; any error fails the test.
-func (h examples) wrk(t *testing.T, url string, d time.Duration) load {
+func (h programs) wrk(t *testing.T, url string, d time.Duration) load {
 	t.Helper()
 	out := run(t, within(t, d+patience), h.Lab, "wrk", "-t2", "-c50", "--latency", "--timeout", "10s",
 		fmt.Sprintf("-d%ds", int(d.Seconds())), url)
@@ -76,11 +90,12 @@ func (h examples) wrk(t *testing.T, url string, d time.Duration) load {
 	return l
 }
 
-// counters are those of the example, which it tells itself.
-func (h examples) counters(t *testing.T) map[string]uint64 {
+// counters are those of a server that tells them to whoever asks for url, as
+// lines of name and number.
+func (h programs) counters(t *testing.T, url string) map[string]uint64 {
 	t.Helper()
 	transport := &http.Transport{DialContext: h.DialKernel, DisableKeepAlives: true}
-	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://" + addr(our4.Addr(), 80) + "/")
+	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +120,8 @@ func (h examples) counters(t *testing.T) map[string]uint64 {
 // a minute.
 func TestWrk(t *testing.T) {
 	program(t, "wrk")
-	l := examples{newLab(t)}
-	l.example(t, "http-server", addr(our4.Addr(), 80))
+	l := programs{newLab(t)}
+	l.program(t, "examples/http-server", addr(our4.Addr(), 80))
 	for _, fam := range families {
 		got := l.wrk(t, "http://"+addr(fam.ours.Addr(), 80)+"/bytes/100", time.Second)
 		t.Logf("%s: %d requests, %.0f/s, 99 %% within %s", fam.name, got.requests, got.rate, got.latency)
@@ -115,7 +130,7 @@ func TestWrk(t *testing.T) {
 		}
 	}
 	l.wrk(t, "http://"+addr(our4.Addr(), 80)+"/bytes/100000", time.Second)
-	for name, n := range l.counters(t) {
+	for name, n := range l.counters(t, "http://"+addr(our4.Addr(), 80)+"/") {
 		if strings.HasPrefix(name, "tcp.drop.") && n > 0 {
 			switch name {
 			// Wrk hangs up in the middle of answers when its time is over.

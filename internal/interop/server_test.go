@@ -81,7 +81,9 @@ func startServer(t *testing.T, l *lab.Lab, address string, c *exec.Cmd) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	c.Stdout, c.Stderr = out, out
+	if c.Stdout = out; c.Stderr == nil {
+		c.Stderr = out
+	}
 	if err := l.Start(c); err != nil {
 		t.Fatal(err)
 	}
