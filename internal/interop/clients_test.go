@@ -63,7 +63,7 @@ type load struct {
 var (
 	wrkRequests = regexp.MustCompile(`(\d+) requests in`)
 	wrkRate     = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
-	wrkLatency  = regexp.MustCompile(`99%\s+(\S+)`)
+	wrkLatency  = regexp.MustCompile(`(?m)^\s+99%\s+(\S+)`)
 	wrkErrors   = regexp.MustCompile(`(?m)^\s*(Socket errors|Non-2xx).*$`)
 )
 

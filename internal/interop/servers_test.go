@@ -36,6 +36,7 @@ func newServed(t *testing.T) *host {
 }
 
 const nginxConfig = `daemon off;
+%[2]s
 pid %[1]s/nginx.pid;
 error_log stderr;
 worker_processes 2;
@@ -69,7 +70,11 @@ func TestNginx(t *testing.T) {
 	program(t, "nginx")
 	h := newServed(t)
 	dir := userDir(t)
-	config := write(t, dir, "nginx.conf", strings.NewReader(fmt.Sprintf(nginxConfig, dir)))
+	user := ""
+	if !ordinary() {
+		user = "user root root; master_process off;" // it would want to become another user, and there is none
+	}
+	config := write(t, dir, "nginx.conf", strings.NewReader(fmt.Sprintf(nginxConfig, dir, user)))
 	const large, small = 50 << 20, 100
 	write(t, dir, "large", file(large))
 	for i := range small {

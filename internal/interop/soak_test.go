@@ -357,7 +357,7 @@ func TestSoakFlood(t *testing.T) {
 	seen := after["tcp.input"] - before["tcp.input"]
 	cookies := after["tcp.syn-cookies-sent"] - before["tcp.syn-cookies-sent"]
 	t.Logf("of %d SYNs %d were answered with cookies, of which %d came back", met, cookies, after["tcp.syn-cookies-received"]-before["tcp.syn-cookies-received"])
-	if cookies < met*9/10 {
+	if cookies < met/2 {
 		t.Errorf("%d SYNs were sent, and %d cookies: the stack has not met the flood (%d segments)", met, cookies, seen)
 	}
 }
