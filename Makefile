@@ -4,6 +4,7 @@ GO       ?= go
 FUZZTIME ?= 30s
 FUZZPKGS ?= ./...
 PROFILES ?= profiles
+SOAK     ?= 3m
 BIN      := bin/tapstack
 
 # The packages in which goroutines meet.
@@ -11,12 +12,13 @@ RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/att
 	./internal/mono ./internal/pkt ./internal/service ./internal/wheel
 
 # The other ends of some tests, as Debian packages.
-PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl
+PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl \
+	wrk nginx openssh-server openssh-client redis-server redis-tools socat
 
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint fuzz cover bench wan profile bridge tap lab test-deps clean
+.PHONY: help build demo test race lint fuzz cover soak bench wan profile bridge tap lab test-deps clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,14 +31,18 @@ demo: build ## see the stack work against the Linux kernel, in a private lab wit
 
 test: ## run all tests, those with a TAP in private namespaces
 	$(GO) test -timeout 5m ./...
+	$(GO) -C workloads test -timeout 2m .
 
 race: ## run the tests of packages with goroutines under the race detector
 	$(GO) test -race -timeout 10m $(RACE)
+	$(GO) -C workloads test -race -timeout 5m .
 
 lint: ## check format, vet and staticcheck
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(STATICCHECK) ./...
+	$(GO) -C workloads vet .
+	cd workloads && $(GO) tool -modfile=../tools/go.mod staticcheck .
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@packages=$$($(GO) list $(FUZZPKGS)) || exit; \
@@ -51,6 +57,9 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 cover: ## run all tests and print how much they cover; details in cover.out
 	$(GO) test -timeout 5m -coverprofile=cover.out ./...
 	$(GO) tool cover -func=cover.out | tail -n 1
+
+soak: ## hold 10,000 connections for SOAK (3m), make 100,000, flood, load: what it costs
+	$(GO) test -timeout 30m -count=1 -v -run '^TestSoak' ./internal/interop -soak $(SOAK)
 
 bench: ## measure, and compare with other stacks
 	$(GO) -C bench run .
@@ -71,7 +80,7 @@ lab: build ## open a shell in a private lab
 	$(BIN) lab shell
 
 test-deps: ## install the programs that some tests talk to (as root, Debian and Ubuntu)
-	apt-get install -y $(PROGRAMS) || { apt-get update && apt-get install -y $(PROGRAMS); }
+	scripts/test-deps.sh $(PROGRAMS)
 
 clean: ## remove what was built
 	rm -rf bin cover.out profiles

@@ -28,9 +28,9 @@ import (
 // floodPort is where it goes to.
 const floodPort = 8080
 
-// synFrame is the n-th SYN of a flood, ready for the wire.
-func synFrame(n int) []byte {
-	s := tcp.Segment{SrcPort: uint16(1024 + n%60000), DstPort: floodPort, Seq: 7, Flags: tcp.FlagSYN, Window: 65535}
+// synFrame is the n-th SYN of a flood on a port, ready for the wire.
+func synFrame(n int, port uint16) []byte {
+	s := tcp.Segment{SrcPort: uint16(1024 + n%60000), DstPort: port, Seq: 7, Flags: tcp.FlagSYN, Window: 65535}
 	s.Options = tcp.Options{MSS: 1460, SACKPermitted: true, HasTS: true, TSVal: uint32(n), HasWScale: true, WScale: 7}
 	seg := make([]byte, s.HeaderLen())
 	s.PutHeader(seg)
@@ -85,7 +85,7 @@ func TestSynFlood(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for n := 0; !stop.Load(); n++ {
-			if _, err := s.f.Write(synFrame(n)); err != nil {
+			if _, err := s.f.Write(synFrame(n, floodPort)); err != nil {
 				t.Errorf("flood: %v", err)
 				return
 			}

@@ -20,6 +20,7 @@ import (
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/packet"
 	"github.com/tapstack/tapstack/ether/tap"
+	"github.com/tapstack/tapstack/internal/attach"
 	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/internal/service"
@@ -30,6 +31,10 @@ import (
 // TestMain looks for leaks once more when the parallel tests are over, which
 // cannot tell their own goroutines and buffers from each other's.
 func TestMain(m *testing.M) {
+	if os.Getenv(envSoak) != "" {
+		attach.Main("", soakServer)
+		return
+	}
 	// Parallel tests here wait for the timers of protocols more than they work.
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
