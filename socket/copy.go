@@ -1,16 +1,18 @@
 package socket
 
 // This file owns streams as the ends of io.Copy. Between two of them bytes go
-// from ring to ring; to and from anything else they go through a buffer that is
-// used again.
+// from ring to ring; from anything else into the ring that is sent from, while
+// it has room; else and to anything else through a buffer that is used again.
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
 	"syscall"
 
 	"github.com/tapstack/tapstack/stack"
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // spliceBytes is how much is moved with the locks of two connections held: as
@@ -21,7 +23,8 @@ const spliceBytes = 64 << 10
 var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 // ReadFrom implements io.ReaderFrom: it sends all that r has to give. From
-// another Conn, also as an io.LimitedReader's, nothing is copied in between.
+// another Conn, also as an io.LimitedReader's, nothing is copied in between, and
+// anything else reads straight into the send ring while there is room.
 func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 	if limited, ok := r.(*io.LimitedReader); ok {
 		if src, ok := limited.R.(*Conn); ok {
@@ -34,16 +37,37 @@ func (c *Conn) ReadFrom(r io.Reader) (n int64, err error) {
 		n, err = splice(c, src, -1)
 		return n, c.copyError("readfrom", err)
 	}
-	buf := copyBuffers.Get().(*[64 << 10]byte)
-	defer copyBuffers.Put(buf)
+	var buf *[64 << 10]byte
+	defer func() {
+		if buf != nil {
+			copyBuffers.Put(buf)
+		}
+	}()
 	for {
-		k, rerr := r.Read(buf[:])
-		if k > 0 {
-			m, err := c.Write(buf[:k])
-			n += int64(m)
-			if err != nil {
-				return n, c.copyError("readfrom", err)
+		var k int
+		var rerr error
+		room := c.fd.lend()
+		if room.B != nil {
+			k, rerr = r.Read(room.B)
+		} else {
+			if buf == nil {
+				buf = copyBuffers.Get().(*[64 << 10]byte)
 			}
+			k, rerr = r.Read(buf[:])
+		}
+		if k < 0 {
+			k, rerr = 0, errNegativeRead
+		}
+		m, err := k, error(nil)
+		switch {
+		case room.B == nil && k > 0:
+			m, err = c.Write(buf[:k])
+		case room.B != nil && !c.fd.settle(room, k):
+			m, err = c.Write(room.B[:k])
+		}
+		n += int64(m)
+		if err != nil {
+			return n, c.copyError("readfrom", err)
 		}
 		if rerr == io.EOF {
 			return n, nil
@@ -82,6 +106,36 @@ func (c *Conn) WriteTo(w io.Writer) (n int64, err error) {
 			return n, c.copyError("writeto", rerr)
 		}
 	}
+}
+
+var errNegativeRead = errors.New("reader returned a negative count")
+
+// lend returns room in the send ring to be read into.
+func (f *FD) lend() (room tcp.Loan) {
+	c, err := f.stream()
+	if err == nil && !f.async.Load() && f.mayWait(background, &f.write) == nil {
+		room = c.Lend(spliceBytes)
+	}
+	return room
+}
+
+// settle sends the first n bytes of room, or reports that they have to be
+// written.
+func (f *FD) settle(room tcp.Loan, n int) bool {
+	c, err := f.stream()
+	if err != nil {
+		return n == 0
+	}
+	if f.takeTurn() != nil {
+		c.Settle(room, 0)
+		return n == 0
+	}
+	defer f.leaveTurn()
+	if f.mayWait(background, &f.write) != nil && n > 0 {
+		c.Settle(room, 0)
+		return false // Write says why
+	}
+	return c.Settle(room, n) || n == 0
 }
 
 // copyError is what package net makes of an error that ends a copy.

@@ -256,3 +256,79 @@ func TestCopyErrors(t *testing.T) {
 		}
 	})
 }
+
+// hookReader runs a hook in each Read, when the room it reads into is lent.
+type hookReader struct {
+	r    io.Reader
+	hook func()
+}
+
+func (h hookReader) Read(b []byte) (int, error) {
+	n, err := h.r.Read(b[:min(len(b), 10000)])
+	h.hook()
+	return n, err
+}
+
+// TestCopyMeanwhile: what others write while a reader fills the ring, what is
+// acknowledged and what is given back meanwhile, does not harm what is read.
+func TestCopyMeanwhile(t *testing.T) {
+	for name, hook := range map[string]func(c *socket.Conn){
+		"acknowledged":    func(*socket.Conn) { time.Sleep(10 * time.Millisecond) },
+		"memory released": func(*socket.Conn) { time.Sleep(time.Minute) },
+		"others write":    func(c *socket.Conn) { c.Write([]byte{255}) },
+		"others do not wait": func(c *socket.Conn) {
+			c.FD().Send([]byte{255}, socket.MSG_DONTWAIT)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p := newPair(t, wire.Options{Delay: time.Millisecond})
+				c1, c2, stop, err := conns(t, p.na, p.nb, "tcp", "10.77.0.2:7")
+				must(t, err)
+				defer stop()
+				c := c1.(*socket.Conn)
+				data := bytes.Repeat([]byte("0123456789abcdef"), 20000)
+				go func() {
+					n, err := c.ReadFrom(hookReader{bytes.NewReader(data), func() { hook(c) }})
+					if n != int64(len(data)) || err != nil {
+						t.Errorf("%d, %v", n, err)
+					}
+					c.CloseWrite()
+				}()
+				got, err := io.ReadAll(c2)
+				got = bytes.ReplaceAll(got, []byte{255}, nil)
+				if !bytes.Equal(got, data) || err != nil {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+			})
+		})
+	}
+}
+
+// TestCopyClosed: the connection is closed, or fails, while its room is lent.
+func TestCopyClosed(t *testing.T) {
+	for name, end := range map[string]func(c, peer *socket.Conn){
+		"use of closed network connection": func(c, _ *socket.Conn) { c.Close() },
+		"broken pipe":                      func(c, _ *socket.Conn) { c.CloseWrite() },
+		"connection reset by peer": func(_, peer *socket.Conn) {
+			peer.SetLinger(0)
+			peer.Close()
+			time.Sleep(time.Second)
+		},
+		"i/o timeout": func(c, _ *socket.Conn) { c.SetWriteDeadline(past) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				p := newPair(t, wire.Options{})
+				c1, c2, stop, err := conns(t, p.na, p.nb, "tcp", "10.77.0.2:7")
+				must(t, err)
+				defer stop()
+				c := c1.(*socket.Conn)
+				n, err := c.ReadFrom(hookReader{strings.NewReader("hello"), func() { end(c, c2.(*socket.Conn)) }})
+				if n != 0 || err == nil || !strings.HasSuffix(err.Error(), name) {
+					t.Errorf("%d, %v", n, err)
+				}
+			})
+		})
+	}
+}

@@ -1,11 +1,14 @@
 package stack
 
-// This file owns moving bytes from one connection to another, perhaps of
-// another stack, with both locks held.
+// This file owns what saves copies: moving bytes from one connection to another,
+// perhaps of another stack, with both locks held; and room in a send buffer that
+// is filled with none held.
 
 import (
 	"syscall"
 	"unsafe"
+
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // SpliceTo moves at most limit received bytes to what dst sends, without a
@@ -44,4 +47,25 @@ func lockPair(a, b *TCPConn) {
 	}
 	a.mu.Lock()
 	b.mu.Lock()
+}
+
+// Lend lends at most n bytes of room in the send buffer, as tcp.Conn.Lend.
+func (c *TCPConn) Lend(n int) tcp.Loan {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.core.Lend(n)
+}
+
+// Settle ends a loan and sends its first n bytes, or reports that they have to
+// be written.
+func (c *TCPConn) Settle(l tcp.Loan, n int) bool {
+	c.mu.Lock()
+	ok := c.core.Settle(l, n)
+	var ready Ready
+	if ok && n > 0 {
+		ready = c.outputLocked(c.stack.clock.Now())
+	}
+	c.mu.Unlock()
+	c.waiters.Wake(ready)
+	return ok
 }
