@@ -70,7 +70,8 @@ func (x *netScene) err(what string, err error) {
 	add("UnknownNetworkError", ok)
 	ne, ok := errors.AsType[net.Error](err)
 	add("timeout", ok && ne.Timeout())
-	add("temporary", ok && ne.Temporary())
+	te, ok := err.(interface{ Temporary() bool }) // which programs still ask
+	add("temporary", ok && te.Temporary())
 	for _, s := range sentinels {
 		// A dial of ours that takes too long is os.ErrDeadlineExceeded too.
 		add(s.Error(), errors.Is(err, s) && !(isOp && op.Op == "dial" && s == os.ErrDeadlineExceeded))
