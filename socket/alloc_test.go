@@ -1,6 +1,7 @@
 package socket_test
 
 import (
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -27,6 +28,21 @@ func TestAllocations(t *testing.T) {
 			buf := make([]byte, 1)
 			noAllocs(t, func() {
 				c1.SetReadDeadline(time.Now().Add(time.Minute))
+				if _, err := c1.Write(buf); err != nil {
+					t.Fatal(err)
+				}
+				if n, err := c1.Read(buf); n != 1 || err != nil {
+					t.Fatal(n, err)
+				}
+			})
+		})
+		t.Run("splice"+network, func(t *testing.T) {
+			c1, c2, stop, err := conns(t, p.na, p.nb, "tcp"+network, addr)
+			must(t, err)
+			defer stop()
+			go io.Copy(c2, c2)
+			buf := make([]byte, 1)
+			noAllocs(t, func() {
 				if _, err := c1.Write(buf); err != nil {
 					t.Fatal(err)
 				}

@@ -45,21 +45,21 @@ func (f *FD) getRcvBuf() (int, error) {
 
 // SetReadBuffer sets the size of the receive buffer, as net.TCPConn does.
 func (c *Conn) SetReadBuffer(bytes int) error {
-	return c.wrap("set", "setsockopt", c.fd.SetReceiveBuffer(bytes))
+	return c.wrapSet("setsockopt", c.fd.SetReceiveBuffer(bytes))
 }
 
 // SetWriteBuffer sets the size of the send buffer, as net.TCPConn does.
 func (c *Conn) SetWriteBuffer(bytes int) error {
-	return c.wrap("set", "setsockopt", c.fd.SetSendBuffer(bytes))
+	return c.wrapSet("setsockopt", c.fd.SetSendBuffer(bytes))
 }
 
 // SetReadBuffer sets the size of the receive buffer, as net.UDPConn does.
 func (c *PacketConn) SetReadBuffer(bytes int) error {
-	return c.wrap("set", "setsockopt", c.fd.SetReceiveBuffer(bytes))
+	return c.wrapSet("setsockopt", c.fd.SetReceiveBuffer(bytes))
 }
 
 // SetWriteBuffer is there because net.UDPConn has it; it means nothing, see
 // FD.SetSendBuffer.
 func (c *PacketConn) SetWriteBuffer(bytes int) error {
-	return c.wrap("set", "setsockopt", c.fd.SetSendBuffer(bytes))
+	return c.wrapSet("setsockopt", c.fd.SetSendBuffer(bytes))
 }

@@ -224,6 +224,10 @@ func (i *Interface) Stack() *Stack { return i.stack }
 // MAC returns our address on the segment.
 func (i *Interface) MAC() ether.Addr { return i.mac }
 
+// Loopback reports whether the interface is the stack's own, which leads
+// nowhere else.
+func (i *Interface) Loopback() bool { return i.loopback }
+
 // MTU returns the largest IP packet in bytes.
 func (i *Interface) MTU() int { return i.mtu }
 

@@ -73,13 +73,18 @@ func (c *Conn) take(p []byte, peek bool) int {
 	}
 	c.rcv.Discard(skip)
 	n = c.rcv.Read(p)
+	c.taken()
+	return n
+}
+
+// taken is what follows when the user has taken bytes out of the ring.
+func (c *Conn) taken() {
 	if c.rcv.Len() == 0 && (c.state == Closed || c.rcv.Budget().Pressure()) {
 		c.rcv.Shrink()
 	}
 	c.passMark()
 	c.tune.due = true
 	c.readerFreed()
-	return n
 }
 
 // Write appends p to the send buffer and returns how many bytes it took:

@@ -39,7 +39,7 @@ func run(ctx context.Context, host *attach.Host, _ []string) error {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		log.Printf("%s: %s %s", r.RemoteAddr, r.Method, r.URL)
 		fmt.Fprintf(w, "Hello, %s. This came over a TCP/IP stack in user space.\n\n", r.RemoteAddr)
-		counters := host.Stack.Counters()
+		counters := host.Counters()
 		for _, name := range slices.Sorted(maps.Keys(counters)) {
 			fmt.Fprintf(w, "%-40s %d\n", name, counters[name])
 		}

@@ -44,7 +44,7 @@ func run(ctx context.Context, host *attach.Host, args []string) error {
 	if addr.Is6() {
 		domain, proto, request, reply = socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129
 	}
-	fd, err := socket.Socket(host.Stack, domain, socket.SOCK_DGRAM, proto)
+	fd, err := host.Net.Socket(domain, socket.SOCK_DGRAM, proto)
 	if err != nil {
 		return err
 	}

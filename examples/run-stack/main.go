@@ -55,6 +55,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if err := host.NeedStack(); err != nil {
+		return err
+	}
 	for _, note := range host.Notes {
 		fmt.Fprintln(os.Stderr, note)
 	}

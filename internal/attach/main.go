@@ -65,13 +65,15 @@ func (o *Options) Run(run func(context.Context, *Host) error) error {
 	signalled := ctx
 	ctx, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
-	go func() {
-		select {
-		case <-h.Interface.Down():
-			lost(fmt.Errorf("interface %s has gone", h.Interface.Name()))
-		case <-ctx.Done():
-		}
-	}()
+	if h.Interface != nil {
+		go func() {
+			select {
+			case <-h.Interface.Down():
+				lost(fmt.Errorf("interface %s has gone", h.Interface.Name()))
+			case <-ctx.Done():
+			}
+		}()
+	}
 	err = run(ctx, h)
 	switch {
 	case signalled.Err() != nil:

@@ -18,6 +18,7 @@ import (
 	"github.com/tapstack/tapstack/ether/pcap"
 	"github.com/tapstack/tapstack/ether/tap"
 	"github.com/tapstack/tapstack/socket"
+	"github.com/tapstack/tapstack/socket/kernel"
 	"github.com/tapstack/tapstack/stack"
 )
 
@@ -30,11 +31,12 @@ const (
 	slaacWait = 12 * time.Second
 )
 
-// Host is a stack on a network, with addresses that may be used.
+// Host is a stack on a network, with addresses that may be used; or with --net
+// host only the host's own network.
 type Host struct {
-	Stack     *stack.Stack
-	Net       *socket.Network
-	Interface *stack.Interface
+	Net       socket.System
+	Stack     *stack.Stack     // nil with --net host
+	Interface *stack.Interface // likewise
 	// DHCP keeps the lease; nil without --dhcp.
 	DHCP  *dhcp.Runner
 	Lease dhcp.Lease
@@ -53,6 +55,10 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	p, err := o.check()
 	if err != nil {
 		return nil, err
+	}
+	if p.kind == kindHost {
+		h.Net = &kernel.Network{}
+		return h, nil
 	}
 	dev, err := p.open()
 	if err != nil {
@@ -76,7 +82,9 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	}
 	p.tcp.Trace, p.tcp.TraceSegments = watch, true
 	h.Stack = stack.New(stack.Config{Seed: o.Seed, Limits: stack.Limits{Memory: p.memory}, TCP: p.tcp})
-	h.Net = socket.Net(h.Stack)
+	network := socket.Net(h.Stack)
+	network.SetDNS(p.dns...)
+	h.Net = network
 	mac := p.mac
 	if mac.IsZero() {
 		mac = dev.Addr()
@@ -91,6 +99,9 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	}
 	if err = h.configure(ctx, o, p); err != nil {
 		return nil, err
+	}
+	if len(p.dns) == 0 {
+		network.SetDNS(h.Lease.DNS...)
 	}
 	return h, nil
 }
@@ -194,11 +205,11 @@ func (h *Host) waitPrefix(ctx context.Context, p *plan) error {
 // ReadyLine is the line that tells people and scripts that the addresses may
 // be used. Its fields are separated by blanks and their values have none.
 func (h *Host) ReadyLine(services ...string) string {
-	var addrs []string
-	for _, a := range h.Interface.Addrs() {
-		addrs = append(addrs, a.String())
+	name, mac := kindHost, "none"
+	if h.Interface != nil {
+		name, mac = h.Interface.Name(), h.Interface.MAC().String()
 	}
-	line := fmt.Sprintf("ready interface=%s mac=%v addresses=%s", h.Interface.Name(), h.Interface.MAC(), strings.Join(addrs, ","))
+	line := fmt.Sprintf("ready interface=%s mac=%s addresses=%s", name, mac, strings.Join(h.addresses(), ","))
 	if len(services) > 0 {
 		line += " services=" + strings.Join(services, ",")
 	}
@@ -208,7 +219,10 @@ func (h *Host) ReadyLine(services ...string) string {
 // Counters returns the counters that are not zero, of the stack and of the
 // DHCP client.
 func (h *Host) Counters() map[string]uint64 {
-	m := h.Stack.Counters()
+	m := make(map[string]uint64)
+	if h.Stack != nil {
+		m = h.Stack.Counters()
+	}
 	if h.DHCP != nil {
 		maps.Copy(m, h.DHCP.Counters())
 	}
@@ -218,7 +232,9 @@ func (h *Host) Counters() map[string]uint64 {
 // Shutdown ends connections in the orderly way and closes the host. Those that
 // have not ended with ctx are reset.
 func (h *Host) Shutdown(ctx context.Context) error {
-	h.Stack.Drain(ctx)
+	if h.Stack != nil {
+		h.Stack.Drain(ctx)
+	}
 	return h.Close() // which gives the lease back while the stack can still send
 }
 

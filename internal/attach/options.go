@@ -36,8 +36,10 @@ const envPrefix = "TAPSTACK_"
 type Options struct {
 	TAP     string   // --tap: a TAP device by name
 	Dev     string   // --dev: "tap:NAME" or "packet:NAME"
+	Net     string   // --net: as Dev, or "host": no stack, the host's own network
 	IP      []string // --ip: own addresses with the length of the link's prefix
 	Gateway []string // --gw: default routers
+	DNS     []string // --dns: servers to ask for names
 	MAC     string   // --mac: "": the device's own, or one made of names
 	MTU     int      // --mtu: bytes; 0 takes the device's
 	Offload string   // --offload: super-frames on a TAP; "" is auto
@@ -97,8 +99,10 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	}
 	text(&o.TAP, "tap", "attach to the TAP device `NAME` (default "+DefaultTAP+")")
 	text(&o.Dev, "dev", "attach to `DEVICE` instead: tap:NAME, or packet:NAME for an interface by packet socket")
+	text(&o.Net, "net", "use `NETWORK`: a stack on tap:NAME or packet:NAME, or host for no stack but the host's own sockets")
 	list(&o.IP, "ip", "own `ADDRESS/LENGTH`, as 10.77.0.7/24 or fd77::7/64; repeat or separate by commas")
 	list(&o.Gateway, "gw", "default gateway `ADDRESS`, of several for one family each --ip address leaves by the one on its own link")
+	list(&o.DNS, "dns", "ask the DNS server `ADDRESS` for names (default those that DHCP tells)")
 	text(&o.MAC, "mac", "own MAC `ADDRESS` (default the device's own; for a TAP a locally administered one that stays the same for this host and device)")
 	fromEnv(o, &o.MTU, "mtu", strconv.Atoi)
 	fs.IntVar(&o.MTU, "mtu", o.MTU, "largest IP packet in `BYTES` (default the device's)")
@@ -166,9 +170,10 @@ func (o *Options) given(name string) bool { return o.flags != nil && o.flags.Cha
 
 // plan is what checked Options say.
 type plan struct {
-	kind, name string // of the device: "tap", "tap7"
+	kind, name string // of the device: "tap", "tap7"; or kindHost
 	addrs      []netip.Prefix
 	gateways   []netip.Addr
+	dns        []netip.Addr
 	offload    tap.Offload
 	queues     int
 	busyPoll   time.Duration
@@ -177,13 +182,27 @@ type plan struct {
 	memory     int             // 0: not said
 }
 
+// kindHost is the plan without a stack.
+const kindHost = "host"
+
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
-	p, err := new(plan), error(nil)
-	for _, step := range []func(*plan) error{o.checkEnv, o.checkDevice, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways} {
-		if err = step(p); err != nil {
-			return nil, &UsageError{err}
+	p := new(plan)
+	steps := []func(*plan) error{o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS}
+	err := o.checkEnv(p)
+	if err == nil {
+		err = o.checkDevice(p)
+	}
+	if p.kind == kindHost {
+		steps = []func(*plan) error{o.checkNoStack}
+	}
+	for _, step := range steps {
+		if err == nil {
+			err = step(p)
 		}
+	}
+	if err != nil {
+		return nil, &UsageError{err}
 	}
 	return p, nil
 }
@@ -197,19 +216,46 @@ func (o *Options) checkEnv(*plan) error {
 	return nil
 }
 
+// checkDevice finds the one of three flags that says where to attach. What
+// stands on the command line has the word, else the environment.
 func (o *Options) checkDevice(p *plan) error {
-	switch {
-	case o.TAP != "" && (o.Dev == "" || o.given("tap") && !o.given("dev")):
-		p.kind, p.name = "tap", o.TAP
-	case o.Dev != "" && (o.TAP == "" || o.given("dev") && !o.given("tap")):
-		var ok bool
-		if p.kind, p.name, ok = strings.Cut(o.Dev, ":"); !ok || (p.kind != "tap" && p.kind != "packet") {
-			return fmt.Errorf("--dev %q: want tap:NAME or packet:NAME", o.Dev)
+	type choice struct{ flag, value string }
+	var all, given []choice
+	for _, c := range []choice{{"tap", o.TAP}, {"dev", o.Dev}, {"net", o.Net}} {
+		if c.value == "" {
+			continue
 		}
-	case o.TAP == "":
-		p.kind, p.name = "tap", DefaultTAP
+		all = append(all, c)
+		if o.given(c.flag) {
+			given = append(given, c)
+		}
+	}
+	if len(given) > 0 {
+		all = given
+	}
+	c := choice{"tap", DefaultTAP}
+	switch len(all) {
+	case 0:
+	case 1:
+		c = all[0]
 	default:
-		return fmt.Errorf("--tap %s and --dev %s: want one of the two", o.TAP, o.Dev)
+		return fmt.Errorf("--%s %s and --%s %s: want one of the two", all[0].flag, all[0].value, all[1].flag, all[1].value)
+	}
+	ok := true
+	switch {
+	case c.flag == "tap":
+		p.kind, p.name = "tap", c.value
+	case c.flag == "net" && c.value == kindHost:
+		p.kind = kindHost
+		return nil
+	default:
+		p.kind, p.name, ok = strings.Cut(c.value, ":")
+	}
+	if !ok || p.kind != "tap" && p.kind != "packet" {
+		if c.flag == "net" {
+			return fmt.Errorf("--net %q: want tap:NAME, packet:NAME or host", c.value)
+		}
+		return fmt.Errorf("--dev %q: want tap:NAME or packet:NAME", c.value)
 	}
 	// The kernel's rules for names (dev_valid_name) and IFNAMSIZ.
 	if p.name == "" || len(p.name) > 15 || p.name == "." || p.name == ".." || strings.ContainsAny(p.name, "/: \t\r\n\v\f") {

@@ -64,6 +64,12 @@ func TestPlans(t *testing.T) {
 		{lab, "--ip 10.77.0.8/24", "tap:tap7 [10.77.0.8/24] gw [10.77.0.1]" + noMAC},
 		{lab, "--dhcp", "tap:tap7 [fd77::7/64] gw []" + noMAC},
 		{lab, "--slaac", "tap:tap7 [10.77.0.7/24] gw [10.77.0.1]" + noMAC},
+		{nil, "--net packet:eth1", "packet:eth1 [] gw []" + noMAC},
+		{nil, "--net tap:tap9", "tap:tap9 [] gw []" + noMAC},
+		{nil, "--net host", "host: [] gw []" + noMAC},
+		{lab, "--net host", "host: [] gw []" + noMAC},
+		{map[string]string{"NET": "host"}, "--tap tap9", "tap:tap9 [] gw []" + noMAC},
+		{map[string]string{"NET": "host", "IP": "nonsense"}, "", "host: [] gw []" + noMAC},
 		{map[string]string{"DEV": "packet:eth7"}, "--tap tap7", "tap:tap7 [] gw []" + noMAC},
 		{map[string]string{"MTU": "large"}, "--mtu 1400", "tap:tap7 [] gw []" + noMAC},
 	} {
@@ -80,6 +86,16 @@ func TestMistakes(t *testing.T) {
 	for args, want := range map[string]string{
 		"--tap a --dev packet:b":                   "want one of the two",
 		"--dev eth1":                               "tap:NAME or packet:NAME",
+		"--dev host":                               "tap:NAME or packet:NAME",
+		"--net eth1":                               "tap:NAME, packet:NAME or host",
+		"--net host:":                              "tap:NAME, packet:NAME or host",
+		"--net host --tap tap7":                    "want one of the two",
+		"--net tap:tap7 --dev tap:tap7":            "want one of the two",
+		"--net host --ip 10.0.0.7/24":              "--ip: is about a stack",
+		"--net host --dhcp":                        "--dhcp: is about a stack",
+		"--net host --dns 10.0.0.1":                "--dns: is about a stack",
+		"--dns ten":                                "want the address of a server",
+		"--dns ::":                                 "want the address of a server",
 		"--dev tun:tun0":                           "tap:NAME or packet:NAME",
 		"--dev tap:":                               "cannot be the name",
 		"--tap a-name-too-long-":                   "cannot be the name",
@@ -199,7 +215,7 @@ func TestFlags(t *testing.T) {
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	o.Register(fs)
 	help := fs.FlagUsages()
-	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--memory SIZE", "--pcap FILE", "--tcp-trace DIR", "--dhcp ", "--slaac ", "--dad ", "(default true)", "--acd "} {
+	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--net NETWORK", "--dns ADDRESS", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--memory SIZE", "--pcap FILE", "--tcp-trace DIR", "--dhcp ", "--slaac ", "--dad ", "(default true)", "--acd "} {
 		if !strings.Contains(help, want) {
 			t.Errorf("help lacks %q:\n%s", want, help)
 		}

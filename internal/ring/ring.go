@@ -93,6 +93,9 @@ func (r *Ring) WriteAt(off int, p []byte) int {
 	if end <= off {
 		return 0
 	}
+	if r.slab.lent {
+		r.move(class(r.Cap())) // the borrower keeps the memory
+	}
 	p = p[:end-off]
 	a, b := r.span(off, len(p))
 	copy(b, p[copy(a, p):])
@@ -148,7 +151,7 @@ func (r *Ring) Discard(n int) {
 	n = max(0, min(n, int(r.len)))
 	r.len -= int32(n)
 	r.high -= int32(n)
-	if r.high == 0 {
+	if r.high == 0 && !r.lends() {
 		// Nothing is held: begin again at the front, so that the next
 		// bytes lie in one part.
 		r.start = 0
@@ -163,7 +166,7 @@ func (r *Ring) Ahead() int { return int(r.high - r.len) }
 
 // Forget drops the bytes written beyond Len.
 func (r *Ring) Forget() {
-	if r.high = r.len; r.high == 0 {
+	if r.high = r.len; r.high == 0 && !r.lends() {
 		r.start = 0
 	}
 }
@@ -227,7 +230,10 @@ func (r *Ring) move(c int) {
 
 // slab is memory of one size class, kept by pointer so that the pool's
 // bookkeeping does not allocate. Its bytes are not cleared between users.
-type slab struct{ b []byte }
+type slab struct {
+	b    []byte
+	lent bool // see loan.go; once its ring has left it, it belongs to the borrower
+}
 
 // pools holds a pool per size class: MinCap << i. What lies there is charged to
 // nobody but is memory all the same. Each of the garbage collector's runs frees
@@ -250,4 +256,8 @@ func get(c int) *slab {
 	return &slab{b: make([]byte, MinCap<<c)}
 }
 
-func put(s *slab) { pools[class(len(s.b))].Put(s) }
+func put(s *slab) {
+	if !s.lent {
+		pools[class(len(s.b))].Put(s)
+	}
+}

@@ -1,0 +1,318 @@
+package kernel_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tapstack/tapstack/socket"
+	"github.com/tapstack/tapstack/socket/kernel"
+	"github.com/tapstack/tapstack/stack"
+)
+
+// The tests run each function on the kernel and on a stack, over the loopback
+// of each, and compare what it noted. Addresses are given by the systems, so
+// that only what is said of them is noted.
+var scenes = []struct {
+	name string
+	run  func(s *scene)
+}{
+	{"stream", func(s *scene) {
+		c, p := s.pair()
+		n, err := c.Send([]byte("hello"), 0)
+		s.note("send", n, err)
+		b := make([]byte, 10)
+		n, err = p.Recv(b[:2], socket.MSG_PEEK)
+		s.note("peek", string(b[:n]), err)
+		n, err = p.Recv(b[:4], socket.MSG_WAITALL)
+		s.note("receive", string(b[:n]), err)
+		go func() {
+			c.Send([]byte("a"), 0)
+			c.Send([]byte("bc"), 0)
+		}()
+		n, err = p.Recv(b[:4], socket.MSG_WAITALL)
+		s.note("all", string(b[:n]), err)
+		n, err = p.Recv(b, socket.MSG_DONTWAIT)
+		s.note("nothing there", n, err)
+		s.note("shut", c.Shutdown(socket.SHUT_WR))
+		n, err = p.Recv(b, 0)
+		s.note("end", n, err)
+		s.note("ready", p.Ready()&stack.ReadyIn != 0)
+		n, err = c.Send([]byte("x"), 0)
+		s.note("after the end", n, err)
+		s.note("wrong", c.Shutdown(9))
+	}},
+	{"much", func(s *scene) {
+		c, p := s.pair()
+		data := bytes.Repeat([]byte("0123456789"), 1<<20)
+		go func() {
+			c.Send(data, 0)
+			c.Shutdown(socket.SHUT_WR)
+		}()
+		var got []byte
+		b := make([]byte, 1<<16)
+		for {
+			n, err := p.Recv(b, 0)
+			got = append(got, b[:n]...)
+			if err != nil {
+				s.note("end", err)
+				break
+			}
+		}
+		s.note("the same", bytes.Equal(got, data))
+	}},
+	{"send without waiting", func(s *scene) {
+		c, _ := s.pair()
+		data := make([]byte, 64<<20)
+		n, err := c.Send(data, socket.MSG_DONTWAIT)
+		s.note("some", n > 0 && n < len(data), err)
+		for err == nil {
+			_, err = c.Send(data, socket.MSG_DONTWAIT)
+		}
+		s.note("full", err)
+		c.SetWriteDeadline(time.Now().Add(time.Millisecond))
+		_, err = c.Send(data, 0)
+		s.note("in time", err)
+	}},
+	{"deadlines", func(s *scene) {
+		c, _ := s.pair()
+		b := make([]byte, 1)
+		for _, at := range []time.Time{time.Unix(1, 0), time.Now().Add(time.Millisecond)} {
+			s.note("set", c.SetReadDeadline(at))
+			n, err := c.Recv(b, 0)
+			s.note("receive", n, err)
+		}
+		s.note("set", c.SetDeadline(time.Time{}))
+		n, err := c.Send(b, 0)
+		s.note("send", n, err)
+	}},
+	{"contexts", func(s *scene) {
+		l := s.listener()
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(time.Millisecond, cancel)
+		_, _, err := l.Accept(ctx)
+		s.note("accept", err)
+		_, _, err = l.Accept(ctx)
+		s.note("accept", err)
+		short, stop := context.WithTimeout(context.Background(), time.Millisecond)
+		defer stop()
+		_, _, err = l.Accept(short)
+		s.note("accept", err)
+		// One that is cancelled leaves the other waiting, and the deadline.
+		l.SetReadDeadline(time.Now().Add(time.Hour))
+		done := make(chan error)
+		go func() {
+			a, _, err := l.Accept(context.Background())
+			if err == nil {
+				s.closes(a)
+			}
+			done <- err
+		}()
+		again, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(time.Millisecond, cancel)
+		_, _, err = l.Accept(again)
+		s.note("cancelled", err)
+		c := s.socket(socket.SOCK_STREAM)
+		at, _ := l.Getsockname()
+		s.note("connect", c.Connect(context.Background(), at))
+		s.note("the other", <-done)
+		s.note("connect", s.socket(socket.SOCK_STREAM).Connect(ctx, at))
+	}},
+	{"close", func(s *scene) {
+		c, p := s.pair()
+		done := make(chan error)
+		go func() { _, err := c.Recv(make([]byte, 1), 0); done <- err }()
+		s.note("close", c.Close())
+		s.note("receive", <-done)
+		s.note("close", c.Close())
+		_, err := c.Send([]byte("x"), 0)
+		s.note("send", err)
+		_, err = c.Getsockname()
+		s.note("name", err)
+		_, err = c.GetsockoptInt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+		s.note("option", err)
+		s.note("set", c.SetDeadline(time.Now()), c.SetNonblock(true), c.TakeError(), c.Bind(netip.AddrPort{}))
+		_, err = p.Recv(make([]byte, 1), 0)
+		s.note("the other end", err)
+	}},
+	{"refused", func(s *scene) {
+		l := s.listener()
+		at, _ := l.Getsockname()
+		l.Close()
+		c := s.socket(socket.SOCK_STREAM)
+		s.note("connect", c.Connect(context.Background(), at))
+		_, err := c.Getpeername()
+		s.note("peer", err)
+		s.note("bind elsewhere", s.socket(socket.SOCK_STREAM).Bind(netip.MustParseAddrPort("192.0.2.1:0")))
+	}},
+	{"without waiting", func(s *scene) {
+		l := s.listener()
+		s.note("mode", l.SetNonblock(true))
+		_, _, err := l.Accept(context.Background())
+		s.note("accept", err)
+		at, _ := l.Getsockname()
+		c := s.socket(socket.SOCK_STREAM)
+		c.SetNonblock(true)
+		_, err = c.Recv(make([]byte, 1), 0)
+		s.note("not connected", err)
+		if err := c.Connect(context.Background(), at); err != nil && err != syscall.EINPROGRESS {
+			s.note("connect", err)
+		}
+		for c.Ready()&stack.ReadyOut == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		s.note("result", c.TakeError())
+		_, err = c.Recv(make([]byte, 1), 0)
+		s.note("nothing there", err)
+	}},
+	{"datagrams", func(s *scene) {
+		a, b := s.socket(socket.SOCK_DGRAM), s.socket(socket.SOCK_DGRAM)
+		s.note("bind", a.Bind(netip.AddrPortFrom(s.lo, 0)), b.Bind(netip.AddrPortFrom(s.lo, 0)))
+		to, _ := b.Getsockname()
+		me, _ := a.Getsockname()
+		n, err := a.SendTo([]byte("hello"), 0, to)
+		s.note("send", n, err)
+		buf := make([]byte, 3)
+		n, from, err := b.RecvFrom(buf, socket.MSG_TRUNC)
+		s.note("receive", n, from == me, err)
+		n, err = a.Send(buf, 0)
+		s.note("no peer", n, err)
+		s.note("connect", a.Connect(context.Background(), to))
+		peer, err := a.Getpeername()
+		s.note("peer", peer == to, err)
+		n, err = a.Send(nil, 0)
+		s.note("nothing", n, err)
+		n, _, err = b.RecvFrom(buf, 0)
+		s.note("nothing", n, err)
+		s.note("disconnect", a.Connect(context.Background(), netip.AddrPort{}))
+		_, err = a.Getpeername()
+		s.note("peer", err)
+		n, err = a.SendTo(make([]byte, 70000), 0, to)
+		s.note("too long", n, err)
+	}},
+	{"options", func(s *scene) {
+		c := s.socket(socket.SOCK_STREAM)
+		s.note("set", c.SetsockoptInt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
+		v, err := c.GetsockoptInt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+		s.note("get", v, err)
+		_, err = c.GetsockoptInt(socket.IPPROTO_TCP, 9999)
+		s.note("unknown", err)
+		_, err = s.sys.Socket(99, socket.SOCK_STREAM, 0)
+		s.note("family", err)
+	}},
+}
+
+// scene is one of the two systems, and what it said.
+type scene struct {
+	t    *testing.T
+	sys  socket.System
+	lo   netip.Addr
+	log  []string
+	open []io.Closer
+}
+
+func (s *scene) note(what string, values ...any) {
+	for i, v := range values {
+		err, ok := v.(error)
+		switch {
+		case !ok:
+		case errors.Is(err, net.ErrClosed):
+			values[i] = net.ErrClosed
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			values[i] = os.ErrDeadlineExceeded
+		}
+	}
+	s.log = append(s.log, fmt.Sprintln(append([]any{what}, values...)...))
+}
+
+func (s *scene) closes(c io.Closer) { s.open = append(s.open, c) }
+
+func (s *scene) socket(typ int) socket.Berkeley {
+	domain := socket.AF_INET
+	if s.lo.Is6() {
+		domain = socket.AF_INET6
+	}
+	f, err := s.sys.Socket(domain, typ, 0)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.closes(f)
+	return f
+}
+
+func (s *scene) listener() socket.Berkeley {
+	l := s.socket(socket.SOCK_STREAM)
+	s.note("listen", l.Bind(netip.AddrPortFrom(s.lo, 0)), l.Listen(5))
+	return l
+}
+
+func (s *scene) pair() (client, server socket.Berkeley) {
+	l, c := s.listener(), s.socket(socket.SOCK_STREAM)
+	at, err := l.Getsockname()
+	s.note("name", at.Addr(), err)
+	s.note("connect", c.Connect(context.Background(), at))
+	p, from, err := l.Accept(context.Background())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.closes(p)
+	me, _ := c.Getsockname()
+	peer, err := c.Getpeername()
+	s.note("accept", from == me, peer == at, err)
+	return c, p
+}
+
+func TestBothSystems(t *testing.T) {
+	for _, lo := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()} {
+		for _, c := range scenes {
+			t.Run(fmt.Sprintf("%s/%v", c.name, lo), func(t *testing.T) {
+				st := stack.New(stack.Config{})
+				defer st.Close()
+				var logs [2][]string
+				for i, sys := range []socket.System{&kernel.Network{}, socket.Net(st)} {
+					s := &scene{t: t, sys: sys, lo: lo}
+					c.run(s)
+					for _, o := range s.open {
+						o.Close()
+					}
+					logs[i] = s.log
+				}
+				if !slices.Equal(logs[0], logs[1]) {
+					t.Errorf("kernel: %q\nstack:  %q", logs[0], logs[1])
+				}
+			})
+		}
+	}
+}
+
+// TestNetwork: what the two say of their loopback interface and its names.
+func TestNetwork(t *testing.T) {
+	st := stack.New(stack.Config{})
+	defer st.Close()
+	for _, sys := range []socket.System{&kernel.Network{}, socket.Net(st)} {
+		list, err := sys.Interfaces()
+		i := slices.IndexFunc(list, func(i socket.Interface) bool { return i.Flags&net.FlagLoopback != 0 })
+		if err != nil || i < 0 {
+			t.Fatalf("%T: %v, %v", sys, list, err)
+		}
+		addrs, err := list[i].Addrs()
+		if err != nil || len(addrs) == 0 || addrs[0].String() != "127.0.0.1/8" || list[i].Index != 1 || list[i].Name != "lo" {
+			t.Errorf("%T: %+v, %v", sys, list[i], err)
+		}
+		if all, err := sys.InterfaceAddrs(); err != nil || len(all) < len(addrs) {
+			t.Errorf("%T: %v, %v", sys, all, err)
+		}
+		if a, err := sys.LookupNetIP(context.Background(), "ip", "127.0.0.1"); err != nil || len(a) != 1 || a[0].Unmap().String() != "127.0.0.1" {
+			t.Errorf("%T: %v, %v", sys, a, err)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package socket
+
+// This file owns the ways to move datagrams that tell more of them or move
+// several at once: those of net.UDPConn with ancillary data, and batches in the
+// shape of golang.org/x/net/ipv4's.
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+)
+
+// ReadMsgUDP reads a datagram into b and what the socket's options make it tell
+// of the datagram into oob, as control messages. flags has MSG_TRUNC when the
+// datagram was longer than b.
+func (c *PacketConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
+	n, oobn, flags, from, err := c.ReadMsgUDPAddrPort(b, oob)
+	if err != nil {
+		return n, oobn, flags, nil, err
+	}
+	return n, oobn, flags, addrOf(c.network, from).(*net.UDPAddr), nil
+}
+
+// ReadMsgUDPAddrPort is ReadMsgUDP without an allocation for the address.
+func (c *PacketConn) ReadMsgUDPAddrPort(b, oob []byte) (n, oobn, flags int, addr netip.AddrPort, err error) {
+	n, oobn, flags, addr, err = c.fd.recvMsg(b, oob, 0)
+	return n, oobn, flags, addr, c.wrap("read", "recvmsg", err)
+}
+
+// WriteMsgUDP sends b with the control messages in oob, to addr, or if the
+// socket has a peer to that one with a nil addr.
+func (c *PacketConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
+	return c.write(b, oob, "sendmsg", addr.AddrPort(), udpAddr(addr))
+}
+
+// WriteMsgUDPAddrPort is WriteMsgUDP without an allocation for the address.
+func (c *PacketConn) WriteMsgUDPAddrPort(b, oob []byte, addr netip.AddrPort) (n, oobn int, err error) {
+	if c.remote == nil && addr.IsValid() {
+		if n, err = c.sendMsg(b, oob, 0, addr); err == nil {
+			return n, len(oob), nil
+		}
+		return n, 0, c.writeError(addrPort{addr}, syscallError("sendmsg", err))
+	}
+	dst := net.Addr(nil)
+	if addr.IsValid() {
+		dst = addrPort{addr}
+	}
+	return c.write(b, oob, "sendmsg", addr, dst)
+}
+
+// Message is a datagram of ReadBatch and WriteBatch, with the fields of the
+// type of that name in golang.org/x/net/ipv4 and ipv6.
+type Message struct {
+	Buffers [][]byte // the payload, in one or more parts
+	OOB     []byte   // control messages
+	Addr    net.Addr // where from or where to, a *net.UDPAddr; to the peer: nil
+	N       int      // bytes read into, or written from, Buffers
+	NN      int      // bytes read into OOB
+	Flags   int      // MSG_TRUNC when Buffers were too short
+}
+
+// parts has room for the largest datagram while its parts lie elsewhere.
+var parts = sync.Pool{New: func() any { return new([1 << 16]byte) }}
+
+// ReadBatch waits for a datagram, and reads it and those that wait behind it,
+// as many as ms has room for. It returns how many there were; an error only if
+// there was none.
+func (c *PacketConn) ReadBatch(ms []Message, flags int) (int, error) {
+	for i := range ms {
+		if err := c.readMessage(&ms[i], flags); err != nil {
+			if i > 0 {
+				return i, nil // the error, if it is one, is for the next call
+			}
+			return 0, c.wrap("read", "recvmmsg", err)
+		}
+		flags |= MSG_DONTWAIT
+	}
+	return len(ms), nil
+}
+
+func (c *PacketConn) readMessage(m *Message, flags int) error {
+	b := []byte(nil)
+	if len(m.Buffers) == 1 {
+		b = m.Buffers[0]
+	} else {
+		whole := parts.Get().(*[1 << 16]byte)
+		defer parts.Put(whole)
+		room := 0
+		for _, p := range m.Buffers {
+			room += len(p)
+		}
+		b = whole[:min(room, len(whole))]
+	}
+	n, oobn, got, from, err := c.fd.recvMsg(b, m.OOB, flags)
+	if err != nil {
+		return err
+	}
+	m.N, m.NN, m.Flags, m.Addr = n, oobn, got, addrOf(c.network, from)
+	if len(m.Buffers) != 1 {
+		b = b[:n]
+		for _, p := range m.Buffers {
+			b = b[copy(p, b):]
+		}
+	}
+	return nil
+}
+
+// WriteBatch sends the datagrams in ms, in this order, and returns how many
+// were; an error only if none was.
+func (c *PacketConn) WriteBatch(ms []Message, flags int) (int, error) {
+	for i := range ms {
+		if err := c.writeMessage(&ms[i], flags); err != nil {
+			if i > 0 {
+				return i, nil
+			}
+			return 0, opError("write", c.network, c.local, ms[0].Addr, err)
+		}
+	}
+	return len(ms), nil
+}
+
+func (c *PacketConn) writeMessage(m *Message, flags int) error {
+	to := netip.AddrPort{}
+	if m.Addr != nil {
+		u, ok := m.Addr.(*net.UDPAddr)
+		switch {
+		case !ok:
+			return syscall.EINVAL
+		case c.remote != nil:
+			return net.ErrWriteToConnected
+		}
+		to = u.AddrPort()
+	} else if c.remote == nil {
+		return errMissingAddress
+	}
+	b := []byte(nil)
+	if len(m.Buffers) == 1 {
+		b = m.Buffers[0]
+	} else {
+		whole := parts.Get().(*[1 << 16]byte)
+		defer parts.Put(whole)
+		b = whole[:0]
+		for _, p := range m.Buffers {
+			if len(b)+len(p) > cap(b) {
+				return syscallError("sendmmsg", syscall.EMSGSIZE)
+			}
+			b = append(b, p...)
+		}
+	}
+	n, err := c.sendMsg(b, m.OOB, flags, to)
+	m.N = n
+	return syscallError("sendmmsg", err)
+}
+
+// recvMsg receives a datagram with what the socket tells of it.
+func (f *FD) recvMsg(b, oob []byte, flags int) (n, oobn, got int, from netip.AddrPort, err error) {
+	n, _, from, err = f.recvDatagram(b, flags|MSG_TRUNC)
+	if n > len(b) {
+		n, got = len(b), MSG_TRUNC
+	}
+	return n, 0, got, from, err
+}
+
+// sendMsg sends a datagram with control messages, of which there are none yet
+// that a socket would take.
+func (c *PacketConn) sendMsg(b, oob []byte, flags int, to netip.AddrPort) (int, error) {
+	if err := c.wrongFamily(to); err != nil {
+		return 0, err
+	}
+	if len(oob) > 0 {
+		return 0, syscall.EINVAL
+	}
+	return c.fd.sendDatagram(b, 0, flags, to)
+}
