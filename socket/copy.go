@@ -214,7 +214,7 @@ func splicePiece(dst, src *FD, limit int) (n int, rerr, werr error) {
 			if src.held.CompareAndSwap(true, false) {
 				from.Connect() // or there would be nothing to wait for
 			}
-			if rerr = src.wait(rctx, bytes{from, 1}, stack.ReadyIn, &src.read); rerr != nil {
+			if rerr = src.wait(rctx, (*anyByte)(from), stack.ReadyIn, &src.read); rerr != nil {
 				return 0, rerr, nil
 			}
 		default:
