@@ -20,13 +20,7 @@ const (
 	SOL_TCP      = IPPROTO_TCP
 	IPPROTO_IP   = 0
 	IPPROTO_IPV6 = 41
-
-	IP_TOS = 1
-	IP_TTL = 2
-
-	IPV6_UNICAST_HOPS = 16
-	IPV6_V6ONLY       = 26
-	IPV6_TCLASS       = 67
+	SOL_UDP      = IPPROTO_UDP
 )
 
 // Requests of Ioctl, as Linux has them.
@@ -38,26 +32,10 @@ const (
 	SIOCATMARK  = 0x8905 // 1 if the reader is at the mark of urgent data
 )
 
-// name is the level and number of an option.
-type name struct{ level, name int }
-
 // option is how an option is set and read; nil where that is not allowed.
 type option struct {
 	set func(f *FD, v int) error
 	get func(f *FD) (int, error)
-}
-
-// options is the table of what SetsockoptInt and GetsockoptInt know of the IP
-// levels; those of sockopt.go and tcpopt.go are the others.
-var options = map[name]option{
-	{IPPROTO_IP, IP_TOS}:              {(*FD).setTOS, (*FD).tos},
-	{IPPROTO_IP, IP_TTL}:              {(*FD).setHops, (*FD).hops},
-	{IPPROTO_IPV6, IPV6_TCLASS}:       {(*FD).setClass, (*FD).tos},
-	{IPPROTO_IPV6, IPV6_UNICAST_HOPS}: {(*FD).setHops, (*FD).hops},
-	{IPPROTO_IPV6, IPV6_V6ONLY}: {
-		func(f *FD, v int) error { return f.SetV6Only(v != 0) },
-		func(f *FD) (int, error) { return b2i(f.isOnly6()), nil },
-	},
 }
 
 func knob(id tcp.Knob) option {
@@ -112,8 +90,12 @@ func (f *FD) option(level, opt int) (option, error) {
 		o, ok = socketOptions[opt]
 	case SOL_TCP:
 		o, ok = tcpOptions[opt]
-	default:
-		o, ok = options[name{level, opt}]
+	case IPPROTO_IP:
+		o, ok = ipOptions[opt]
+	case IPPROTO_IPV6:
+		o, ok = ip6Options[opt]
+	case SOL_UDP:
+		o, ok = udpOptions[opt]
 	}
 	if !ok || level == SOL_TCP && f.typ != SOCK_STREAM || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
 		return option{}, syscall.ENOPROTOOPT
@@ -154,42 +136,6 @@ func (f *FD) getKnob(id tcp.Knob) (int, error) {
 	}
 	return f.settingsLocked().knobs.Get(id), nil
 }
-
-// setTOS sets the DS field of the IP header; that of a datagram has the ECN
-// field as well.
-func (f *FD) setTOS(v int) error {
-	err := f.setKnob(tcp.KnobTOS, v)
-	if f.dgram != nil && err == nil {
-		f.dgram.SetTOS(uint8(v))
-	}
-	return err
-}
-
-// setClass is setTOS with the values that IPv6 takes; -1 is the default.
-func (f *FD) setClass(v int) error {
-	if v < -1 || v > 255 {
-		return syscall.EINVAL
-	}
-	return f.setTOS(max(v, 0))
-}
-
-func (f *FD) tos() (int, error) {
-	if f.dgram != nil {
-		return int(f.dgram.TOS()), nil
-	}
-	return f.getKnob(tcp.KnobTOS)
-}
-
-// setHops sets the TTL or hop limit.
-func (f *FD) setHops(v int) error {
-	err := f.setKnob(tcp.KnobHops, v)
-	if f.dgram != nil && err == nil {
-		f.dgram.SetHops(uint8(max(v, 0)))
-	}
-	return err
-}
-
-func (f *FD) hops() (int, error) { return f.getKnob(tcp.KnobHops) }
 
 // setStream is setKnob for options that only a stream has.
 func (f *FD) setStream(id tcp.Knob, v int) error {
