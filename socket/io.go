@@ -20,7 +20,8 @@ func (f *FD) Send(b []byte, flags int) (int, error) {
 	}
 	flags = f.asyncFlags(flags)
 	if f.dgram != nil {
-		return f.sendDatagram(b, 0, flags, netip.AddrPort{})
+		info := stack.NewSendInfo()
+		return f.sendDatagram(b, flags, netip.AddrPort{}, nil, &info)
 	}
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_MORE|MSG_OOB|MSG_EOR) != 0 {
 		return 0, syscall.EOPNOTSUPP
@@ -91,12 +92,13 @@ func (f *FD) SendTo(b []byte, flags int, to netip.AddrPort) (int, error) {
 	if f.dgram == nil {
 		return f.Send(b, flags)
 	}
-	return f.sendDatagram(b, 0, flags, to)
+	info := stack.NewSendInfo()
+	return f.sendDatagram(b, flags, to, nil, &info)
 }
 
-// sendDatagram sends b as one datagram, or with size not 0 in such of that
-// size; a zero to is the peer.
-func (f *FD) sendDatagram(b []byte, size, flags int, to netip.AddrPort) (int, error) {
+// sendDatagram sends b as a datagram, or as several, with what m and the control
+// messages ask for; a zero to is the peer.
+func (f *FD) sendDatagram(b []byte, flags int, to netip.AddrPort, control []byte, m *stack.SendInfo) (int, error) {
 	if f.closed.Load() {
 		return 0, net.ErrClosed
 	}
@@ -110,13 +112,28 @@ func (f *FD) sendDatagram(b []byte, size, flags int, to netip.AddrPort) (int, er
 			return 0, err
 		}
 	}
-	return f.sendTo(b, size, to)
+	m.More, m.DontRoute = flags&MSG_MORE != 0, flags&MSG_DONTROUTE != 0
+	if len(control) > 0 {
+		dst := to
+		if !dst.IsValid() {
+			if dst = f.dgram.RemoteAddr(); !dst.IsValid() {
+				return 0, syscall.EDESTADDRREQ
+			}
+		}
+		if err := f.sendControl(control, dst.Addr().Is4(), m); err != nil {
+			return 0, err
+		}
+	}
+	return f.sendTo(b, to, m)
 }
 
 // wrongFlags reports whether a datagram cannot be sent with flags. UDP over
 // IPv6 takes MSG_OOB and does nothing about it, as on Linux.
 func (f *FD) wrongFlags(flags int) bool {
-	allowed := MSG_DONTWAIT | MSG_NOSIGNAL
+	allowed := MSG_DONTWAIT | MSG_NOSIGNAL | MSG_DONTROUTE
+	if f.isUDP() {
+		allowed |= MSG_MORE
+	}
 	if f.domain == AF_INET6 && f.proto != IPPROTO_ICMPV6 {
 		allowed |= MSG_OOB
 	}
@@ -124,7 +141,7 @@ func (f *FD) wrongFlags(flags int) bool {
 }
 
 // sendTo sends a datagram or several; nothing makes it wait.
-func (f *FD) sendTo(b []byte, size int, to netip.AddrPort) (int, error) {
+func (f *FD) sendTo(b []byte, to netip.AddrPort, m *stack.SendInfo) (int, error) {
 	if err := f.mayWait(background, &f.write); err != nil {
 		return 0, err
 	}
@@ -134,13 +151,7 @@ func (f *FD) sendTo(b []byte, size int, to netip.AddrPort) (int, error) {
 		}
 		return 0, syscall.EPIPE
 	}
-	var err error
-	if size == 0 {
-		err = f.dgram.SendTo(b, to)
-	} else {
-		err = f.dgram.SendSegments(b, size, to)
-	}
-	if err != nil {
+	if err := f.dgram.SendMsg(b, to, m); err != nil {
 		return 0, ofStack(err)
 	}
 	return len(b), nil
@@ -158,8 +169,9 @@ func (f *FD) Recv(b []byte, flags int) (int, error) {
 // without caring for them: what is left in b is unspecified.
 func (f *FD) RecvFrom(b []byte, flags int) (n int, from netip.AddrPort, err error) {
 	if f.dgram != nil {
-		n, _, from, err = f.recvDatagram(b, flags)
-		return n, from, err
+		var a stack.Arrival
+		n, err = f.recvDatagram(b, flags, &a)
+		return n, f.fromStack(a.From), err
 	}
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC|MSG_PEEK|MSG_WAITALL|MSG_OOB) != 0 {
 		return 0, from, syscall.EOPNOTSUPP

@@ -97,7 +97,7 @@ func (f *FD) option(level, opt int) (option, error) {
 	case SOL_UDP:
 		o, ok = udpOptions[opt]
 	}
-	if !ok || level == SOL_TCP && f.typ != SOCK_STREAM || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
+	if !ok || level == SOL_TCP && f.typ != SOCK_STREAM || level == SOL_UDP && !f.isUDP() || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
 		return option{}, syscall.ENOPROTOOPT
 	}
 	return o, nil

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+
+	"github.com/tapstack/tapstack/stack"
 )
 
 // ReadMsgUDP reads a datagram into b and what the socket's options make it tell
@@ -155,21 +157,16 @@ func (c *PacketConn) writeMessage(m *Message, flags int) error {
 
 // recvMsg receives a datagram with what the socket tells of it.
 func (f *FD) recvMsg(b, oob []byte, flags int) (n, oobn, got int, from netip.AddrPort, err error) {
-	n, _, from, err = f.recvDatagram(b, flags|MSG_TRUNC)
-	if n > len(b) {
-		n, got = len(b), MSG_TRUNC
-	}
-	return n, 0, got, from, err
+	m := Msg{Control: oob}
+	n, err = f.recvmsg(&m, b, flags)
+	return min(n, len(b)), m.ControlLen, m.Flags, m.Name, err
 }
 
-// sendMsg sends a datagram with control messages, of which there are none yet
-// that a socket would take.
+// sendMsg sends a datagram with control messages.
 func (c *PacketConn) sendMsg(b, oob []byte, flags int, to netip.AddrPort) (int, error) {
 	if err := c.wrongFamily(to); err != nil {
 		return 0, err
 	}
-	if len(oob) > 0 {
-		return 0, syscall.EINVAL
-	}
-	return c.fd.sendDatagram(b, 0, flags, to)
+	info := stack.NewSendInfo()
+	return c.fd.sendDatagram(b, flags, to, oob, &info)
 }

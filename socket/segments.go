@@ -62,7 +62,9 @@ func (f *FD) SendSegments(b []byte, size, flags int, to netip.AddrPort) (int, er
 	case size <= 0 || size > 65535:
 		return 0, syscall.EINVAL
 	}
-	return f.sendDatagram(b, size, flags, to)
+	m := stack.NewSendInfo()
+	m.Segment = size
+	return f.sendDatagram(b, flags, to, nil, &m)
 }
 
 // RecvSegments is RecvFrom that tells the boundaries of what it returns: with
@@ -77,43 +79,50 @@ func (f *FD) RecvSegments(b []byte, flags int) (n, size int, from netip.AddrPort
 	if !f.isUDP() {
 		return 0, 0, from, syscall.EOPNOTSUPP
 	}
-	return f.recvDatagram(b, flags)
+	var a stack.Arrival
+	if n, err = f.recvDatagram(b, flags, &a); err != nil {
+		return n, 0, from, err
+	}
+	size = a.Segment
+	if size == 0 {
+		size = n
+	}
+	return n, size, f.fromStack(a.From), nil
 }
 
-// recvDatagram waits for a datagram, or several.
-func (f *FD) recvDatagram(b []byte, flags int) (n, seg int, from netip.AddrPort, err error) {
+// dataOf is a datagram socket of which only datagrams and the pending error are
+// waited for, not the queue of errors.
+type dataOf stack.Datagram
+
+func (d *dataOf) Ready() stack.Ready        { return (*stack.Datagram)(d).ReadyData() }
+func (d *dataOf) Waiters() *stack.WaitQueue { return (*stack.Datagram)(d).Waiters() }
+
+// recvDatagram waits for a datagram, or several, and tells of it into a.
+func (f *FD) recvDatagram(b []byte, flags int, a *stack.Arrival) (n int, err error) {
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC|MSG_PEEK|MSG_WAITALL|MSG_OOB) != 0 {
-		return 0, 0, from, syscall.EOPNOTSUPP // the last two mean nothing, as on Linux
+		return 0, syscall.EOPNOTSUPP // the last two mean nothing, as on Linux
 	}
 	flags = f.asyncFlags(flags)
 	ctx, end := f.read.limited(background, syscall.EAGAIN)
 	defer end()
 	for {
 		if err := f.mayWait(ctx, &f.read); err != nil {
-			return 0, 0, from, err
+			return 0, err
 		}
-		var size int
-		if flags&MSG_PEEK != 0 {
-			n, size, from, err = f.dgram.PeekFrom(b)
-		} else {
-			n, size, seg, from, err = f.dgram.RecvSegments(b)
-		}
+		n, err = f.dgram.RecvMsg(b, flags&MSG_PEEK != 0, a)
 		switch {
 		case err == nil:
 			if flags&MSG_TRUNC != 0 {
-				n = size
+				n = a.Size
 			}
-			if seg == 0 {
-				seg = n
-			}
-			return n, seg, f.fromStack(from), nil
+			return n, nil
 		case err != syscall.EAGAIN || flags&MSG_DONTWAIT != 0:
-			return 0, 0, netip.AddrPort{}, ofStack(err)
+			return 0, ofStack(err)
 		case f.isShut(&f.read):
-			return 0, 0, netip.AddrPort{}, io.EOF // Linux: only for those who would wait
+			return 0, io.EOF // Linux: only for those who would wait
 		}
-		if err := f.wait(ctx, f.dgram, stack.ReadyIn, &f.read); err != nil {
-			return 0, 0, netip.AddrPort{}, err
+		if err := f.wait(ctx, (*dataOf)(f.dgram), stack.ReadyIn, &f.read); err != nil {
+			return 0, err
 		}
 	}
 }

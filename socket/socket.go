@@ -38,15 +38,19 @@ const (
 
 // Flags of Send and Recv; any other is EOPNOTSUPP.
 const (
-	MSG_OOB      = 0x1     // of a stream, Send: the last byte is urgent; Recv: the byte at the mark
-	MSG_PEEK     = 0x2     // Recv, RecvFrom: leave it there
-	MSG_TRUNC    = 0x20    // Recv, RecvFrom: a datagram's whole length; a stream's bytes are thrown away
-	MSG_DONTWAIT = 0x40    // EAGAIN instead of waiting
-	MSG_EOR      = 0x80    // Send: a record ends here, no segment has the text of two. Streams only
-	MSG_WAITALL  = 0x100   // Recv: wait for as much as was asked for
-	MSG_NOSIGNAL = 0x4000  // nothing to do: there is no SIGPIPE here
-	MSG_MORE     = 0x8000  // Send: more follows, send no small segment for now. Streams only
-	MSG_FASTOPEN = 1 << 29 // Send, SendTo: connect, with the beginning of the data in the SYN
+	MSG_OOB        = 0x1     // of a stream, Send: the last byte is urgent; Recv: the byte at the mark
+	MSG_PEEK       = 0x2     // Recv, RecvFrom: leave it there
+	MSG_DONTROUTE  = 0x4     // Send: of a datagram, only to a host on a link
+	MSG_CTRUNC     = 0x8     // of Msg.Flags: there was no room for a control message
+	MSG_TRUNC      = 0x20    // Recv, RecvFrom: a datagram's whole length; a stream's bytes are thrown away
+	MSG_DONTWAIT   = 0x40    // EAGAIN instead of waiting
+	MSG_EOR        = 0x80    // Send: a record ends here, no segment has the text of two. Streams only
+	MSG_WAITALL    = 0x100   // Recv: wait for as much as was asked for
+	MSG_ERRQUEUE   = 0x2000  // Recvmsg: an error from the queue
+	MSG_NOSIGNAL   = 0x4000  // nothing to do: there is no SIGPIPE here
+	MSG_MORE       = 0x8000  // Send: more follows: send no small segment for now, or collect for one datagram
+	MSG_WAITFORONE = 0x10000 // Recvmmsg: wait for the first message only
+	MSG_FASTOPEN   = 1 << 29 // Send, SendTo: connect, with the beginning of the data in the SYN
 )
 
 // FD is a socket. Its methods may be called from any goroutine; those that
@@ -74,6 +78,7 @@ type file struct {
 	shut        atomic.Uint32   // of a datagram socket: 1<<SHUT_RD, 1<<SHUT_WR
 	bcast       atomic.Bool     // SO_BROADCAST
 	sharing     stack.Sharing   // SO_REUSEADDR, SO_REUSEPORT; guarded by mu
+	want        atomic.Uint32   // of a datagram socket: the control messages it was asked for
 
 	mu         sync.Mutex // guards everything below
 	only6      bool
@@ -216,7 +221,7 @@ func (f *FD) SetBroadcast(on bool) error {
 	}
 	f.bcast.Store(on)
 	if f.dgram != nil {
-		f.dgram.SetBroadcast(on)
+		return f.dgram.Set(stack.DatagramBroadcast, b2i(on))
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"syscall"
 
 	"github.com/tapstack/tapstack/internal/pkt"
-	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/udp"
 )
 
@@ -25,9 +24,7 @@ type Datagram struct {
 
 	mu     sync.Mutex // guards everything below
 	local  netip.AddrPort
-	bcast  bool  // may send to broadcast addresses (SO_BROADCAST)
-	tos    uint8 // of the IP header, with the ECN field
-	hops   uint8 // TTL or hop limit to one host, 0: the default
+	sets   datagramSets
 	bound  bool
 	remote netip.AddrPort // valid when connected
 	route  route          // to remote, when connected
@@ -40,19 +37,18 @@ type Datagram struct {
 	head     int
 	bytes    int
 	limit    int           // most bytes in queue
+	lost     uint32        // datagrams it had no room for
 	err      syscall.Errno // pending
-	closed   bool
+	errs     errorQueue
+	groups   []membership
+	// group4 and group6 are the interfaces that multicasts leave by, nil as the
+	// route says, groupSrc is where those of IPv4 come from.
+	group4, group6 *Interface
+	groupSrc       netip.Addr
+	corked         *corked // a datagram that is not complete, or nil
+	closed         bool
 
 	waiters WaitQueue
-}
-
-// received is one datagram in a receive queue, or with size not 0 several of
-// that size, the last perhaps shorter; p starts at the payload.
-type received struct {
-	p    *pkt.Buf
-	size int
-	from netip.AddrPort
-	to   netip.Addr
 }
 
 // perDatagram is what a queued datagram counts beside its payload, so that a
@@ -75,6 +71,7 @@ func (s *Stack) newDatagram(d *Datagram) (*Datagram, error) {
 		return nil, syscall.ENETDOWN
 	}
 	d.stack, d.limit = s, s.limits.DatagramReceive
+	d.sets.init()
 	return d, nil
 }
 
@@ -116,43 +113,6 @@ func (d *Datagram) ReceiveBuffer() int {
 	return d.limit
 }
 
-// SetBroadcast permits sending to broadcast addresses (SO_BROADCAST).
-func (d *Datagram) SetBroadcast(on bool) {
-	d.mu.Lock()
-	d.bcast = on
-	d.mu.Unlock()
-}
-
-// SetTOS sets the DS and ECN fields of what is sent (IP_TOS, IPV6_TCLASS).
-func (d *Datagram) SetTOS(tos uint8) {
-	d.mu.Lock()
-	d.tos = tos
-	d.mu.Unlock()
-}
-
-// TOS returns what SetTOS set.
-func (d *Datagram) TOS() uint8 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.tos
-}
-
-// SetHops sets the TTL or hop limit of what is sent to one host, 0 for the
-// default (IP_TTL, IPV6_UNICAST_HOPS).
-func (d *Datagram) SetHops(n uint8) {
-	d.mu.Lock()
-	d.hops = n
-	d.mu.Unlock()
-}
-
-// hopsLocked is what send is to be told for dst.
-func (d *Datagram) hopsLocked(dst netip.Addr) uint8 {
-	if dst.IsMulticast() {
-		return 0 // IP_MULTICAST_TTL would be for them
-	}
-	return d.hops
-}
-
 // SetInterface pins what the socket sends and receives to one interface
 // (SO_BINDTODEVICE); nil unpins it.
 func (d *Datagram) SetInterface(i *Interface) {
@@ -178,7 +138,7 @@ func (d *Datagram) bindLocked(local netip.AddrPort) error {
 		return syscall.EINVAL
 	}
 	a := local.Addr()
-	if !a.IsMulticast() && !d.stack.cfg.Load().broadcast(a) {
+	if !a.IsMulticast() && !d.stack.cfg.Load().broadcast(a) && !d.sets.on(DatagramFreebind) && !d.sets.on(DatagramTransparent) {
 		if err := d.stack.checkLocal(a); err != nil {
 			return err
 		}
@@ -189,6 +149,10 @@ func (d *Datagram) bindLocked(local netip.AddrPort) error {
 		}
 	}
 	d.held = a.WithZone("")
+	if local.Port() == 0 && d.sets.on(DatagramNoPort) && !d.local.IsValid() {
+		d.local = netip.AddrPortFrom(d.held, 0) // the port comes with the first datagram
+		return nil
+	}
 	port, err := d.table.add(d.stack, d, local.Port())
 	if err != nil {
 		return err
@@ -204,7 +168,9 @@ func (d *Datagram) autobindLocked(v4 bool) error {
 		return nil
 	}
 	a := any6
-	if v4 && !d.both {
+	if d.local.IsValid() {
+		a = d.local.Addr() // of a Bind that took no port
+	} else if v4 && !d.both {
 		a = any4
 	}
 	return d.bindLocked(netip.AddrPortFrom(a, 0))
@@ -223,7 +189,7 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 	if err := d.autobindLocked(remote.Addr().Is4()); err != nil {
 		return err
 	}
-	r, err := d.routeLocked(remote.Addr())
+	r, err := d.routeLocked(remote.Addr(), plainSend)
 	if err != nil {
 		return err
 	}
@@ -235,7 +201,9 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 	return nil
 }
 
-func (d *Datagram) routeLocked(dst netip.Addr) (route, error) {
+// routeLocked finds the way to dst for one datagram. What m asks for goes before
+// what the socket is bound to, and for groups that before their interface.
+func (d *Datagram) routeLocked(dst netip.Addr, m *SendInfo) (route, error) {
 	if dst.IsUnspecified() {
 		// As Linux: "any address" means this host.
 		if dst.Is6() {
@@ -244,7 +212,7 @@ func (d *Datagram) routeLocked(dst netip.Addr) (route, error) {
 			dst = loopback4
 		}
 	}
-	src := d.local.Addr()
+	src, oif := d.local.Addr(), d.oif
 	switch {
 	case src.Is4() == dst.Is4():
 	case src.Is4():
@@ -255,9 +223,38 @@ func (d *Datagram) routeLocked(dst netip.Addr) (route, error) {
 	if src.IsMulticast() || src.IsUnspecified() || d.stack.cfg.Load().broadcast(src) {
 		src = netip.Addr{} // bound to receive there; nothing is sent from it
 	}
-	r, err := d.stack.findRoute(dst, src, d.oif)
-	if err == nil && r.bcast && !d.bcast {
+	own := m.Source.IsValid() && (!m.Source.IsUnspecified() || dst.Is4())
+	if own {
+		src = m.Source
+	}
+	if m.Interface != nil {
+		oif = m.Interface
+	}
+	if dst.IsMulticast() {
+		group := d.group6
+		if dst.Is4() {
+			group = d.group4
+			if !src.IsValid() || src.IsUnspecified() {
+				src = d.groupSrc
+			}
+		}
+		if oif == nil {
+			oif = group
+		}
+	}
+	if d.sets.on(DatagramTransparent) && src.IsValid() && d.stack.checkLocal(src) != nil {
+		r, err := d.stack.findRoute(dst, netip.Addr{}, oif)
+		r.src = src.WithZone("")
+		return r, err
+	}
+	r, err := d.stack.findRoute(dst, src, oif)
+	switch {
+	case err == syscall.EADDRNOTAVAIL && (own || d.sets.on(DatagramFreebind)) && src.IsValid():
+		return route{}, syscall.EINVAL // as Linux calls a source that is not ours
+	case err == nil && r.bcast && !d.sets.on(DatagramBroadcast):
 		return route{}, syscall.EACCES
+	case err == nil && (m.DontRoute || d.sets.on(DatagramDontRoute)) && r.nextHop != r.dst && !r.iface.loopback:
+		return route{}, syscall.ENETUNREACH
 	}
 	return r, err
 }
@@ -265,129 +262,10 @@ func (d *Datagram) routeLocked(dst netip.Addr) (route, error) {
 // SendTo sends one datagram; an invalid to means the connected peer. For ping
 // sockets b is an ICMP echo request, whose identifier is replaced. Errors: the
 // pending error of an earlier datagram; EDESTADDRREQ; EMSGSIZE above what UDP
-// can carry; EACCES to broadcast without permission; those of the route and
-// EHOSTUNREACH when the neighbour is known not to answer.
-func (d *Datagram) SendTo(b []byte, to netip.AddrPort) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.sendLocked(b, d.segSize, to)
-}
-
-// sendLocked sends b in datagrams of size bytes, or with 0 in one.
-func (d *Datagram) sendLocked(b []byte, size int, to netip.AddrPort) error {
-	now := d.stack.clock.Now()
-	if d.closed {
-		return syscall.EBADF
-	}
-	if err := d.takeErrorLocked(); err != 0 {
-		return err
-	}
-	r := d.route
-	switch {
-	case to.IsValid():
-		if err := d.autobindLocked(to.Addr().Is4()); err != nil {
-			return err
-		}
-		if to.Port() == 0 && !d.ping {
-			return syscall.EINVAL
-		}
-		var err error
-		if r, err = d.routeLocked(to.Addr()); err != nil {
-			return err
-		}
-	case !d.remote.IsValid():
-		return syscall.EDESTADDRREQ
-	default:
-		to = d.remote
-		if r.stale(d.stack, now) {
-			var err error
-			if r, err = d.routeLocked(to.Addr()); err != nil {
-				return err
-			}
-			d.route = r
-		}
-	}
-	limit := 65535 - ipv4.HeaderLen - d.hdr
-	if r.dst.Is6() {
-		limit = 65535 - d.hdr
-	}
-	if len(b) > limit {
-		return syscall.EMSGSIZE
-	}
-	if d.ping {
-		return d.sendPingLocked(&r, b)
-	}
-	if size > 0 {
-		if err := checkSegments(&r, len(b), size); err != nil {
-			return err
-		}
-	}
-	var p *pkt.Buf
-	if size > 0 && len(b) > size {
-		p = newSegments(&r, d.local.Port(), to.Port(), b, size)
-		d.stack.stats.UDP.Output.Add(uint64((len(b) + size - 1) / size))
-	} else {
-		n := udp.HeaderLen + len(b)
-		p = pkt.Get(n)
-		out := p.Append(n)
-		udp.Put(out, d.local.Port(), to.Port(), len(b))
-		copy(out[udp.HeaderLen:], b)
-		udp.SetChecksum(out, r.src, r.dst)
-		d.stack.stats.UDP.Output.inc()
-	}
-	p.MarkTransport()
-	tx := newTx(r.iface)
-	err := d.stack.send(now, tx, &r, ipv4.ProtoUDP, d.hopsLocked(r.dst), d.tos, false, p)
-	if e := tx.done(); err == nil {
-		err = e
-	}
-	return err
-}
-
-// RecvFrom takes the oldest datagram: n bytes of it fit into b, of size in
-// all. A pending error comes before it, as on Linux. EAGAIN when there is none.
-func (d *Datagram) RecvFrom(b []byte) (n, size int, from netip.AddrPort, err error) {
-	n, size, _, from, err = d.RecvSegments(b)
-	return n, size, from, err
-}
-
-// PeekFrom is RecvFrom and leaves the datagram there.
-func (d *Datagram) PeekFrom(b []byte) (n, size int, from netip.AddrPort, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if e := d.takeErrorLocked(); e != 0 {
-		return 0, 0, from, e
-	}
-	if d.head == len(d.queue) {
-		if d.closed {
-			return 0, 0, from, syscall.EBADF
-		}
-		return 0, 0, from, syscall.EAGAIN
-	}
-	size = d.nextLocked()
-	m := &d.queue[d.head]
-	return copy(b, m.p.Bytes()[:size]), size, m.from, nil
-}
-
-// NextSize returns the size of the oldest datagram, 0 without one.
-func (d *Datagram) NextSize() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.head == len(d.queue) {
-		return 0
-	}
-	return d.nextLocked()
-}
-
-// nextLocked is the size of the oldest datagram, which may have come together
-// with others.
-func (d *Datagram) nextLocked() int {
-	m := &d.queue[d.head]
-	if m.size > 0 {
-		return min(m.size, m.p.Len())
-	}
-	return m.p.Len()
-}
+// can carry, or the path if fragments are forbidden; EACCES to broadcast
+// without permission; those of the route and EHOSTUNREACH when the neighbour is
+// known not to answer.
+func (d *Datagram) SendTo(b []byte, to netip.AddrPort) error { return d.SendMsg(b, to, plainSend) }
 
 func (d *Datagram) takeErrorLocked() syscall.Errno {
 	e := d.err
@@ -405,11 +283,27 @@ func (d *Datagram) TakeError() error {
 	return nil
 }
 
-// Ready returns what could be done without waiting; sending always can.
+// Ready returns what could be done without waiting; sending always can. An
+// error is one while it is pending and while it is in the queue of errors.
 func (d *Datagram) Ready() Ready {
+	r, queued := d.ready()
+	if queued {
+		r |= ReadyErr
+	}
+	return r
+}
+
+// ReadyData is Ready without the queue of errors, which a call that waits for a
+// datagram does not wait for.
+func (d *Datagram) ReadyData() Ready {
+	r, _ := d.ready()
+	return r
+}
+
+func (d *Datagram) ready() (r Ready, queued bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := ReadyOut
+	r = ReadyOut
 	if d.head < len(d.queue) {
 		r |= ReadyIn
 	}
@@ -419,7 +313,7 @@ func (d *Datagram) Ready() Ready {
 	if d.closed {
 		r |= ReadyHup | ReadyIn
 	}
-	return r
+	return r, len(d.errs.list) > 0
 }
 
 // LocalAddr returns the address the socket is bound to; for a connected one
@@ -456,7 +350,16 @@ func (d *Datagram) Close() {
 		m.p.Put()
 	}
 	d.queue, d.head, d.bytes = nil, 0, 0
+	d.errs.flush(d.stack)
+	d.corked = nil
+	groups := d.groups
+	d.groups = nil
 	d.mu.Unlock()
+	for _, g := range groups {
+		if g.joined {
+			g.in.LeaveGroup(g.Group)
+		}
+	}
 	d.waiters.Wake(ReadyIn | ReadyOut | ReadyHup)
 }
 
@@ -474,20 +377,18 @@ func (d *Datagram) Waiters() *WaitQueue { return &d.waiters }
 // input queues a datagram, or with size not 0 several of that size; it keeps a
 // copy.
 func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort) {
-	drops := &d.stack.stats.UDP.Drop
-	if d.ping {
-		drops = &d.stack.stats.Ping.Drop
-	}
+	drops := d.drops()
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
 		drops[DropNoSocket].inc()
 		return
 	}
-	room := d.limit - d.bytes
+	room := d.limit - d.bytes - d.errs.bytes
 	if size > 0 {
 		var lost int
 		if payload, lost = fitting(payload, size, room); lost > 0 {
+			d.lost += uint32(lost)
 			drops[DropQueueFull].Add(uint64(lost))
 		}
 		if len(payload) == 0 {
@@ -500,11 +401,13 @@ func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort
 	}
 	cost := len(payload) + perDatagram*datagrams(len(payload), size)
 	if cost > room {
+		d.lost++
 		d.mu.Unlock()
 		drops[DropQueueFull].inc()
 		return
 	}
 	if !d.stack.memory.Take(pkt.Memory(len(payload))) {
+		d.lost += uint32(datagrams(len(payload), size))
 		d.mu.Unlock()
 		drops[DropMemory].Add(uint64(datagrams(len(payload), size)))
 		return
@@ -514,25 +417,20 @@ func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort
 		clear(d.queue[n:])
 		d.queue, d.head = d.queue[:n], 0
 	}
-	d.queue = append(d.queue, received{pkt.From(payload), size, from, p.dst})
+	m := received{p: pkt.From(payload), size: size, from: from, to: p.dst, in: p.iface, lost: d.lost, hops: p.hops, tos: p.tos, flow: p.flow()}
+	m.p.At = p.At
+	d.queue = append(d.queue, m)
 	d.bytes += cost
 	d.mu.Unlock()
 	d.waiters.Wake(ReadyIn)
 }
 
-// inputError makes an ICMP error about one of our datagrams pending. Only
-// connected sockets are told, and only of hard errors, as Linux does without
-// IP_RECVERR (RFC 1122 §4.1.3.3).
-func (d *Datagram) inputError(to netip.AddrPort, e icmpError) {
-	d.mu.Lock()
-	connected := d.remote.IsValid() && d.remote.Addr() == to.Addr() && (d.ping || d.remote.Port() == to.Port())
-	if connected && e.hard && !d.closed {
-		d.err = e.errno
+// drops is where what the socket does not take is counted.
+func (d *Datagram) drops() *dropCounters {
+	if d.ping {
+		return &d.stack.stats.Ping.Drop
 	}
-	d.mu.Unlock()
-	if connected && e.hard {
-		d.waiters.Wake(ReadyErr | ReadyIn)
-	}
+	return &d.stack.stats.UDP.Drop
 }
 
 // fits scores how well the socket matches a packet: 0 not at all, a connected

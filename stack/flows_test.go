@@ -276,9 +276,20 @@ func TestNextHop(t *testing.T) {
 			}
 			u, _ := h.s.NewUDP(true)
 			defer u.Close()
-			u.SetBroadcast(c.broadcast)
-			u.SetHops(c.setHops)
-			u.SetTOS(c.tos)
+			set := func(v int, options ...stack.DatagramOption) {
+				for _, o := range options {
+					if err := u.Set(o, v); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if c.broadcast {
+				set(1, stack.DatagramBroadcast)
+			}
+			if c.setHops != 0 {
+				set(int(c.setHops), stack.DatagramTTL, stack.DatagramHops)
+			}
+			set(int(c.tos), stack.DatagramTOS, stack.DatagramClass)
 			dst := netip.MustParseAddr(c.dst)
 			if err := u.SendTo([]byte("hello"), netip.AddrPortFrom(dst, 9999)); !errors.Is(err, c.err) {
 				t.Fatalf("error %v, want %v", err, c.err)

@@ -50,7 +50,7 @@ func (i *Interface) joinLocked(g netip.Addr) error {
 		return syscall.ENOBUFS
 	}
 	i.setGroupLocked(g, old.ip[g]+1)
-	if g.Is6() {
+	if g.Is6() && !i.loopback {
 		i.mld.Join(i.now, g)
 	}
 	return nil
@@ -62,7 +62,7 @@ func (i *Interface) leaveGroupLocked(g netip.Addr) error {
 		return syscall.EADDRNOTAVAIL
 	}
 	i.setGroupLocked(g, n-1)
-	if g.Is6() {
+	if g.Is6() && !i.loopback {
 		i.mld.Leave(i.now, g)
 	}
 	return nil

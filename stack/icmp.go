@@ -231,15 +231,20 @@ func (s *Stack) inputError(now mono.Time, p packet, m icmp.Message, v6 bool) {
 		s.stats.ICMP.Parse[icmp.DropShort].inc()
 		return
 	}
-	e := icmpError{iface: p.iface, now: now, errno: syscall.EPROTO}
+	e := icmpError{iface: p.iface, now: now, errno: syscall.EPROTO, typ: m.Type, code: m.Code, message: Arrival{From: netip.AddrPortFrom(p.src, 0),
+		To: p.dst, Interface: p.iface, Hops: p.hops, TOS: p.tos, FlowInfo: p.flow(), at: now}}
 	e.errno, e.hard, ok = icmp.Errno(v6, m.Type, m.Code)
 	switch {
 	case !v6 && m.Type == icmp.TypeUnreachable4 && m.Code == icmp.CodeFragNeeded4:
 		e.mtu = int(binary.BigEndian.Uint16(m.Rest[2:]))
-		e.tooBig = true
+		e.tooBig, e.info = true, uint32(e.mtu)
 	case v6 && m.Type == icmp.TypeTooBig6:
 		e.mtu = int(min(binary.BigEndian.Uint32(m.Rest[:]), 1<<16))
-		e.tooBig = true
+		e.tooBig, e.info = true, binary.BigEndian.Uint32(m.Rest[:])
+	case v6 && m.Type == icmp.TypeParamProblem6:
+		e.info = binary.BigEndian.Uint32(m.Rest[:])
+	case !v6 && m.Type == icmp.TypeParamProblem4:
+		e.info = uint32(m.Rest[0])
 	case !ok:
 		s.stats.ICMP.Drop[DropNotForHost].inc() // a type or code nobody here knows
 		return
@@ -258,6 +263,11 @@ type icmpError struct {
 	tooBig bool
 	mtu    int // with tooBig: the next hop's MTU, 0 from old routers
 	local  bool
+	// What a socket's queue of errors is told: the message, what is in its
+	// fourth to eighth byte, and how it came.
+	typ, code uint8
+	info      uint32
+	message   Arrival
 }
 
 // localError delivers the failure of one of our own packets to the socket it
@@ -266,7 +276,13 @@ type icmpError struct {
 func (s *Stack) localError(p *pkt.Buf, errno syscall.Errno) {
 	b := p.Network()
 	if q, ok := icmp.ParseQuoted(b, b[0]>>4 == 6); ok {
-		s.deliverError(q, icmpError{now: s.clock.Now(), errno: errno, hard: true, local: true})
+		// As Linux, which sends itself the message that a router would send.
+		e := icmpError{now: s.clock.Now(), errno: errno, hard: true, local: true, typ: icmp.TypeUnreachable4, code: icmp.CodeHost4,
+			message: Arrival{From: netip.AddrPortFrom(q.Src, 0), To: q.Src, Interface: s.lo, Hops: defaultTTL, at: s.clock.Now()}}
+		if q.V6 {
+			e.typ, e.code = icmp.TypeUnreachable6, icmp.CodeAddress6
+		}
+		s.deliverError(q, e)
 	}
 }
 
@@ -283,22 +299,20 @@ func (s *Stack) deliverError(q icmp.Quoted, e icmpError) bool {
 		return s.tcp.inputError(local, remote, q.Transport, e)
 	case q.Protocol == ipv4.ProtoUDP && udp.HeaderLen <= len(q.Transport):
 		if d := s.lookupUDP(local, remote, e.iface); d != nil {
-			if e.tooBig {
+			if e.tooBig && d.acceptsPathMTU(q.Dst) {
 				s.pathMTUChanged(q, e)
-			} else {
-				d.inputError(remote, e)
 			}
+			d.inputError(remote, e, q.Transport[udp.HeaderLen:])
 			return true
 		}
 	case q.Protocol == ipv4.ProtoICMP || q.Protocol == ipv6.ProtoICMPv6:
 		// An echo request of ours: its identifier is where the ports are.
 		id := binary.BigEndian.Uint16(q.Transport[4:])
 		if d := s.lookupPing(netip.AddrPortFrom(q.Src, id)); d != nil {
-			if e.tooBig {
+			if e.tooBig && d.acceptsPathMTU(q.Dst) {
 				s.pathMTUChanged(q, e)
-			} else {
-				d.inputError(netip.AddrPortFrom(q.Dst, 0), e)
 			}
+			d.inputError(netip.AddrPortFrom(q.Dst, 0), e, q.Transport)
 			return true
 		}
 	}

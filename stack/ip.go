@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"syscall"
 	"time"
@@ -53,7 +54,7 @@ func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
 	dst := h.Dst()
 	c := i.stack.cfg.Load()
 	group := dst.IsMulticast() || c.isBroadcast(dst, i)
-	if d := i.acceptIPv4(c, h, group, p.Group); d != DropNone {
+	if d := i.acceptIPv4(c, h, group, p.Looped); d != DropNone {
 		st.Drop[d].inc()
 		p.Put()
 		return
@@ -78,14 +79,15 @@ func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
 }
 
 // acceptIPv4 decides whether a packet is for this host (RFC 1122 §3.2.1.3).
-func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, linkGroup bool) Drop {
+func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, looped bool) Drop {
 	src, dst := h.Src(), h.Dst()
 	if !i.loopback && (src.IsLoopback() || dst.IsLoopback()) {
 		return DropMartian
 	}
-	// A packet from one of our own addresses did not come from us; a source
-	// of 0.0.0.0 is only good for broadcasts and multicasts (DHCP, IGMP).
-	if c.isBroadcast(src, i) || (!i.loopback && c.byAddr[src] != nil) || (src.IsUnspecified() && !group) {
+	// A packet from one of our own addresses did not come from us, unless it is
+	// the copy of a multicast; a source of 0.0.0.0 is only good for broadcasts
+	// and multicasts (DHCP, IGMP).
+	if c.isBroadcast(src, i) || (!i.loopback && !looped && c.byAddr[src] != nil) || (src.IsUnspecified() && !group) {
 		return DropMartian
 	}
 	if h.SourceRoute() {
@@ -122,7 +124,7 @@ func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
 	}
 	p.Trim(ipv6.HeaderLen + n)
 	p.MarkNetwork()
-	if d := i.acceptIPv6(i.stack.cfg.Load(), h); d != DropNone {
+	if d := i.acceptIPv6(i.stack.cfg.Load(), h, p.Looped); d != DropNone {
 		st.Drop[d].inc()
 		p.Put()
 		return
@@ -156,6 +158,14 @@ func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
 	p.Pull(chain.Offset)
 	i.stack.deliver(b, packet{Buf: p, iface: i, src: h.Src(), dst: h.Dst(), proto: chain.Proto, hops: h.HopLimit(),
 		tos: h.TrafficClass(), group: h.Dst().IsMulticast(), fragmented: fragmented})
+}
+
+// flow is the traffic class and the flow label of an IPv6 packet.
+func (p *packet) flow() uint32 {
+	if !p.dst.Is6() {
+		return 0
+	}
+	return binary.BigEndian.Uint32(p.Network()) & 0x0fffffff
 }
 
 // walk follows the extension headers. When they cannot be used it says so to
@@ -194,9 +204,9 @@ func (i *Interface) fragmentIPv6(now mono.Time, p *pkt.Buf, h ipv6.Header, chain
 	return whole
 }
 
-func (i *Interface) acceptIPv6(c *config, h ipv6.Header) Drop {
+func (i *Interface) acceptIPv6(c *config, h ipv6.Header, looped bool) Drop {
 	src, dst := h.Src(), h.Dst()
-	if !i.loopback && (src.IsLoopback() || dst.IsLoopback() || c.byAddr[src] != nil && c.byAddr[src].state != addrTentative) {
+	if !i.loopback && (src.IsLoopback() || dst.IsLoopback() || !looped && c.byAddr[src] != nil && c.byAddr[src].state != addrTentative) {
 		return DropMartian
 	}
 	if dst.IsMulticast() {
@@ -311,8 +321,8 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 	}
 	if v4 {
 		st := &s.stats.IPv4
-		f := ipv4.Fields{TOS: tos, DF: fits, TTL: hops, Protocol: proto, Src: r.src, Dst: r.dst, PayloadLen: n}
-		if !fits {
+		f := ipv4.Fields{TOS: tos, DF: fits && !r.mayFrag, TTL: hops, Protocol: proto, Src: r.src, Dst: r.dst, PayloadLen: n}
+		if !f.DF {
 			// RFC 6864 §4.1: only a datagram that may be fragmented needs an
 			// identifier of its own.
 			f.ID = uint16(s.ids.next(s, r.src, r.dst, proto))
@@ -361,6 +371,12 @@ func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) e
 	if i.loopback {
 		i.stack.loop.push(i.stack, p)
 		return nil
+	}
+	if r.loop || r.stay {
+		p = i.loopBack(r, p)
+		if p == nil {
+			return nil
+		}
 	}
 	var mac ether.Addr
 	switch {

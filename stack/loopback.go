@@ -88,6 +88,27 @@ func (q *loopQueue) push(s *Stack, p *pkt.Buf) {
 	}
 }
 
+// loopBack gives sockets of this host a copy of a multicast or broadcast that
+// leaves by i, as if it had come in there (IP_MULTICAST_LOOP). It takes p, and
+// returns it unless that was all that was wanted.
+func (i *Interface) loopBack(r *route, p *pkt.Buf) *pkt.Buf {
+	if r.loop && (r.bcast || i.member(r.dst)) {
+		c := p
+		if r.stay {
+			p = nil
+		} else {
+			c = p.Clone()
+		}
+		c = c.Whole()
+		c.Looped, c.In = true, i.index
+		i.stack.loop.push(i.stack, c)
+	} else if r.stay {
+		p.Put()
+		p = nil
+	}
+	return p
+}
+
 // runLoopback inputs what is queued, and what that brings about.
 func (s *Stack) runLoopback(now mono.Time) {
 	q := &s.loop
@@ -110,10 +131,15 @@ func (s *Stack) runLoopback(now mono.Time) {
 		q.batch.now = now
 		for _, p := range frames {
 			s.stats.Loop.Frames.inc()
+			in := s.lo
+			if p.Looped {
+				in = s.InterfaceByIndex(int(p.In))
+			}
+			p.At = now
 			if p.Bytes()[0]>>4 == 4 {
-				s.lo.inputIPv4(q.batch, p)
+				in.inputIPv4(q.batch, p)
 			} else {
-				s.lo.inputIPv6(q.batch, p)
+				in.inputIPv6(q.batch, p)
 			}
 		}
 		q.batch.flush()

@@ -9,13 +9,14 @@ import (
 	"syscall"
 
 	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/ipv6"
 )
 
 // sendPingLocked sends an echo request under our identifier.
-func (d *Datagram) sendPingLocked(r *route, b []byte) error {
+func (d *Datagram) sendPingLocked(now mono.Time, r *route, b []byte, hops, tos uint8, df bool) error {
 	want, proto := uint8(icmp.TypeEcho4), uint8(ipv4.ProtoICMP)
 	if r.dst.Is6() {
 		want, proto = icmp.TypeEcho6, ipv6.ProtoICMPv6
@@ -32,12 +33,7 @@ func (d *Datagram) sendPingLocked(r *route, b []byte) error {
 		icmp.SetChecksum6(q, r.src, r.dst)
 	}
 	d.stack.stats.Ping.Output.inc()
-	tx := newTx(r.iface)
-	err := d.stack.send(d.stack.clock.Now(), tx, r, proto, d.hopsLocked(r.dst), d.tos, false, p)
-	if e := tx.done(); err == nil {
-		err = e
-	}
-	return err
+	return d.stack.sendOne(now, r, proto, hops, tos, df, p)
 }
 
 // lookupPing returns the socket with the echo identifier local.Port().

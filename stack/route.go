@@ -25,6 +25,9 @@ type route struct {
 	src   netip.Addr
 	dst   netip.Addr // without zone
 	bcast bool       // dst is a broadcast address of iface
+	// Of one datagram: routers may fragment it; a copy of it is for sockets of
+	// this host; and only that.
+	mayFrag, loop, stay bool
 }
 
 // path is a route without the addresses of its ends, which a connection has in

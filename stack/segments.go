@@ -37,6 +37,20 @@ func (d *Datagram) SetSegmentSize(n int) error {
 	return nil
 }
 
+// SegmentSize returns what SetSegmentSize has set.
+func (d *Datagram) SegmentSize() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.segSize
+}
+
+// ReceiveSegments returns what SetReceiveSegments has set.
+func (d *Datagram) ReceiveSegments() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.together
+}
+
 // SetReceiveSegments lets RecvFrom and RecvSegments return several datagrams of
 // one peer and size at once (UDP_GRO).
 func (d *Datagram) SetReceiveSegments(on bool) {
@@ -54,9 +68,9 @@ func (d *Datagram) SendSegments(b []byte, size int, to netip.AddrPort) error {
 	if size <= 0 || size > 65535 {
 		return syscall.EINVAL
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.sendLocked(b, size, to)
+	m := NewSendInfo()
+	m.Segment = size
+	return d.SendMsg(b, to, &m)
 }
 
 // checkSegments says whether n bytes can be sent in datagrams of size bytes.
@@ -131,40 +145,6 @@ func fitting(payload []byte, size, room int) (fits []byte, lost int) {
 	return payload, 0
 }
 
-// RecvSegments is RecvFrom for those who asked for several datagrams at once:
-// the first has seg bytes, as have all but the last; seg is 0 when there is
-// only one. Those that came by themselves are put together only as far as they
-// fit b.
-func (d *Datagram) RecvSegments(b []byte) (n, size, seg int, from netip.AddrPort, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if e := d.takeErrorLocked(); e != 0 {
-		return 0, 0, 0, from, e
-	}
-	if d.head == len(d.queue) {
-		if d.closed {
-			return 0, 0, 0, from, syscall.EBADF
-		}
-		return 0, 0, 0, from, syscall.EAGAIN
-	}
-	m := d.queue[d.head]
-	if m.size > 0 && !d.together {
-		n, size = d.takeOneLocked(b)
-		return n, size, 0, m.from, nil
-	}
-	d.popLocked()
-	n, size, seg = copy(b, m.p.Bytes()), m.p.Len(), m.size
-	m.p.Put()
-	if size <= seg {
-		seg = 0 // the last one, the others were taken one by one
-	}
-	if seg == 0 && d.together && n == size && n > 0 {
-		n, seg = d.joinLocked(b, n, &m)
-		size = n
-	}
-	return n, size, seg, m.from, nil
-}
-
 // popLocked takes the oldest entry out of the queue; its buffer is the caller's.
 func (d *Datagram) popLocked() {
 	m := &d.queue[d.head]
@@ -202,7 +182,8 @@ func (d *Datagram) joinLocked(b []byte, n int, first *received) (all, seg int) {
 		}
 		m := d.queue[d.head]
 		k := m.p.Len()
-		if m.size > 0 || k == 0 || k > n || all+k > len(b) || m.from != first.from || m.to != first.to {
+		if m.size > 0 || k == 0 || k > n || all+k > len(b) || m.from != first.from || m.to != first.to ||
+			m.in != first.in || m.hops != first.hops || m.tos != first.tos {
 			break
 		}
 		all += copy(b[all:], m.p.Bytes())

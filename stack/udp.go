@@ -72,7 +72,7 @@ func (s *Stack) inputUDPGroup(p packet, payload []byte, size int, local, remote,
 	n := 0
 	for _, d := range s.udp.on(local.Port()) {
 		// Sockets on the address itself or on the wildcard.
-		if d.fits(local, remote, p.iface) > 0 {
+		if d.fits(local, remote, p.iface) > 0 && (!p.dst.IsMulticast() || d.hears(p.dst, p.src, p.iface)) {
 			d.input(p, payload, size, from)
 			n++
 		}

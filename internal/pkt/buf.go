@@ -75,6 +75,10 @@ type Buf struct {
 	// Group marks a frame that arrived by link-layer multicast or broadcast:
 	// RFC 1122 §3.2.2 forbids ICMP errors about it, TCP ignores it.
 	Group bool
+	// Looped marks the copy for this host of a multicast that it sent itself, by
+	// the interface with the index In.
+	Looped bool
+	In     int32
 	// At is when the frame arrived. A device may leave it 0: to look at the
 	// clock for each frame costs more than some frames do, and the stack does
 	// so once for those that come together.

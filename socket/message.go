@@ -1,0 +1,414 @@
+package socket
+
+// This file owns sendmsg(2), recvmsg(2) and their forms for many messages:
+// pieces of a message in several buffers, and what goes with it in control
+// messages, whose layout is in cmsg.go.
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tapstack/tapstack/stack"
+)
+
+// Msg is struct msghdr, and with N struct mmsghdr.
+type Msg struct {
+	// Name is where Sendmsg sends to, the zero AddrPort for the peer, and where
+	// from Recvmsg has received.
+	Name netip.AddrPort
+	// Buffers are the pieces of the message, in order.
+	Buffers [][]byte
+	// Control is what Sendmsg is told of the message, and the room that Recvmsg
+	// has for what it tells.
+	Control []byte
+	// ControlLen is how much of Control Recvmsg has filled.
+	ControlLen int
+	// Flags are those that Recvmsg returns: MSG_TRUNC, MSG_CTRUNC, MSG_ERRQUEUE,
+	// MSG_OOB.
+	Flags int
+	// N is the number of bytes that Sendmmsg or Recvmmsg has moved.
+	N int
+}
+
+// scratch holds messages on their way between several buffers and the one that
+// the stack takes.
+var scratch = sync.Pool{New: func() any { return new([65536]byte) }}
+
+// size is the length of all buffers together.
+func size(buffers [][]byte) (n int) {
+	for _, b := range buffers {
+		n += len(b)
+	}
+	return n
+}
+
+// gather returns the bytes of all buffers in one piece, and where that is to be
+// given back to, if not nil.
+func gather(buffers [][]byte) ([]byte, *[65536]byte) {
+	n := size(buffers)
+	switch {
+	case n == 0:
+		return nil, nil
+	case len(buffers) == 1:
+		return buffers[0], nil
+	}
+	p := scratch.Get().(*[65536]byte)
+	all := p[:0] // of a stream it may be more, and moves then
+	for _, b := range buffers {
+		all = append(all, b...)
+	}
+	return all, p
+}
+
+// scatter fills the buffers with b.
+func scatter(buffers [][]byte, b []byte) {
+	for _, to := range buffers {
+		b = b[copy(to, b):]
+	}
+}
+
+// Sendmsg is sendmsg(2): SendTo of what is in all buffers. The control messages
+// of a datagram are IP_PKTINFO, IP_TTL, IP_TOS, IPV6_PKTINFO, IPV6_HOPLIMIT,
+// IPV6_TCLASS, IPV6_DONTFRAG and UDP_SEGMENT. Errors beside those of SendTo and
+// SendSegments: EINVAL for another control message of these levels and for a
+// bad one, ENODEV for an interface that does not exist. A stream takes none.
+func (f *FD) Sendmsg(m *Msg, flags int) (int, error) {
+	b, p := gather(m.Buffers)
+	if p != nil {
+		defer scratch.Put(p)
+	}
+	if f.dgram == nil {
+		if err := f.streamControl(m.Control); err != nil {
+			return 0, err
+		}
+		return f.SendTo(b, flags, m.Name)
+	}
+	info := stack.NewSendInfo()
+	return f.sendDatagram(b, flags, m.Name, m.Control, &info)
+}
+
+// Sendmmsg is sendmmsg(2): it sends messages until one fails, and returns how
+// many it has sent; the error only if that is none.
+func (f *FD) Sendmmsg(msgs []Msg, flags int) (int, error) {
+	for i := range msgs {
+		n, err := f.Sendmsg(&msgs[i], flags)
+		if err != nil {
+			if i > 0 {
+				err = nil
+			}
+			return i, err
+		}
+		msgs[i].N = n
+	}
+	return len(msgs), nil
+}
+
+// Recvmsg is recvmsg(2): it fills the buffers one after the other, and Control
+// with what was asked for by options. From the queue of errors, with
+// MSG_ERRQUEUE, it takes one, see ExtendedError; it does not wait for one.
+// EAGAIN: there is none.
+func (f *FD) Recvmsg(m *Msg, flags int) (int, error) {
+	b, p := []byte(nil), (*[65536]byte)(nil)
+	switch n := size(m.Buffers); {
+	case n == 0:
+	case len(m.Buffers) == 1:
+		b = m.Buffers[0]
+	case n <= 65536 || f.dgram != nil || flags&MSG_WAITALL == 0:
+		p = scratch.Get().(*[65536]byte)
+		defer scratch.Put(p)
+		b = p[:min(n, 65536)]
+	default:
+		b = make([]byte, n)
+	}
+	m.Name, m.Flags, m.ControlLen = netip.AddrPort{}, 0, 0
+	n, err := f.recvmsg(m, b, flags)
+	if len(m.Buffers) > 1 {
+		scatter(m.Buffers, b[:min(max(n, 0), len(b))])
+	}
+	return n, err
+}
+
+func (f *FD) recvmsg(m *Msg, b []byte, flags int) (n int, err error) {
+	if flags&MSG_ERRQUEUE != 0 {
+		return f.recvError(m, b)
+	}
+	if f.dgram == nil {
+		if n, err = f.Recv(b, flags); err == nil && flags&MSG_OOB != 0 {
+			m.Flags |= MSG_OOB
+		}
+		return n, err
+	}
+	var a stack.Arrival
+	if n, err = f.recvDatagram(b, flags, &a); err != nil {
+		return n, err
+	}
+	m.Name = f.fromStack(a.From)
+	if a.Size > len(b) {
+		m.Flags |= MSG_TRUNC
+	}
+	f.control(m, &a)
+	return n, nil
+}
+
+// Recvmmsg is recvmmsg(2): it waits for the first message, and for others only
+// without MSG_WAITFORONE and MSG_DONTWAIT. It returns how many there are; the
+// error only if that is none.
+func (f *FD) Recvmmsg(msgs []Msg, flags int) (int, error) {
+	one := flags&MSG_WAITFORONE != 0
+	flags &^= MSG_WAITFORONE
+	for i := range msgs {
+		n, err := f.Recvmsg(&msgs[i], flags)
+		if err != nil {
+			if i > 0 {
+				err = nil
+			}
+			return i, err
+		}
+		msgs[i].N = n
+		if one {
+			flags |= MSG_DONTWAIT
+		}
+	}
+	return len(msgs), nil
+}
+
+// What Recvmsg was asked to tell: bits of FD.want.
+const (
+	wantPktInfo = 1 << iota
+	wantTTL
+	wantTOS
+	wantOrigDst
+	wantPktInfo6
+	wantHops6
+	wantClass6
+	wantFlow6
+	wantOrigDst6
+	wantTime
+	wantTimeNS
+	wantLost
+)
+
+// control writes the control messages that the socket was asked for, in the
+// kernel's order.
+func (f *FD) control(m *Msg, a *stack.Arrival) {
+	want := f.want.Load()
+	if want == 0 && a.Segment == 0 {
+		return
+	}
+	w := controlWriter{b: m.Control}
+	f.controlSocket(&w, want, a)
+	if a.Segment > 0 {
+		w.putInt(SOL_UDP, UDP_GRO, a.Segment)
+	}
+	f.controlIP(&w, want, a)
+	m.ControlLen = w.n
+	if w.cut {
+		m.Flags |= MSG_CTRUNC
+	}
+}
+
+func (f *FD) controlSocket(w *controlWriter, want uint32, a *stack.Arrival) {
+	if want&(wantTime|wantTimeNS) != 0 {
+		var d [16]byte
+		t := time.Now().Add(-a.Age())
+		binary.NativeEndian.PutUint64(d[:], uint64(t.Unix()))
+		typ, fraction := SO_TIMESTAMPNS, t.Nanosecond()
+		if want&wantTime != 0 {
+			typ, fraction = SO_TIMESTAMP, fraction/1000
+		}
+		binary.NativeEndian.PutUint64(d[8:], uint64(fraction))
+		w.put(SOL_SOCKET, typ, d[:])
+	}
+	if want&wantLost != 0 && a.Lost > 0 {
+		w.putInt(SOL_SOCKET, SO_RXQ_OVFL, int(a.Lost))
+	}
+}
+
+// controlIP tells of the IP header. A socket of AF_INET6 that has received IPv4
+// may be asked for either kind.
+func (f *FD) controlIP(w *controlWriter, want uint32, a *stack.Arrival) {
+	var d [sockaddrLen6]byte
+	if want&wantPktInfo6 != 0 && f.domain == AF_INET6 {
+		ip := a.To.As16()
+		copy(d[:], ip[:])
+		binary.NativeEndian.PutUint32(d[16:], uint32(a.Interface.Index()))
+		w.put(IPPROTO_IPV6, IPV6_PKTINFO, d[:20])
+	}
+	if a.To.Is4() {
+		if want&wantPktInfo != 0 {
+			binary.NativeEndian.PutUint32(d[:], uint32(a.Interface.Index()))
+			local, to := netip.IPv4Unspecified().As4(), a.To.As4()
+			if ip := a.Local(); ip.Is4() {
+				local = ip.As4()
+			}
+			copy(d[4:], local[:])
+			copy(d[8:], to[:])
+			w.put(IPPROTO_IP, IP_PKTINFO, d[:12])
+		}
+		if want&wantTTL != 0 {
+			w.putInt(IPPROTO_IP, IP_TTL, int(a.Hops))
+		}
+		if want&wantTOS != 0 {
+			w.put(IPPROTO_IP, IP_TOS, []byte{a.TOS})
+		}
+	} else {
+		if want&wantHops6 != 0 {
+			w.putInt(IPPROTO_IPV6, IPV6_HOPLIMIT, int(a.Hops))
+		}
+		if want&wantClass6 != 0 {
+			w.putInt(IPPROTO_IPV6, IPV6_TCLASS, int(a.TOS))
+		}
+		if want&wantFlow6 != 0 && a.FlowInfo != 0 {
+			binary.BigEndian.PutUint32(d[:], a.FlowInfo)
+			w.put(IPPROTO_IPV6, IPV6_FLOWINFO, d[:4])
+		}
+	}
+	if bit, level, typ := originalTo(a.To); want&bit != 0 {
+		clear(d[:])
+		scope := 0
+		if a.To.IsLinkLocalUnicast() {
+			scope = a.Interface.Index()
+		}
+		n := putSockaddr(d[:], netip.AddrPortFrom(a.To, f.dgram.LocalAddr().Port()), scope)
+		w.put(level, typ, d[:n])
+	}
+}
+
+// originalTo is how the address and port are told that a datagram was sent to.
+func originalTo(to netip.Addr) (bit uint32, level, typ int) {
+	if to.Is4() {
+		return wantOrigDst, IPPROTO_IP, IP_ORIGDSTADDR
+	}
+	return wantOrigDst6, IPPROTO_IPV6, IPV6_ORIGDSTADDR
+}
+
+// sendControl reads the control messages that go with a datagram. Those of
+// another family than the datagram's are left alone, as Linux does.
+func (f *FD) sendControl(b []byte, v4 bool, m *stack.SendInfo) error {
+	level := IPPROTO_IPV6
+	if v4 {
+		level = IPPROTO_IP
+	}
+	for {
+		c, rest, more, err := NextControl(b)
+		if !more || err != nil {
+			return err
+		}
+		b = rest
+		switch {
+		case c.Level == SOL_UDP && f.isUDP():
+			if c.Type != UDP_SEGMENT || len(c.Data) != 2 {
+				return syscall.EINVAL
+			}
+			m.Segment = int(binary.NativeEndian.Uint16(c.Data))
+		case c.Level == SOL_SOCKET:
+			return syscall.EINVAL // SO_MARK and their like: nothing here goes by them
+		case c.Level == level && v4:
+			err = f.sendControl4(c, m)
+		case c.Level == level:
+			err = f.sendControl6(c, m)
+		case v4 && f.domain == AF_INET6 && c.Level == IPPROTO_IPV6 && c.Type == IPV6_PKTINFO:
+			err = f.sendPktInfo6(c.Data, m)
+			if err == nil && m.Source.IsValid() && !m.Source.Is4() {
+				err = syscall.EINVAL
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (f *FD) sendControl4(c Control, m *stack.SendInfo) error {
+	v := -1
+	switch len(c.Data) {
+	case 4:
+		v = int(int32(binary.NativeEndian.Uint32(c.Data)))
+	case 1:
+		if c.Type == IP_TOS {
+			v = int(c.Data[0])
+		}
+	}
+	switch {
+	case c.Type == IP_TTL && v >= 1 && v <= 255:
+		m.Hops = int16(v)
+	case c.Type == IP_TOS && v >= 0 && v <= 255:
+		m.TOS = int16(v)
+	case c.Type == IP_PKTINFO && len(c.Data) == 12:
+		m.Source = netip.AddrFrom4([4]byte(c.Data[4:8]))
+		return f.leaveBy(binary.NativeEndian.Uint32(c.Data), m)
+	default:
+		return syscall.EINVAL
+	}
+	return nil
+}
+
+func (f *FD) sendControl6(c Control, m *stack.SendInfo) error {
+	if c.Type == IPV6_PKTINFO {
+		return f.sendPktInfo6(c.Data, m)
+	}
+	if len(c.Data) != 4 {
+		return syscall.EINVAL
+	}
+	v := int(int32(binary.NativeEndian.Uint32(c.Data)))
+	switch {
+	case c.Type == IPV6_HOPLIMIT && v >= -1 && v <= 255:
+		m.Hops = int16(v)
+	case c.Type == IPV6_TCLASS && v >= -1 && v <= 255:
+		m.TOS = int16(v)
+	case c.Type == IPV6_DONTFRAG && (v == 0 || v == 1):
+		m.DontFrag = int16(v)
+	default:
+		return syscall.EINVAL
+	}
+	return nil
+}
+
+// sendPktInfo6 reads an IPV6_PKTINFO. A source that is not ours is EINVAL, a
+// link-local one needs the interface.
+func (f *FD) sendPktInfo6(d []byte, m *stack.SendInfo) error {
+	if len(d) < 20 {
+		return syscall.EINVAL
+	}
+	m.Source = netip.AddrFrom16([16]byte(d[:16])).Unmap()
+	if err := f.leaveBy(binary.NativeEndian.Uint32(d[16:]), m); err != nil {
+		return err
+	}
+	if m.Source.IsLinkLocalUnicast() && m.Source.Is6() && m.Interface == nil {
+		return syscall.EINVAL
+	}
+	return nil
+}
+
+// leaveBy is the number of an interface in a message; 0 is any.
+func (f *FD) leaveBy(index uint32, m *stack.SendInfo) error {
+	if index == 0 {
+		return nil
+	}
+	if m.Interface = f.stack.InterfaceByIndex(int(int32(index))); m.Interface == nil {
+		return syscall.ENODEV
+	}
+	return nil
+}
+
+// streamControl checks the control messages of a stream, which knows none: those
+// of SOL_SOCKET are refused, others not looked at, as on Linux.
+func (f *FD) streamControl(b []byte) error {
+	if f.closed.Load() {
+		return net.ErrClosed
+	}
+	for {
+		c, rest, more, err := NextControl(b)
+		if !more || err != nil {
+			return err
+		}
+		if c.Level == SOL_SOCKET {
+			return syscall.EINVAL
+		}
+		b = rest
+	}
+}
