@@ -11,5 +11,6 @@ var errnos = map[syscall.Errno]string{
 	syscall.EINVAL: "EINVAL", syscall.EISCONN: "EISCONN", syscall.EMSGSIZE: "EMSGSIZE", syscall.ENOTTY: "ENOTTY", syscall.ENETDOWN: "ENETDOWN",
 	syscall.ENETUNREACH: "ENETUNREACH", syscall.ENOPROTOOPT: "ENOPROTOOPT", syscall.ENOTCONN: "ENOTCONN",
 	syscall.EOPNOTSUPP: "EOPNOTSUPP", syscall.EPERM: "EPERM", syscall.EPIPE: "EPIPE",
+	syscall.ENODEV: "ENODEV", syscall.ENOBUFS: "ENOBUFS",
 	syscall.EPROTONOSUPPORT: "EPROTONOSUPPORT", syscall.ESOCKTNOSUPPORT: "ESOCKTNOSUPPORT", syscall.ETIMEDOUT: "ETIMEDOUT",
 }

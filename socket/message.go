@@ -312,10 +312,11 @@ func (f *FD) sendControl(b []byte, v4 bool, m *stack.SendInfo) error {
 		case c.Level == level:
 			err = f.sendControl6(c, m)
 		case v4 && f.domain == AF_INET6 && c.Level == IPPROTO_IPV6 && c.Type == IPV6_PKTINFO:
-			err = f.sendPktInfo6(c.Data, m)
-			if err == nil && m.Source.IsValid() && !m.Source.Is4() {
-				err = syscall.EINVAL
+			if len(c.Data) < 20 || !netip.AddrFrom16([16]byte(c.Data[:16])).Is4In6() {
+				return syscall.EINVAL
 			}
+			err = f.sendPktInfo6(c.Data, m)
+			m.Source = m.Source.Unmap()
 		}
 		if err != nil {
 			return err
@@ -340,7 +341,11 @@ func (f *FD) sendControl4(c Control, m *stack.SendInfo) error {
 		m.TOS = int16(v)
 	case c.Type == IP_PKTINFO && len(c.Data) == 12:
 		m.Source = netip.AddrFrom4([4]byte(c.Data[4:8]))
-		return f.leaveBy(binary.NativeEndian.Uint32(c.Data), m)
+		err := f.leaveBy(binary.NativeEndian.Uint32(c.Data), m)
+		if err != nil && !m.Source.IsUnspecified() && f.stack.InterfaceOf(m.Source) == nil {
+			err = syscall.ENETUNREACH // of the two Linux finds this first
+		}
+		return err
 	default:
 		return syscall.EINVAL
 	}
@@ -374,11 +379,11 @@ func (f *FD) sendPktInfo6(d []byte, m *stack.SendInfo) error {
 	if len(d) < 20 {
 		return syscall.EINVAL
 	}
-	m.Source = netip.AddrFrom16([16]byte(d[:16])).Unmap()
+	m.Source = netip.AddrFrom16([16]byte(d[:16]))
 	if err := f.leaveBy(binary.NativeEndian.Uint32(d[16:]), m); err != nil {
 		return err
 	}
-	if m.Source.IsLinkLocalUnicast() && m.Source.Is6() && m.Interface == nil {
+	if m.Source.IsLinkLocalUnicast() && m.Interface == nil {
 		return syscall.EINVAL
 	}
 	return nil

@@ -149,7 +149,7 @@ func TestSegmentErrors(t *testing.T) {
 			must(t, a.SetSegmentSize(1500))
 			_, err := a.SendTo(make([]byte, 10000), 0, ap(c.to))
 			wantErr(t, "by the option", err, syscall.EMSGSIZE)
-			_, err = a.SendSegments(nil, 1, socket.MSG_MORE, ap(c.to))
+			_, err = a.SendSegments(nil, 1, 0x800, ap(c.to))
 			wantErr(t, "unknown flag", err, syscall.EOPNOTSUPP)
 			_, err = a.SendSegments(nil, 1, 0, netip.AddrPort{})
 			wantErr(t, "no peer", err, syscall.EDESTADDRREQ)

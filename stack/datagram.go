@@ -223,6 +223,9 @@ func (d *Datagram) routeLocked(dst netip.Addr, m *SendInfo) (route, error) {
 	if src.IsMulticast() || src.IsUnspecified() || d.stack.cfg.Load().broadcast(src) {
 		src = netip.Addr{} // bound to receive there; nothing is sent from it
 	}
+	if m.Source.IsValid() && m.Source.Is4() != dst.Is4() {
+		return route{}, syscall.EINVAL
+	}
 	own := m.Source.IsValid() && (!m.Source.IsUnspecified() || dst.Is4())
 	if own {
 		src = m.Source
@@ -242,7 +245,9 @@ func (d *Datagram) routeLocked(dst netip.Addr, m *SendInfo) (route, error) {
 			oif = group
 		}
 	}
-	if d.sets.on(DatagramTransparent) && src.IsValid() && d.stack.checkLocal(src) != nil {
+	// Linux asks of IPv6 only where the address is bound.
+	free := d.sets.on(DatagramTransparent) || d.sets.on(DatagramFreebind) && dst.Is6()
+	if free && src.IsValid() && d.stack.checkLocal(src) != nil {
 		r, err := d.stack.findRoute(dst, netip.Addr{}, oif)
 		r.src = src.WithZone("")
 		return r, err
@@ -250,7 +255,10 @@ func (d *Datagram) routeLocked(dst netip.Addr, m *SendInfo) (route, error) {
 	r, err := d.stack.findRoute(dst, src, oif)
 	switch {
 	case err == syscall.EADDRNOTAVAIL && (own || d.sets.on(DatagramFreebind)) && src.IsValid():
-		return route{}, syscall.EINVAL // as Linux calls a source that is not ours
+		if dst.Is4() {
+			return route{}, syscall.ENETUNREACH // as Linux calls a source that is not ours
+		}
+		return route{}, syscall.EINVAL
 	case err == nil && r.bcast && !d.sets.on(DatagramBroadcast):
 		return route{}, syscall.EACCES
 	case err == nil && (m.DontRoute || d.sets.on(DatagramDontRoute)) && r.nextHop != r.dst && !r.iface.loopback:

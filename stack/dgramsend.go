@@ -19,6 +19,7 @@ import (
 type SendInfo struct {
 	// Source is the address to send from; unspecified lets the route choose,
 	// invalid leaves it to the socket.
+	// One of the other family than the datagram is EINVAL.
 	Source    netip.Addr
 	Interface *Interface // to leave by, nil as the route says
 	TOS, Hops int16      // -1: as the socket is set
@@ -34,7 +35,7 @@ func NewSendInfo() SendInfo { return SendInfo{TOS: -1, Hops: -1, DontFrag: -1, S
 var plainSend = &SendInfo{TOS: -1, Hops: -1, DontFrag: -1, Segment: -1}
 
 // SendMsg is SendTo with what m asks for. Errors beside those of SendTo and
-// SendSegments: EINVAL for a source that is not ours.
+// SendSegments: for a source that is not ours ENETUNREACH, with IPv6 EINVAL.
 func (d *Datagram) SendMsg(b []byte, to netip.AddrPort, m *SendInfo) error {
 	d.mu.Lock()
 	err := d.sendLocked(b, to, m)
@@ -113,7 +114,7 @@ func (d *Datagram) emitLocked(now mono.Time, r *route, port uint16, b []byte, m 
 		size = m.Segment
 	}
 	if len(b) > limit || df && size == 0 && r.headerLen()+d.hdr+len(b) > r.mtu {
-		if len(b) <= 65535 {
+		if len(b) <= 65535 || r.dst.Is6() { // IPv4 on Linux looks at that first
 			d.tooLongLocked(r, port)
 		}
 		return syscall.EMSGSIZE
