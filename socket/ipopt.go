@@ -17,7 +17,6 @@ import (
 const (
 	IP_TOS                    = 1
 	IP_TTL                    = 2
-	IP_HDRINCL                = 3 // raw sockets only
 	IP_PKTINFO                = 8
 	IP_MTU_DISCOVER           = 10
 	IP_RECVERR                = 11
@@ -126,7 +125,7 @@ var ip6Options = map[int]option{
 	IPV6_TRANSPARENT:     onOff(stack.DatagramTransparent),
 	IPV6_MULTICAST_HOPS:  ofDatagram(stack.DatagramGroupHops),
 	IPV6_MULTICAST_LOOP:  strictOnOff(stack.DatagramLoop6),
-	IPV6_MULTICAST_ALL:   strictOnOff(stack.DatagramAll6),
+	IPV6_MULTICAST_ALL:   onOff(stack.DatagramAll6),
 	IPV6_MULTICAST_IF:    {(*FD).setGroupInterface6, (*FD).groupInterface6},
 }
 

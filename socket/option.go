@@ -70,7 +70,7 @@ func (f *FD) SetsockoptInt(level, opt, v int) error {
 func (f *FD) GetsockoptInt(level, opt int) (int, error) {
 	o, err := f.option(level, opt)
 	if err == syscall.ENOPROTOOPT && f.domain == AF_INET && level != SOL_SOCKET && level != IPPROTO_IP &&
-		(f.typ == SOCK_DGRAM || level != SOL_TCP) {
+		(f.typ == SOCK_DGRAM || level != SOL_TCP) && (level != SOL_UDP || !f.isUDP()) {
 		err = syscall.EOPNOTSUPP // so Linux calls a level that IPv4 does not know, when it is read
 	}
 	if err != nil {

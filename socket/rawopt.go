@@ -25,26 +25,26 @@ var rawOptions = map[name]rawOption{
 	{SOL_SOCKET, SO_LINGER}: {(*FD).setLingerRaw, (*FD).lingerRaw},
 
 	{IPPROTO_IP, IP_MULTICAST_IF}:           {(*FD).setGroupInterface4, (*FD).groupInterface4},
-	{IPPROTO_IP, IP_ADD_MEMBERSHIP}:         {set: func(f *FD, b []byte) error { return f.membership4(b, (*stack.Datagram).Join) }},
-	{IPPROTO_IP, IP_DROP_MEMBERSHIP}:        {set: func(f *FD, b []byte) error { return f.membership4(b, (*stack.Datagram).Leave) }},
+	{IPPROTO_IP, IP_ADD_MEMBERSHIP}:         {set: func(f *FD, b []byte) error { return f.membership4(b, true) }},
+	{IPPROTO_IP, IP_DROP_MEMBERSHIP}:        {set: func(f *FD, b []byte) error { return f.membership4(b, false) }},
 	{IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP}:  source4(stack.AddSource),
 	{IPPROTO_IP, IP_DROP_SOURCE_MEMBERSHIP}: source4(stack.DropSource),
 	{IPPROTO_IP, IP_BLOCK_SOURCE}:           source4(stack.BlockSource),
 	{IPPROTO_IP, IP_UNBLOCK_SOURCE}:         source4(stack.UnblockSource),
-	{IPPROTO_IPV6, IPV6_JOIN_GROUP}:         {set: func(f *FD, b []byte) error { return f.membership6(b, (*stack.Datagram).Join) }},
-	{IPPROTO_IPV6, IPV6_LEAVE_GROUP}:        {set: func(f *FD, b []byte) error { return f.membership6(b, (*stack.Datagram).Leave) }},
+	{IPPROTO_IPV6, IPV6_JOIN_GROUP}:         {set: func(f *FD, b []byte) error { return f.membership6(b, true) }},
+	{IPPROTO_IPV6, IPV6_LEAVE_GROUP}:        {set: func(f *FD, b []byte) error { return f.membership6(b, false) }},
 }
 
 func init() {
 	for _, level := range []int{IPPROTO_IP, IPPROTO_IPV6} {
-		group := func(do func(*stack.Datagram, stack.Membership) error) rawOption {
-			return rawOption{set: func(f *FD, b []byte) error { return f.groupReq(level, b, do) }}
+		group := func(join bool) rawOption {
+			return rawOption{set: func(f *FD, b []byte) error { return f.groupReq(level, b, join) }}
 		}
 		source := func(how stack.SourceChange) rawOption {
 			return rawOption{set: func(f *FD, b []byte) error { return f.groupSourceReq(level, b, how) }}
 		}
-		rawOptions[name{level, MCAST_JOIN_GROUP}] = group((*stack.Datagram).Join)
-		rawOptions[name{level, MCAST_LEAVE_GROUP}] = group((*stack.Datagram).Leave)
+		rawOptions[name{level, MCAST_JOIN_GROUP}] = group(true)
+		rawOptions[name{level, MCAST_LEAVE_GROUP}] = group(false)
 		rawOptions[name{level, MCAST_JOIN_SOURCE_GROUP}] = source(stack.AddSource)
 		rawOptions[name{level, MCAST_LEAVE_SOURCE_GROUP}] = source(stack.DropSource)
 		rawOptions[name{level, MCAST_BLOCK_SOURCE}] = source(stack.BlockSource)
@@ -61,6 +61,9 @@ func (f *FD) raw(level, opt int) (o rawOption, ok bool) {
 	return o, true
 }
 
+// mayNotBeEmpty are the options of IPPROTO_IP that need a byte at least.
+var mayNotBeEmpty = map[int]bool{IP_MULTICAST_TTL: true, IP_MULTICAST_LOOP: true, IP_MULTICAST_ALL: true, IP_FREEBIND: true, IP_TRANSPARENT: true}
+
 // Setsockopt is setsockopt(2). Errors beside those of SetsockoptInt: EINVAL for
 // a value that is too short.
 func (f *FD) Setsockopt(level, opt int, value []byte) error {
@@ -76,7 +79,10 @@ func (f *FD) Setsockopt(level, opt int, value []byte) error {
 		v = int(int32(binary.NativeEndian.Uint32(value)))
 	case level == IPPROTO_IP && len(value) > 0:
 		v = int(value[0]) // for programs of other systems
-	case level == IPPROTO_IP && opt != IP_MULTICAST_TTL && opt != IP_MULTICAST_LOOP:
+	case level == IPPROTO_IP && !mayNotBeEmpty[opt], level == IPPROTO_IPV6 && opt == IPV6_DONTFRAG:
+		// Linux takes what is not there for 0.
+	case level == SOL_SOCKET || level == SOL_UDP && f.isUDP():
+		return syscall.EINVAL
 	default:
 		if _, err := f.option(level, opt); err != nil {
 			return err
@@ -155,25 +161,29 @@ func (f *FD) interfaceOf(b []byte) (*stack.Interface, error) {
 	return i, nil
 }
 
-func (f *FD) membership4(b []byte, do func(*stack.Datagram, stack.Membership) error) error {
+func (f *FD) membership4(b []byte, join bool) error {
 	m, err := f.mreq(b)
-	return f.change(m, err, do)
+	return f.changeGroup(m, err, join)
 }
 
-// change joins or leaves; that the group is none comes before that the
-// interface is not there, and one without interface cannot have been joined.
-func (f *FD) change(m stack.Membership, err error, do func(*stack.Datagram, stack.Membership) error) error {
-	if err == syscall.ENODEV && m.Group.IsValid() && !m.Group.IsMulticast() {
-		err = syscall.EINVAL
-	}
-	if err != nil {
+// changeGroup joins or leaves. That a group is none comes before that the
+// interface is not there, on which nothing can have been joined.
+func (f *FD) changeGroup(m stack.Membership, err error, join bool) error {
+	switch {
+	case err == syscall.ENODEV && !m.Group.IsMulticast() && (join || m.Group.Is6()):
+		return syscall.EINVAL
+	case err == syscall.ENODEV && !join:
+		return syscall.EADDRNOTAVAIL
+	case err != nil:
 		return err
+	case join:
+		return ofStack(f.dgram.Join(m))
 	}
-	return ofStack(do(f.dgram, m))
+	return ofStack(f.dgram.Leave(m))
 }
 
 // membership6 takes a struct ipv6_mreq.
-func (f *FD) membership6(b []byte, do func(*stack.Datagram, stack.Membership) error) error {
+func (f *FD) membership6(b []byte, join bool) error {
 	if len(b) < 20 {
 		return syscall.EINVAL
 	}
@@ -183,7 +193,7 @@ func (f *FD) membership6(b []byte, do func(*stack.Datagram, stack.Membership) er
 	if m.Group.Is4In6() {
 		return syscall.EINVAL // Linux: not a group of IPv6
 	}
-	return f.change(m, err, do)
+	return f.changeGroup(m, err, join)
 }
 
 // source4 takes a struct ip_mreq_source.
@@ -217,7 +227,7 @@ func (f *FD) group(level int, b []byte) (m stack.Membership, err error) {
 	return m, err
 }
 
-func (f *FD) groupReq(level int, b []byte, do func(*stack.Datagram, stack.Membership) error) error {
+func (f *FD) groupReq(level int, b []byte, join bool) error {
 	if len(b) < groupLen {
 		return syscall.EINVAL
 	}
@@ -225,7 +235,7 @@ func (f *FD) groupReq(level int, b []byte, do func(*stack.Datagram, stack.Member
 	if err == syscall.EADDRNOTAVAIL && level == IPPROTO_IP {
 		err = syscall.EINVAL // so Linux calls it for IPv4 alone
 	}
-	return f.change(m, err, do)
+	return f.changeGroup(m, err, join)
 }
 
 func (f *FD) groupSourceReq(level int, b []byte, how stack.SourceChange) error {
@@ -237,7 +247,13 @@ func (f *FD) groupSourceReq(level int, b []byte, how stack.SourceChange) error {
 	if !ok || src.Addr().Is4() != (level == IPPROTO_IP) {
 		err = syscall.EADDRNOTAVAIL
 	}
-	return f.change(m, err, func(d *stack.Datagram, m stack.Membership) error { return d.ChangeSource(m, src.Addr(), how) })
+	switch {
+	case err == syscall.ENODEV && !m.Group.IsMulticast():
+		return syscall.EINVAL
+	case err != nil:
+		return err
+	}
+	return ofStack(f.dgram.ChangeSource(m, src.Addr(), how))
 }
 
 // setGroupInterface4 takes a struct in_addr, ip_mreq or ip_mreqn.
