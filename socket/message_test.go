@@ -241,6 +241,67 @@ func TestBatches(t *testing.T) {
 	})
 }
 
+// TestFlowInfo: IPV6_FLOWINFO tells the traffic class, and is silent of 0.
+func TestFlowInfo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPair(t, wire.Options{})
+		a, b := sock(t, p.a, socket.AF_INET6, socket.SOCK_DGRAM, 0), sock(t, p.b, socket.AF_INET6, socket.SOCK_DGRAM, 0)
+		must(t, b.Bind(ap("[::]:5")))
+		must(t, b.SetsockoptInt(socket.IPPROTO_IPV6, socket.IPV6_FLOWINFO, 1))
+		for class, want := range []int{0, controlOf(4)} {
+			must(t, a.SetsockoptInt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 8*class))
+			a.SendTo([]byte("x"), 0, ap("[fd77::2]:5"))
+			time.Sleep(time.Second)
+			m := socket.Msg{Buffers: [][]byte{make([]byte, 10)}, Control: make([]byte, 100)}
+			_, err := b.Recvmsg(&m, socket.MSG_DONTWAIT)
+			must(t, err)
+			info, err := socket.ParseControl(m.Control[:m.ControlLen])
+			if m.ControlLen != want || info.FlowInfo != uint32(8*class)<<20 || err != nil {
+				t.Errorf("class %d: %d bytes, %+v, %v", 8*class, m.ControlLen, info, err)
+			}
+		}
+	})
+}
+
+func controlOf(n int) int { return socket.ControlSpace(n) }
+
+// TestGROControl: UDP_GRO tells the size of the datagrams that come together.
+func TestGROControl(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPair(t, wire.Options{})
+		a, b := udp4(t, p.a), udp4(t, p.b)
+		must(t, b.Bind(ap("0.0.0.0:5")))
+		must(t, b.SetsockoptInt(socket.SOL_UDP, socket.UDP_GRO, 1))
+		_, err := a.Sendmsg(&socket.Msg{Name: ap("10.77.0.2:5"), Buffers: [][]byte{make([]byte, 250)}, Control: socket.AppendSegmentSize(nil, 100)}, 0)
+		must(t, err)
+		time.Sleep(time.Second)
+		m := socket.Msg{Buffers: [][]byte{make([]byte, 1000)}, Control: make([]byte, 100)}
+		n, err := b.Recvmsg(&m, socket.MSG_DONTWAIT)
+		must(t, err)
+		info, err := socket.ParseControl(m.Control[:m.ControlLen])
+		if n != 250 || info.Segment != 100 || err != nil {
+			t.Errorf("%d bytes, %+v, %v", n, info, err)
+		}
+	})
+}
+
+// TestLingerBytes: SO_LINGER as a struct is what SetLinger sets.
+func TestLingerBytes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := tcp4(t, lone(t))
+		for _, c := range []struct{ on, sec, want int }{{1, 7, 7}, {1, 0, 0}, {0, 5, -1}} {
+			must(t, f.Setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, append(num(uint32(c.on)), num(uint32(c.sec))...)))
+			b := make([]byte, 8)
+			n, err := f.Getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b)
+			got, _ := f.Linger()
+			if want := append(num(uint32(c.on)), num(uint32(max(c.want, 0)))...); n != 8 || err != nil || got != c.want || !bytes.Equal(b, want) {
+				t.Errorf("%+v: %d, %x, %v", c, got, b[:n], err)
+			}
+		}
+		wantErr(t, "short", f.Setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, make([]byte, 7)), syscall.EINVAL)
+	})
+}
+
 // TestDontRoute: what would need a gateway is refused, by option and by flag.
 func TestDontRoute(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -263,14 +324,14 @@ func TestControlAllocations(t *testing.T) {
 		t.Skip("the race detector allocates, and makes pools forget")
 	}
 	watch(t)
-	s := lone(t)
-	a, b := udp4(t, s), udp4(t, s)
-	must(t, b.Bind(ap("127.0.0.1:5")))
+	p := newPair(t, wire.Options{})
+	a, b := udp4(t, p.a), udp4(t, p.b)
+	must(t, b.Bind(ap("0.0.0.0:5")))
 	for _, o := range []int{socket.IP_PKTINFO, socket.IP_RECVTTL, socket.IP_RECVTOS, socket.IP_RECVORIGDSTADDR} {
 		must(t, b.SetsockoptInt(socket.IPPROTO_IP, o, 1))
 	}
 	must(t, b.SetsockoptInt(socket.SOL_SOCKET, socket.SO_TIMESTAMPNS, 1))
-	out := socket.Msg{Name: ap("127.0.0.1:5"), Buffers: [][]byte{[]byte("hello")}, Control: socket.AppendControlInt(nil, 0, socket.IP_TTL, 9)}
+	out := socket.Msg{Name: ap("10.77.0.2:5"), Buffers: [][]byte{[]byte("hello")}, Control: socket.AppendControlInt(nil, 0, socket.IP_TTL, 9)}
 	in := socket.Msg{Buffers: [][]byte{make([]byte, 3), make([]byte, 9)}, Control: make([]byte, 200)}
 	noAllocs(t, func() {
 		if _, err := a.Sendmsg(&out, 0); err != nil {
