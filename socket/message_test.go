@@ -101,6 +101,7 @@ func TestGroupsHeard(t *testing.T) {
 func TestDontFragment(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := newPair(t, wire.Options{})
+		must(t, sock(t, p.b, socket.AF_INET6, socket.SOCK_DGRAM, 0).Bind(ap("[::]:5")))
 		for _, to := range []string{"10.77.0.2:5", "[fd77::2]:5"} {
 			level, discover, recvErr, v4 := socket.IPPROTO_IP, socket.IP_MTU_DISCOVER, socket.IP_RECVERR, ap(to).Addr().Is4()
 			hl := 28
