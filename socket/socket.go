@@ -149,6 +149,9 @@ func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 	if err != nil {
 		return nil, err
 	}
+	if domain == AF_INET6 {
+		f.dgram.Set(stack.DatagramAll, 0) // as Linux begins
+	}
 	return f, nil
 }
 

@@ -72,9 +72,6 @@ func (s *Stack) newDatagram(d *Datagram) (*Datagram, error) {
 	}
 	d.stack, d.limit = s, s.limits.DatagramReceive
 	d.sets.init()
-	if d.both {
-		d.sets[DatagramAll] = 0 // so Linux begins a socket of AF_INET6
-	}
 	return d, nil
 }
 
