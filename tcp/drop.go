@@ -19,7 +19,7 @@ const (
 	// DropBadFlags: a combination that no state accepts, such as none of
 	// SYN, RST and ACK, or SYN with FIN.
 	DropBadFlags
-	// DropPortZero: source port 0, which is reserved (RFC 6335 §6).
+	// DropPortZero: source port 0, which is reserved (RFC 6335 §6), and no RST.
 	DropPortZero
 	// DropGroupDestination: sent to a multicast or broadcast address
 	// (RFC 9293 §3.9.2.3, MUST-57).

@@ -140,8 +140,9 @@ func Parse(s *Segment, b []byte) Drop {
 		s.Options.parse(b[MinHeaderLen:hlen], s.Flags&FlagSYN != 0)
 	}
 	// An answer to port 0 could reach nobody. Destination port 0 passes: it
-	// cannot be bound, so it is answered with a RST as every closed port.
-	if s.SrcPort == 0 {
+	// cannot be bound, so it is answered with a RST as every closed port; and
+	// that RST comes from port 0.
+	if s.SrcPort == 0 && s.Flags&FlagRST == 0 {
 		return DropPortZero
 	}
 	return DropNone

@@ -82,6 +82,7 @@ func TestParseStructure(t *testing.T) {
 		{"offset 15", strings.Replace(head, "5010", "f010", 1) + strings.Repeat("01", 40), DropNone},
 		{"no flags", strings.Replace(head, "5010", "5000", 1), DropNone},
 		{"source port 0", strings.Replace(head, "0007", "0000", 1), DropPortZero},
+		{"RST from source port 0", strings.Replace(strings.Replace(head, "0007", "0000", 1), "5010", "5014", 1), DropNone},
 		{"destination port 0", strings.Replace(head, "0008", "0000", 1), DropNone},
 		{"SYN at the last number", "0007 0008 ffffffff 00000000 5002 0100 0000 0000", DropNone},
 	} {
