@@ -112,6 +112,11 @@ type counters struct {
 		Drop                                            [tcp.NumDrops]counter
 		Mechanism                                       tcp.Totals // shown without its name: "tcp.retrans-segs"
 	}
+	// Packet counts frames given to packet sockets and sent by them.
+	Packet struct {
+		Input, Output counter
+		Drop          dropCounters
+	}
 	// Offload is the segmentation done in place of a device.
 	Offload struct {
 		Cut        counter // super-frames cut into frames
