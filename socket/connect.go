@@ -126,6 +126,9 @@ func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 	if err := f.mayWait(ctx, &f.write); err != nil {
 		return err
 	}
+	if f.packet != nil {
+		return syscall.EOPNOTSUPP
+	}
 	if f.dgram != nil && !remote.IsValid() {
 		return ofStack(f.dgram.Connect(netip.AddrPort{}))
 	}

@@ -53,8 +53,8 @@ type seen struct {
 type FrameInfo struct {
 	Interface *Interface
 	Kind      FrameKind
-	// Type is the EtherType, or Ether802_3 or Ether802_2 for a frame with a
-	// length in its place.
+	// Type is the EtherType. For a frame with a length in its place it is that
+	// length, if the frame leaves, else Ether802_3 or Ether802_2.
 	Type ether.Type
 	// From is the link-layer source.
 	From ether.Addr
@@ -93,8 +93,8 @@ type member struct {
 // NewPacket makes a packet socket for frames of one type on all interfaces,
 // EtherAll for any type; a socket with type 0 receives nothing before Bind.
 // cooked leaves the link-layer header out.
-func (s *Stack) NewPacket(cooked bool, proto ether.Type) (*PacketSocket, error) {
-	p := &PacketSocket{stack: s, cooked: cooked, proto: proto, limit: s.limits.DatagramReceive,
+func (s *Stack) NewPacket(cooked bool, proto uint16) (*PacketSocket, error) {
+	p := &PacketSocket{stack: s, cooked: cooked, proto: ether.Type(proto), limit: s.limits.DatagramReceive,
 		epoch: time.Now().UnixNano() - int64(s.clock.Now())}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,12 +123,15 @@ func (p *PacketSocket) change(f func() error) error {
 	return err
 }
 
-// Bind narrows the socket to an interface, nil for all, and a type, 0 for
-// nothing. It may be called again; frames that wait are left. Errors: ENETDOWN
+// Bind narrows the socket to an interface, nil for all, and a type, 0 for the
+// one it has. It may be called again; frames that wait are left. Errors: ENETDOWN
 // is pending after binding to an interface whose device has failed.
-func (p *PacketSocket) Bind(i *Interface, proto ether.Type) error {
+func (p *PacketSocket) Bind(i *Interface, proto uint16) error {
 	err := p.change(func() error {
-		p.iface, p.proto = i, proto
+		p.iface = i
+		if proto != 0 {
+			p.proto = ether.Type(proto)
+		}
 		if i != nil && i.isGone() {
 			p.err = syscall.ENETDOWN
 		}
@@ -141,10 +144,10 @@ func (p *PacketSocket) Bind(i *Interface, proto ether.Type) error {
 }
 
 // Bound returns what Bind or NewPacket set.
-func (p *PacketSocket) Bound() (*Interface, ether.Type) {
+func (p *PacketSocket) Bound() (*Interface, uint16) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.iface, p.proto
+	return p.iface, uint16(p.proto)
 }
 
 // SetIgnoreOutgoing keeps frames that leave from the socket
@@ -368,7 +371,7 @@ func (p *PacketSocket) NextSize() int {
 // EMSGSIZE for more than the MTU and a header, with 4 bytes more for a VLAN tag,
 // the pending error, EINVAL for a frame shorter than a header or a cooked packet
 // without dst, and the device's.
-func (p *PacketSocket) Send(b []byte, i *Interface, proto ether.Type, dst *ether.Addr) error {
+func (p *PacketSocket) Send(b []byte, i *Interface, proto uint16, dst *[6]byte) error {
 	p.mu.Lock()
 	if i == nil {
 		i = p.iface
@@ -406,10 +409,11 @@ func (p *PacketSocket) Send(b []byte, i *Interface, proto ether.Type, dst *ether
 		if dst != nil {
 			to = *dst
 		}
-		if proto == Ether802_3 || proto == Ether802_2 {
-			proto = ether.Type(len(b)) // IEEE 802.3: a length in its place
+		typ := ether.Type(proto)
+		if typ == Ether802_3 || typ == Ether802_2 {
+			typ = ether.Type(len(b)) // IEEE 802.3: a length in its place
 		}
-		ether.Put(f.Append(ether.HeaderLen), to, i.mac, proto)
+		ether.Put(f.Append(ether.HeaderLen), to, i.mac, typ)
 	}
 	copy(f.Append(len(b)), b)
 	p.stack.stats.Packet.Output.inc()

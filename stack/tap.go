@@ -101,8 +101,8 @@ func (v *sight) release(s *Stack) {
 	sightPool.Put(v)
 }
 
-// frameType is what a frame carries: its EtherType, or for one with a length
-// in its place Linux's number for what that means.
+// frameType is what a frame that has arrived carries: its EtherType, or for one
+// with a length in its place Linux's number for what that means.
 func frameType(frame []byte) ether.Type {
 	t := ether.Header(frame[:ether.HeaderLen]).Type()
 	switch {
@@ -160,7 +160,7 @@ func (t *taps) leaving(i *Interface, from *PacketSocket, frames ...*pkt.Buf) {
 			continue
 		}
 		var v *sight
-		typ := frameType(p.Bytes())
+		typ := ether.Header(p.Bytes()).Type()
 		for k := range t.list {
 			x := &t.list[k]
 			if x.iface != nil && x.iface != i || x.proto != EtherAll || x.quiet || x.sock == from {
