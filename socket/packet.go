@@ -53,6 +53,37 @@ var packetOptions = map[int]option{
 	PACKET_IGNORE_OUTGOING: {(*FD).setIgnoreOutgoing, (*FD).ignoreOutgoing},
 }
 
+func init() {
+	member := func(do func(*FD, PacketMreq) error) rawOption {
+		return rawOption{set: func(f *FD, b []byte) error {
+			m, err := packetMreq(b)
+			if err != nil {
+				return err
+			}
+			return do(f, m)
+		}}
+	}
+	rawOptions[name{SOL_PACKET, PACKET_ADD_MEMBERSHIP}] = member((*FD).AddPacketMembership)
+	rawOptions[name{SOL_PACKET, PACKET_DROP_MEMBERSHIP}] = member((*FD).DropPacketMembership)
+	rawOptions[name{SOL_PACKET, PACKET_STATISTICS}] = rawOption{get: func(f *FD) ([]byte, error) {
+		packets, drops, err := f.PacketStatistics()
+		return binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, packets), drops), err
+	}}
+}
+
+// packetMreqLen is the size of struct packet_mreq: index, type, length of the
+// address, and eight bytes of room for it.
+const packetMreqLen = 16
+
+func packetMreq(b []byte) (m PacketMreq, err error) {
+	if len(b) < packetMreqLen || binary.NativeEndian.Uint16(b[6:]) > uint16(len(m.Addr)) {
+		return m, syscall.EINVAL
+	}
+	m.Index, m.Type = int(int32(binary.NativeEndian.Uint32(b))), binary.NativeEndian.Uint16(b[4:])
+	copy(m.Addr[:], b[8:8+binary.NativeEndian.Uint16(b[6:])])
+	return m, nil
+}
+
 // Htons turns a number into network byte order, in which protocols of packet
 // sockets are given, or back.
 func Htons(v uint16) uint16 {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/bpf"
+
 	"github.com/tapstack/tapstack/stack"
 	"github.com/tapstack/tapstack/tcp"
 )
@@ -96,12 +98,15 @@ type file struct {
 // accepted needs none.
 type settings struct {
 	knobs       tcp.Knobs
-	congestion  string           // TCP_CONGESTION; "": the stack's
-	fastQueue   int              // TCP_FASTOPEN
-	fastKeys    [][16]byte       // TCP_FASTOPEN_KEY
-	fastConnect bool             // TCP_FASTOPEN_CONNECT
-	device      *stack.Interface // SO_BINDTODEVICE
-	pair        *pairStack       // Socketpair's
+	congestion  string               // TCP_CONGESTION; "": the stack's
+	fastQueue   int                  // TCP_FASTOPEN
+	fastKeys    [][16]byte           // TCP_FASTOPEN_KEY
+	fastConnect bool                 // TCP_FASTOPEN_CONNECT
+	device      *stack.Interface     // SO_BINDTODEVICE
+	pair        *pairStack           // Socketpair's
+	program     []bpf.RawInstruction // SO_ATTACH_FILTER; nil: none
+	filter      stack.Filter         // which runs it
+	filterLock  bool                 // SO_LOCK_FILTER
 }
 
 // changeLocked returns the settings, to change them.
@@ -279,6 +284,7 @@ func (f *FD) bindLocked(a netip.AddrPort) error {
 		return err
 	}
 	l.SetKnobs(f.settingsLocked().knobs)
+	l.SetFilter(f.settingsLocked().filter)
 	f.bind = l
 	return nil
 }

@@ -3,6 +3,7 @@ package stack
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/tapstack/tapstack/internal/pkt"
@@ -48,6 +49,7 @@ type Datagram struct {
 	corked         *corked // a datagram that is not complete, or nil
 	closed         bool
 
+	filter  atomic.Pointer[Filter] // nil: all is received
 	waiters WaitQueue
 }
 
@@ -386,6 +388,16 @@ func (d *Datagram) Waiters() *WaitQueue { return &d.waiters }
 // copy.
 func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort) {
 	drops := d.drops()
+	if f := d.filter.Load(); f != nil {
+		if size > 0 {
+			d.inputPieces(p, payload, size, from)
+			return
+		}
+		if payload = filtered(*f, p.Bytes(), payload, d.hdr); payload == nil {
+			drops[DropFiltered].inc()
+			return
+		}
+	}
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()

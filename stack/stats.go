@@ -47,12 +47,13 @@ const (
 	DropLinkDown          // a frame, the interface is closed
 	DropMemory            // Limits.Memory is used up
 	DropErrorQueue        // an error, the socket has no room for it
+	DropFiltered          // a packet filter of the socket refused it
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "short-frame", "length-frame", "unknown-type", "foreign-mac",
 	"foreign-group", "foreign-ip", "martian", "unknown-protocol", "no-socket", "receive-queue-full",
-	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full"}
+	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full", "filtered"}
 
 func (d Drop) String() string { return dropNames[d] }
 
