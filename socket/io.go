@@ -114,7 +114,10 @@ func (f *FD) sendDatagram(b []byte, flags int, to netip.AddrPort, control []byte
 	if to.IsValid() {
 		// Datagram sockets of AF_INET6 take a sockaddr_in here and in Connect.
 		var err error
-		if to, err = f.toStack(f.fromStack(to)); err != nil {
+		if f.typ != SOCK_RAW {
+			to = f.fromStack(to)
+		}
+		if to, err = f.toStack(to); err != nil {
 			return 0, err
 		}
 	}
@@ -137,10 +140,10 @@ func (f *FD) sendDatagram(b []byte, flags int, to netip.AddrPort, control []byte
 // IPv6 takes MSG_OOB and does nothing about it, as on Linux.
 func (f *FD) wrongFlags(flags int) bool {
 	allowed := MSG_DONTWAIT | MSG_NOSIGNAL | MSG_DONTROUTE
-	if f.isUDP() {
+	if f.isUDP() || f.typ == SOCK_RAW {
 		allowed |= MSG_MORE
 	}
-	if f.domain == AF_INET6 && f.proto != IPPROTO_ICMPV6 {
+	if f.domain == AF_INET6 && f.typ != SOCK_RAW && f.proto != IPPROTO_ICMPV6 {
 		allowed |= MSG_OOB
 	}
 	return flags&^allowed != 0

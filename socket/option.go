@@ -96,8 +96,14 @@ func (f *FD) option(level, opt int) (option, error) {
 		o, ok = ip6Options[opt]
 	case SOL_UDP:
 		o, ok = udpOptions[opt]
+	case SOL_RAW:
+		o, ok = rawSocketOptions[opt]
+		ok = ok && f.typ == SOCK_RAW
 	case SOL_PACKET:
 		o, ok = packetOptions[opt]
+	}
+	if level == IPPROTO_IP && f.domain == AF_INET6 && f.typ == SOCK_RAW {
+		ok = false // Linux: it never sends or receives IPv4
 	}
 	if f.domain == AF_PACKET != (level == SOL_PACKET) && level != SOL_SOCKET {
 		ok = false

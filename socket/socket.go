@@ -127,10 +127,10 @@ func (f *FD) settingsLocked() *settings {
 
 // Socket is socket(2): AF_INET or AF_INET6; SOCK_STREAM, or SOCK_DGRAM with
 // protocol 0, IPPROTO_UDP, or IPPROTO_ICMP and IPPROTO_ICMPV6 for echo ("ping")
-// sockets; AF_PACKET (see packet.go) with SOCK_RAW or SOCK_DGRAM and a protocol
-// in network byte order. Errors: EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT,
-// ENETDOWN, EINVAL for a type that does not exist. SOCK_NONBLOCK and SOCK_CLOEXEC
-// may be added to the type.
+// sockets, or SOCK_RAW with an IP protocol (see raw.go); AF_PACKET (see packet.go)
+// with SOCK_RAW or SOCK_DGRAM and a protocol in network byte order. Errors:
+// EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ENETDOWN, EINVAL for a type that
+// does not exist. SOCK_NONBLOCK and SOCK_CLOEXEC may be added to the type.
 func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 	typ, nonblock := typeFlags(typ)
 	switch domain {
@@ -151,7 +151,12 @@ func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 	case typ == SOCK_DGRAM && (proto == IPPROTO_ICMP && domain == AF_INET || proto == IPPROTO_ICMPV6 && domain == AF_INET6):
 		f.dgram, err = s.NewPing()
 		f.only6 = domain == AF_INET6
-	case typ == SOCK_STREAM || typ == SOCK_DGRAM:
+	case typ == SOCK_RAW && (proto < 0 || proto > 255):
+		return nil, syscall.EINVAL
+	case typ == SOCK_RAW && proto != 0:
+		f.dgram, err = s.NewRaw(uint8(proto), domain == AF_INET6)
+		f.only6 = domain == AF_INET6
+	case typ == SOCK_STREAM || typ == SOCK_DGRAM || typ == SOCK_RAW:
 		return nil, syscall.EPROTONOSUPPORT
 	case typ < 0 || typ > 10:
 		return nil, syscall.EINVAL

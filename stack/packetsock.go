@@ -2,7 +2,8 @@ package stack
 
 // This file owns packet sockets (packet(7)): a program's view of the frames of
 // an interface, those that arrive and those that leave, and a way to send
-// frames of its own. How they get here is in tap.go.
+// frames of its own. How frames get here is in tap.go and packetqueue.go, how they leave in
+// packetsend.go.
 
 import (
 	"slices"
@@ -12,8 +13,6 @@ import (
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/mono"
-	"github.com/tapstack/tapstack/internal/pkt"
-	"github.com/tapstack/tapstack/ipv4"
 )
 
 // PacketSocket receives and sends whole frames, or, cooked, packets without
@@ -224,84 +223,6 @@ func (p *PacketSocket) Statistics() PacketStatistics {
 	return st
 }
 
-// see queues a frame if the socket wants it, and reports whether it did. It
-// borrows frame, which starts at its Ethernet header. v is the copy that the
-// sockets share, nil as long as there is none. Called with any lock held down to
-// an interface's.
-func (p *PacketSocket) see(frame *pkt.Buf, v **sight, info FrameInfo, now mono.Time) bool {
-	drops := &p.stack.stats.Packet.Drop
-	off := 0
-	if p.cooked {
-		off = ether.HeaderLen
-	}
-	info.Size = frame.Size() - off
-	n := info.Size
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return false
-	}
-	if p.filter != nil {
-		b := frame.Bytes()
-		if frame.Size() > len(b) && !shared(p.stack, frame, v, frame.Size()) {
-			drops[DropMemory].inc()
-			return false
-		}
-		if frame.Size() > len(b) {
-			b = (*v).p.Bytes()
-		}
-		if n = min(n, p.filter(b[off:])); n <= 0 {
-			return false
-		}
-	}
-	p.stats.Packets++
-	reason := DropNone
-	switch {
-	case p.bytes >= p.limit:
-		reason = DropQueueFull
-	case !shared(p.stack, frame, v, off+n):
-		reason = DropMemory
-	}
-	if reason != DropNone {
-		p.stats.Drops++
-		drops[reason].inc()
-		return false
-	}
-	(*v).refs.Add(1)
-	if p.head > 64 && p.head > len(p.queue)/2 {
-		k := copy(p.queue, p.queue[p.head:])
-		clear(p.queue[k:])
-		p.queue, p.head = p.queue[:k], 0
-	}
-	info.From = ether.Header(frame.Bytes()).Src()
-	info.Partial = frame.Csum == pkt.CsumPartial
-	if frame.GSO.Type != pkt.GSONone {
-		info.Segment = int(frame.GSO.SegSize)
-	}
-	if frame.At != 0 && info.Kind != FrameOutgoing {
-		now = frame.At
-	}
-	p.queue = append(p.queue, seen{*v, off, n, info, now})
-	p.bytes += n + perDatagram
-	p.stack.stats.Packet.Input.inc()
-	return true
-}
-
-// shared sees to it that *v has at least the first n bytes of the frame; false
-// when memory does not allow it.
-func shared(s *Stack, frame *pkt.Buf, v **sight, n int) bool {
-	if *v != nil && (*v).p.Len() >= n {
-		return true
-	}
-	w := newSight(s, frame, n)
-	if w == nil {
-		return false
-	}
-	(*v).release(s)
-	*v = w
-	return true
-}
-
 // Recv takes the oldest frame, or with peek looks at it: n bytes of it fit into
 // b, of size in all. A pending error comes before it. EAGAIN when there is none.
 func (p *PacketSocket) Recv(b []byte, peek bool) (n, size int, info FrameInfo, err error) {
@@ -363,93 +284,6 @@ func (p *PacketSocket) NextSize() int {
 	return p.queue[p.head].n
 }
 
-// Send sends a frame by an interface, nil for the one the socket is bound to.
-// On a cooked socket b is the packet, proto and dst go into the header before
-// it; on a raw one b begins with the header and they mean nothing. Frames go to
-// the device as they are, past routes, neighbours and the stack's checks.
-// Errors: ENXIO without an interface, ENETDOWN when its device has failed,
-// EMSGSIZE for more than the MTU and a header, with 4 bytes more for a VLAN tag,
-// the pending error, EINVAL for a frame shorter than a header or a cooked packet
-// without dst, and the device's.
-func (p *PacketSocket) Send(b []byte, i *Interface, proto uint16, dst *[6]byte) error {
-	p.mu.Lock()
-	if i == nil {
-		i = p.iface
-	}
-	closed, pending := p.closed, p.err
-	p.mu.Unlock()
-	n := len(b)
-	if p.cooked {
-		n += ether.HeaderLen
-	}
-	limit := 0
-	if i != nil {
-		limit = i.mtu + ether.HeaderLen
-	}
-	if !p.cooked && n >= ether.HeaderLen && ether.Header(b).Type() == ether.TypeVLAN {
-		limit += vlanTagLen
-	}
-	switch {
-	case closed:
-		return syscall.EBADF
-	case i == nil:
-		return syscall.ENXIO
-	case i.isGone():
-		return syscall.ENETDOWN
-	case n > limit:
-		return syscall.EMSGSIZE
-	case pending != 0:
-		return p.TakeError()
-	case n < ether.HeaderLen || p.cooked && dst == nil && !i.loopback:
-		return syscall.EINVAL
-	}
-	f := pkt.Get(n)
-	if p.cooked {
-		var to ether.Addr
-		if dst != nil {
-			to = *dst
-		}
-		typ := ether.Type(proto)
-		if typ == Ether802_3 || typ == Ether802_2 {
-			typ = ether.Type(len(b)) // IEEE 802.3: a length in its place
-		}
-		ether.Put(f.Append(ether.HeaderLen), to, i.mac, typ)
-	}
-	copy(f.Append(len(b)), b)
-	p.stack.stats.Packet.Output.inc()
-	if i.loopback {
-		p.sendLoop(f)
-		return nil
-	}
-	f.Pull(ether.HeaderLen)
-	f.MarkNetwork()
-	f.Push(ether.HeaderLen)
-	tx := newTx(i)
-	tx.from = p
-	tx.add(f)
-	return tx.done()
-}
-
-// vlanTagLen is what a VLAN tag adds to a frame (IEEE 802.1Q).
-const vlanTagLen = 4
-
-// sendLoop gives a frame to the loopback interface, which carries IP only. It
-// takes f.
-func (p *PacketSocket) sendLoop(f *pkt.Buf) {
-	h := ether.Header(f.Pull(ether.HeaderLen))
-	v := 0
-	if f.Len() >= ipv4.HeaderLen {
-		v = int(f.Bytes()[0] >> 4)
-	}
-	if t := h.Type(); !(t == ether.TypeIPv4 && v == 4 || t == ether.TypeIPv6 && v == 6) {
-		p.stack.stats.Loop.Drop[DropUnknownType].inc()
-		f.Put()
-		return
-	}
-	f.MarkNetwork()
-	p.stack.loop.pushFrom(p.stack, f, p)
-}
-
 // TakeError returns and clears the pending error (SO_ERROR).
 func (p *PacketSocket) TakeError() error {
 	p.mu.Lock()
@@ -496,44 +330,4 @@ func (p *PacketSocket) Close() {
 	p.queue = nil
 	p.mu.Unlock()
 	p.waiters.Wake(ReadyIn | ReadyOut | ReadyHup)
-}
-
-// closePackets closes all packet sockets, with the stack.
-func (s *Stack) closePackets() {
-	s.mu.Lock()
-	list := slices.Clone(s.packets)
-	s.mu.Unlock()
-	for _, p := range list {
-		p.Close()
-	}
-}
-
-// tellPackets makes ENETDOWN pending on the packet sockets of an interface whose
-// device has failed, as Linux does. Those on all interfaces go on.
-func (i *Interface) tellPackets() {
-	s := i.stack
-	s.mu.Lock()
-	list := slices.Clone(s.packets)
-	s.mu.Unlock()
-	for _, p := range list {
-		p.mu.Lock()
-		mine := p.iface == i
-		if mine {
-			p.err = syscall.ENETDOWN
-		}
-		p.mu.Unlock()
-		if mine {
-			p.waiters.Wake(ReadyErr | ReadyIn)
-		}
-	}
-}
-
-// isGone reports that the device has failed.
-func (i *Interface) isGone() bool {
-	select {
-	case <-i.gone:
-		return true
-	default:
-		return false
-	}
 }

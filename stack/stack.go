@@ -142,6 +142,8 @@ type Stack struct {
 	pmtu pathMTUs
 	ids  identifiers
 
+	// raws are the raw sockets, nil: none; mu is held to change them.
+	raws rawPointer
 	// taps are the packet sockets that want frames, nil: none. packets are all
 	// of them; it is guarded by mu.
 	taps    atomic.Pointer[taps]
@@ -234,6 +236,9 @@ func (s *Stack) Close() error {
 	s.tcp.abortAll()
 	s.udp.closeAll()
 	s.ping.closeAll()
+	for _, d := range s.raws.list() {
+		d.Close()
+	}
 	s.closePackets()
 	s.timers.Close()
 	s.cancel()

@@ -113,6 +113,11 @@ type counters struct {
 		Drop                                            [tcp.NumDrops]counter
 		Mechanism                                       tcp.Totals // shown without its name: "tcp.retrans-segs"
 	}
+	// Raw counts packets given to raw sockets and sent by them.
+	Raw struct {
+		Input, Output counter
+		Drop          dropCounters
+	}
 	// Packet counts frames given to packet sockets and sent by them.
 	Packet struct {
 		Input, Output counter
