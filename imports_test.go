@@ -53,8 +53,9 @@ var layers = []layer{
 	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/budget", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
 		"internal/gso", "internal/wheel", "internal/neigh", "internal/frag", "internal/claim"}},
 	{"stack/simnet", []string{"stack", "ether", "ether/wire", "internal/mono"}},
-	// tcp for the names of the states, dnsmessage for the stub resolver.
-	{"socket", []string{"stack", "tcp", "golang.org/x/net/dns/dnsmessage"}},
+	// tcp for the names of the states, dnsmessage for the stub resolver,
+	// bpf for filters.
+	{"socket", []string{"stack", "tcp", "golang.org/x/net/bpf", "golang.org/x/net/dns/dnsmessage"}},
 	{"socket/kernel", []string{"socket", "stack", "golang.org/x/sys"}}, // stack for Ready only
 	// The client core of dhcp is pure; its runner stands on socket.
 	{"dhcp", []string{"ether", "stack", "socket", "internal/mono"}},

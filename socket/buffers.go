@@ -33,12 +33,19 @@ func (f *FD) setRcvBuf(n int) error {
 		f.dgram.SetReceiveBuffer(n)
 		return nil
 	}
+	if f.packet != nil {
+		f.setPacketRcvBuf(n)
+		return nil
+	}
 	return f.setKnob(tcp.KnobRcvBuf, n)
 }
 
 func (f *FD) getRcvBuf() (int, error) {
 	if f.dgram != nil {
 		return 2 * f.dgram.ReceiveBuffer(), nil
+	}
+	if f.packet != nil {
+		return 2 * f.packet.ReceiveBuffer(), nil
 	}
 	return f.getKnob(tcp.KnobRcvBuf)
 }

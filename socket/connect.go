@@ -111,6 +111,7 @@ func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
 	if f.settings != nil && f.settings.device != nil {
 		g.changeLocked().device = f.settings.device
 	}
+	g.inheritFilter(f.settingsLocked())
 	f.mu.Unlock()
 	g.conn = c // with the settings the listener had when the handshake ended
 	return g, g.fromStack(c.RemoteAddr()), nil
@@ -125,6 +126,9 @@ func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
 func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 	if err := f.mayWait(ctx, &f.write); err != nil {
 		return err
+	}
+	if f.packet != nil {
+		return syscall.EOPNOTSUPP
 	}
 	if f.dgram != nil && !remote.IsValid() {
 		return ofStack(f.dgram.Connect(netip.AddrPort{}))
@@ -201,6 +205,7 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 	default:
 		c, err = f.stack.DialTCPWith(netip.AddrPortFrom(f.any(), 0), a, stack.DialOptions{
 			Knobs: f.settingsLocked().knobs, Fast: fast, Device: f.settingsLocked().device, Sharing: f.sharing,
+			Filter: f.settingsLocked().filter,
 		})
 	}
 	if err != nil {

@@ -15,13 +15,16 @@ import (
 // Send is send(2): all of b, waiting for room unless MSG_DONTWAIT says not to.
 // The bytes of one call stay together, however many goroutines send.
 func (f *FD) Send(b []byte, flags int) (int, error) {
-	if flags&MSG_FASTOPEN != 0 && f.dgram == nil {
+	if flags&MSG_FASTOPEN != 0 && f.dgram == nil && f.packet == nil {
 		return f.SendTo(b, flags, netip.AddrPort{})
 	}
 	flags = f.asyncFlags(flags)
 	if f.dgram != nil {
 		info := stack.NewSendInfo()
 		return f.sendDatagram(b, flags, netip.AddrPort{}, nil, &info)
+	}
+	if f.packet != nil {
+		return f.sendPacket(b, nil, 0, nil)
 	}
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_MORE|MSG_OOB|MSG_EOR) != 0 {
 		return 0, syscall.EOPNOTSUPP
@@ -83,7 +86,10 @@ func (f *FD) sendAll(ctx context.Context, c *stack.TCPConn, b []byte, flags tcp.
 // SendTo is sendto(2). For a stream the address is ignored, as Linux does,
 // unless MSG_FASTOPEN says to connect there with what can be sent.
 func (f *FD) SendTo(b []byte, flags int, to netip.AddrPort) (int, error) {
-	if flags&MSG_FASTOPEN != 0 && f.dgram == nil {
+	if f.packet != nil && to.IsValid() {
+		return 0, syscall.EINVAL // another family's address
+	}
+	if flags&MSG_FASTOPEN != 0 && f.dgram == nil && f.packet == nil {
 		if flags&^(MSG_FASTOPEN|MSG_DONTWAIT|MSG_NOSIGNAL) != 0 {
 			return 0, syscall.EOPNOTSUPP
 		}
@@ -108,7 +114,10 @@ func (f *FD) sendDatagram(b []byte, flags int, to netip.AddrPort, control []byte
 	if to.IsValid() {
 		// Datagram sockets of AF_INET6 take a sockaddr_in here and in Connect.
 		var err error
-		if to, err = f.toStack(f.fromStack(to)); err != nil {
+		if f.typ != SOCK_RAW {
+			to = f.fromStack(to)
+		}
+		if to, err = f.toStack(to); err != nil {
 			return 0, err
 		}
 	}
@@ -131,10 +140,10 @@ func (f *FD) sendDatagram(b []byte, flags int, to netip.AddrPort, control []byte
 // IPv6 takes MSG_OOB and does nothing about it, as on Linux.
 func (f *FD) wrongFlags(flags int) bool {
 	allowed := MSG_DONTWAIT | MSG_NOSIGNAL | MSG_DONTROUTE
-	if f.isUDP() {
+	if f.isUDP() || f.typ == SOCK_RAW {
 		allowed |= MSG_MORE
 	}
-	if f.domain == AF_INET6 && f.proto != IPPROTO_ICMPV6 {
+	if f.domain == AF_INET6 && f.typ != SOCK_RAW && f.proto != IPPROTO_ICMPV6 {
 		allowed |= MSG_OOB
 	}
 	return flags&^allowed != 0
@@ -173,6 +182,10 @@ func (f *FD) RecvFrom(b []byte, flags int) (n int, from netip.AddrPort, err erro
 		n, err = f.recvDatagram(b, flags, &a)
 		return n, f.fromStack(a.From), err
 	}
+	if f.packet != nil {
+		n, _, err = f.RecvPacket(b, flags)
+		return n, from, err
+	}
 	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC|MSG_PEEK|MSG_WAITALL|MSG_OOB) != 0 {
 		return 0, from, syscall.EOPNOTSUPP
 	}
@@ -192,6 +205,9 @@ func (f *FD) Shutdown(how int) error {
 	}
 	if f.dgram != nil {
 		return f.shutDatagram(how)
+	}
+	if f.packet != nil {
+		return syscall.EOPNOTSUPP
 	}
 	c, err := f.stream()
 	if err == syscall.ENOTCONN && f.shutListener(how) {

@@ -86,6 +86,8 @@ func (f *FD) Ready() stack.Ready {
 		return stack.ReadyErr
 	case f.dgram != nil:
 		return f.dgram.Ready() | f.shutReady()
+	case f.packet != nil:
+		return f.packet.Ready()
 	case conn != nil:
 		return conn.Ready()
 	case listening:
@@ -117,6 +119,8 @@ func (f *FD) TakeError() error {
 	switch {
 	case f.dgram != nil:
 		return f.dgram.TakeError()
+	case f.packet != nil:
+		return f.packet.TakeError()
 	case conn != nil:
 		return conn.TakeError()
 	}

@@ -96,6 +96,17 @@ func (f *FD) option(level, opt int) (option, error) {
 		o, ok = ip6Options[opt]
 	case SOL_UDP:
 		o, ok = udpOptions[opt]
+	case SOL_RAW:
+		o, ok = rawSocketOptions[opt]
+		ok = ok && f.typ == SOCK_RAW
+	case SOL_PACKET:
+		o, ok = packetOptions[opt]
+	}
+	if level == IPPROTO_IP && f.domain == AF_INET6 && f.typ == SOCK_RAW {
+		ok = false // Linux: it never sends or receives IPv4
+	}
+	if f.domain == AF_PACKET != (level == SOL_PACKET) && level != SOL_SOCKET {
+		ok = false
 	}
 	if !ok || level == SOL_TCP && f.typ != SOCK_STREAM || level == SOL_UDP && !f.isUDP() || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
 		return option{}, syscall.ENOPROTOOPT
@@ -152,6 +163,8 @@ func (f *FD) protocol() (int, error) {
 	switch {
 	case f.typ == SOCK_STREAM:
 		return IPPROTO_TCP, nil
+	case f.domain == AF_PACKET:
+		return 0, nil // as Linux shows it
 	case f.proto == 0:
 		return IPPROTO_UDP, nil
 	}
@@ -300,6 +313,9 @@ func (f *FD) Ioctl(request int) (int, error) {
 			return 0, nil // nothing waits here
 		}
 		return 0, syscall.ENOTTY
+	}
+	if f.packet != nil {
+		return f.packetIoctl(request)
 	}
 	f.mu.Lock()
 	c, listening := f.conn, f.listening

@@ -6,7 +6,9 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,7 +17,8 @@ import (
 // the datagrams' own of SOL_SOCKET, by the constants of this package; those
 // without one are named by their numbers.
 func OptionNames(log io.Writer) (list []string) {
-	prefixes := map[int]string{IPPROTO_IP: "IP_", IPPROTO_IPV6: "IPV6_", SOL_UDP: "UDP_", SOL_SOCKET: "SO_"}
+	prefixes := map[int]string{IPPROTO_IP: "IP_", IPPROTO_IPV6: "IPV6_", SOL_UDP: "UDP_", SOL_SOCKET: "SO_",
+		SOL_PACKET: "PACKET_", SOL_RAW: "ICMP_", SOL_ICMPV6: "ICMP6_"}
 	names := map[string]string{}
 	files, err := os.ReadDir(".")
 	if err != nil {
@@ -36,7 +39,7 @@ func OptionNames(log io.Writer) (list []string) {
 			}
 			if b, ok := v.Values[0].(*ast.BasicLit); ok {
 				n, err := strconv.ParseInt(b.Value, 0, 32)
-				for _, p := range append([]string{"MCAST_"}, prefixes[IPPROTO_IP], prefixes[IPPROTO_IPV6], prefixes[SOL_UDP], prefixes[SOL_SOCKET]) {
+				for _, p := range slices.AppendSeq([]string{"MCAST_"}, maps.Values(prefixes)) {
 					if key := fmt.Sprint(p, n); err == nil && strings.HasPrefix(v.Names[0].Name, p) && names[key] == "" {
 						names[key] = v.Names[0].Name
 					}
@@ -56,7 +59,7 @@ func OptionNames(log io.Writer) (list []string) {
 		fmt.Fprintln(log, level, opt, n)
 		list = append(list, n)
 	}
-	for level, table := range map[int]map[int]option{IPPROTO_IP: ipOptions, IPPROTO_IPV6: ip6Options, SOL_UDP: udpOptions} {
+	for level, table := range map[int]map[int]option{IPPROTO_IP: ipOptions, IPPROTO_IPV6: ip6Options, SOL_UDP: udpOptions, SOL_PACKET: packetOptions} {
 		for opt := range table {
 			add(level, opt)
 		}
@@ -64,7 +67,7 @@ func OptionNames(log io.Writer) (list []string) {
 	for n := range rawOptions {
 		add(n.level, n.name)
 	}
-	for _, opt := range []int{SO_DONTROUTE, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_RXQ_OVFL} {
+	for _, opt := range []int{SO_DONTROUTE, SO_TIMESTAMP, SO_TIMESTAMPNS, SO_RXQ_OVFL, SO_DETACH_FILTER, SO_LOCK_FILTER} {
 		add(SOL_SOCKET, opt)
 	}
 	return list

@@ -51,7 +51,7 @@ func (f *FD) Revents() int16 {
 	}
 	if r&stack.ReadyOut != 0 {
 		bits |= POLLOUT | POLLWRNORM
-		if f.dgram != nil {
+		if f.dgram != nil || f.packet != nil {
 			bits |= POLLWRBAND
 		}
 	}

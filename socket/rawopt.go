@@ -55,7 +55,10 @@ func init() {
 // raw finds an option whose value is a struct.
 func (f *FD) raw(level, opt int) (o rawOption, ok bool) {
 	o, ok = rawOptions[name{level, opt}]
-	if !ok || level != SOL_SOCKET && f.dgram == nil || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
+	if (level == SOL_RAW || level == SOL_ICMPV6) && (f.typ != SOCK_RAW || f.domain == AF_INET6 != (level == SOL_ICMPV6)) {
+		return rawOption{}, false
+	}
+	if !ok || level != SOL_SOCKET && (f.dgram == nil && f.packet == nil || level == SOL_PACKET != (f.packet != nil)) || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
 		return rawOption{}, false
 	}
 	return o, true

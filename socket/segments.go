@@ -15,7 +15,9 @@ import (
 )
 
 // isUDP reports whether datagrams can be sent and received several at once.
-func (f *FD) isUDP() bool { return f.dgram != nil && (f.proto == 0 || f.proto == IPPROTO_UDP) }
+func (f *FD) isUDP() bool {
+	return f.dgram != nil && f.typ == SOCK_DGRAM && (f.proto == 0 || f.proto == IPPROTO_UDP)
+}
 
 // SetSegmentSize makes Send and SendTo cut what they are given into datagrams
 // of n bytes of payload, the last perhaps shorter (UDP_SEGMENT); 0 ends that.
@@ -99,7 +101,7 @@ func (d *dataOf) Waiters() *stack.WaitQueue { return (*stack.Datagram)(d).Waiter
 
 // recvDatagram waits for a datagram, or several, and tells of it into a.
 func (f *FD) recvDatagram(b []byte, flags int, a *stack.Arrival) (n int, err error) {
-	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC|MSG_PEEK|MSG_WAITALL|MSG_OOB) != 0 {
+	if flags&^(MSG_DONTWAIT|MSG_NOSIGNAL|MSG_TRUNC|MSG_PEEK|MSG_WAITALL|MSG_OOB) != 0 || flags&MSG_OOB != 0 && f.typ == SOCK_RAW {
 		return 0, syscall.EOPNOTSUPP // the last two mean nothing, as on Linux
 	}
 	flags = f.asyncFlags(flags)

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/bpf"
+
 	"github.com/tapstack/tapstack/stack"
 	"github.com/tapstack/tapstack/tcp"
 )
@@ -26,6 +28,7 @@ const (
 	AF_INET6       = 10
 	SOCK_STREAM    = 1
 	SOCK_DGRAM     = 2
+	SOCK_RAW       = 3
 	IPPROTO_ICMP   = 1
 	IPPROTO_TCP    = 6
 	IPPROTO_UDP    = 17
@@ -71,14 +74,15 @@ type file struct {
 	async  atomic.Bool  // O_NONBLOCK, see nonblock.go
 
 	read, write half
-	dgram       *stack.Datagram // nil for a stream; never changes
-	late        atomic.Bool     // Connect has returned EINPROGRESS by SO_SNDTIMEO
-	held        atomic.Bool     // a stream's SYN waits for the first bytes
-	fastBegun   atomic.Bool     // and the handshake of a MSG_FASTOPEN goes on without waiting
-	shut        atomic.Uint32   // of a datagram socket: 1<<SHUT_RD, 1<<SHUT_WR
-	bcast       atomic.Bool     // SO_BROADCAST
-	sharing     stack.Sharing   // SO_REUSEADDR, SO_REUSEPORT; guarded by mu
-	want        atomic.Uint32   // of a datagram socket: the control messages it was asked for
+	dgram       *stack.Datagram     // nil for a stream; never changes
+	packet      *stack.PacketSocket // of AF_PACKET alone; never changes
+	late        atomic.Bool         // Connect has returned EINPROGRESS by SO_SNDTIMEO
+	held        atomic.Bool         // a stream's SYN waits for the first bytes
+	fastBegun   atomic.Bool         // and the handshake of a MSG_FASTOPEN goes on without waiting
+	shut        atomic.Uint32       // of a datagram socket: 1<<SHUT_RD, 1<<SHUT_WR
+	bcast       atomic.Bool         // SO_BROADCAST
+	sharing     stack.Sharing       // SO_REUSEADDR, SO_REUSEPORT; guarded by mu
+	want        atomic.Uint32       // of a datagram socket: the control messages it was asked for
 
 	mu         sync.Mutex // guards everything below
 	only6      bool
@@ -94,12 +98,15 @@ type file struct {
 // accepted needs none.
 type settings struct {
 	knobs       tcp.Knobs
-	congestion  string           // TCP_CONGESTION; "": the stack's
-	fastQueue   int              // TCP_FASTOPEN
-	fastKeys    [][16]byte       // TCP_FASTOPEN_KEY
-	fastConnect bool             // TCP_FASTOPEN_CONNECT
-	device      *stack.Interface // SO_BINDTODEVICE
-	pair        *pairStack       // Socketpair's
+	congestion  string               // TCP_CONGESTION; "": the stack's
+	fastQueue   int                  // TCP_FASTOPEN
+	fastKeys    [][16]byte           // TCP_FASTOPEN_KEY
+	fastConnect bool                 // TCP_FASTOPEN_CONNECT
+	device      *stack.Interface     // SO_BINDTODEVICE
+	pair        *pairStack           // Socketpair's
+	program     []bpf.RawInstruction // SO_ATTACH_FILTER; nil: none
+	filter      stack.Filter         // which runs it
+	filterLock  bool                 // SO_LOCK_FILTER
 }
 
 // changeLocked returns the settings, to change them.
@@ -120,12 +127,17 @@ func (f *FD) settingsLocked() *settings {
 
 // Socket is socket(2): AF_INET or AF_INET6; SOCK_STREAM, or SOCK_DGRAM with
 // protocol 0, IPPROTO_UDP, or IPPROTO_ICMP and IPPROTO_ICMPV6 for echo ("ping")
-// sockets. Errors: EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ENETDOWN,
-// EINVAL for a type that does not exist. SOCK_NONBLOCK and SOCK_CLOEXEC may be
-// added to the type.
+// sockets, or SOCK_RAW with an IP protocol (see raw.go); AF_PACKET (see packet.go)
+// with SOCK_RAW or SOCK_DGRAM and a protocol in network byte order. Errors:
+// EAFNOSUPPORT, EPROTONOSUPPORT, ESOCKTNOSUPPORT, ENETDOWN, EINVAL for a type that
+// does not exist. SOCK_NONBLOCK and SOCK_CLOEXEC may be added to the type.
 func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 	typ, nonblock := typeFlags(typ)
-	if domain != AF_INET && domain != AF_INET6 {
+	switch domain {
+	case AF_INET, AF_INET6:
+	case AF_PACKET:
+		return newPacketFD(s, typ, proto, nonblock)
+	default:
 		return nil, syscall.EAFNOSUPPORT
 	}
 	f := newFD(s, domain, typ, proto)
@@ -139,7 +151,12 @@ func Socket(s *stack.Stack, domain, typ, proto int) (*FD, error) {
 	case typ == SOCK_DGRAM && (proto == IPPROTO_ICMP && domain == AF_INET || proto == IPPROTO_ICMPV6 && domain == AF_INET6):
 		f.dgram, err = s.NewPing()
 		f.only6 = domain == AF_INET6
-	case typ == SOCK_STREAM || typ == SOCK_DGRAM:
+	case typ == SOCK_RAW && (proto < 0 || proto > 255):
+		return nil, syscall.EINVAL
+	case typ == SOCK_RAW && proto != 0:
+		f.dgram, err = s.NewRaw(uint8(proto), domain == AF_INET6)
+		f.only6 = domain == AF_INET6
+	case typ == SOCK_STREAM || typ == SOCK_DGRAM || typ == SOCK_RAW:
 		return nil, syscall.EPROTONOSUPPORT
 	case typ < 0 || typ > 10:
 		return nil, syscall.EINVAL
@@ -169,6 +186,8 @@ func newFD(s *stack.Stack, domain, typ, proto int) *FD {
 func (f *FD) toStack(a netip.AddrPort) (netip.AddrPort, error) {
 	ip := a.Addr()
 	switch {
+	case f.packet != nil:
+		return a, syscall.EINVAL // another family's address
 	case !ip.IsValid():
 		return a, syscall.EINVAL
 	case f.domain == AF_INET && !ip.Unmap().Is4():
@@ -270,6 +289,7 @@ func (f *FD) bindLocked(a netip.AddrPort) error {
 		return err
 	}
 	l.SetKnobs(f.settingsLocked().knobs)
+	l.SetFilter(f.settingsLocked().filter)
 	f.bind = l
 	return nil
 }
@@ -322,6 +342,9 @@ func (f *FD) Close() error {
 	if f.dgram != nil {
 		f.dgram.Close()
 	}
+	if f.packet != nil {
+		f.packet.Close()
+	}
 	if pair != nil {
 		pair.release()
 	}
@@ -332,6 +355,9 @@ func (f *FD) Close() error {
 func (f *FD) Getsockname() (netip.AddrPort, error) {
 	if f.closed.Load() {
 		return netip.AddrPort{}, net.ErrClosed
+	}
+	if f.packet != nil {
+		return netip.AddrPort{}, syscall.EAFNOSUPPORT // see PacketName
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -354,6 +380,9 @@ func (f *FD) Getsockname() (netip.AddrPort, error) {
 func (f *FD) Getpeername() (netip.AddrPort, error) {
 	if f.closed.Load() {
 		return netip.AddrPort{}, net.ErrClosed
+	}
+	if f.packet != nil {
+		return netip.AddrPort{}, syscall.EOPNOTSUPP
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -108,6 +108,8 @@ func (f *file) queueLocked() *stack.WaitQueue {
 	switch {
 	case f.dgram != nil:
 		return f.dgram.Waiters()
+	case f.packet != nil:
+		return f.packet.Waiters()
 	case f.conn != nil:
 		return f.conn.Waiters()
 	case f.listening:

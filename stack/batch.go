@@ -103,6 +103,7 @@ func (b *batch) end() {
 type txBatch struct {
 	iface  *Interface
 	frames []*pkt.Buf
+	from   *PacketSocket // who sends them, and does not want to see them
 }
 
 var txPool = sync.Pool{New: func() any { return &txBatch{frames: make([]*pkt.Buf, 0, 64)} }}
@@ -142,6 +143,9 @@ func (t *txBatch) send() error {
 		return nil
 	}
 	i := t.iface
+	if x := i.stack.taps.Load(); x != nil {
+		x.leaving(i, t.from, t.frames...)
+	}
 	st := &i.stack.stats.Ether
 	st.Output.Add(uint64(len(t.frames)))
 	n := 0
@@ -161,7 +165,7 @@ func (t *txBatch) send() error {
 // done sends what is left and gives the batch back.
 func (t *txBatch) done() error {
 	err := t.send()
-	t.iface = nil
+	t.iface, t.from = nil, nil
 	txPool.Put(t)
 	return err
 }
@@ -174,6 +178,9 @@ func (i *Interface) input(b *batch, p *pkt.Buf) {
 		st.Drop[DropShortFrame].inc()
 		p.Put()
 		return
+	}
+	if t := i.stack.taps.Load(); t != nil {
+		t.arrived(i, b.now, p)
 	}
 	dst, typ := h.Dst(), h.Type()
 	src := h.Src()

@@ -3,17 +3,19 @@ package stack
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/udp"
 )
 
-// Datagram is a socket for datagrams: UDP, or ICMP echo ("ping" sockets, as
-// Linux has them: the port is the echo identifier). No method blocks.
+// Datagram is a socket for datagrams: UDP, ICMP echo ("ping" sockets, as Linux
+// has them: the port is the echo identifier), or raw IP. No method blocks.
 type Datagram struct {
 	stack *Stack
 	ping  bool
+	raw   *rawSide // of raw sockets, see rawsock.go
 	table *bindings[*Datagram]
 	hdr   int  // bytes of the transport header
 	both  bool // the IPv6 wildcard takes IPv4 as well
@@ -48,6 +50,7 @@ type Datagram struct {
 	corked         *corked // a datagram that is not complete, or nil
 	closed         bool
 
+	filter  atomic.Pointer[Filter] // nil: all is received
 	waiters WaitQueue
 }
 
@@ -134,7 +137,7 @@ func (d *Datagram) bindLocked(local netip.AddrPort) error {
 	if d.closed {
 		return syscall.EBADF
 	}
-	if d.bound {
+	if d.bound && d.raw == nil {
 		return syscall.EINVAL
 	}
 	a := local.Addr()
@@ -147,6 +150,9 @@ func (d *Datagram) bindLocked(local netip.AddrPort) error {
 		if d.oif = d.stack.cfg.Load().named(z); d.oif == nil {
 			return syscall.EINVAL
 		}
+	}
+	if d.raw != nil {
+		return d.bindRawLocked(a)
 	}
 	d.held = a.WithZone("")
 	if local.Port() == 0 && d.sets.on(DatagramNoPort) && !d.local.IsValid() {
@@ -350,7 +356,7 @@ func (d *Datagram) Close() {
 		return
 	}
 	d.closed = true
-	if d.bound {
+	if d.bound && d.raw == nil {
 		d.table.remove(d, d.local.Port())
 	}
 	for _, m := range d.queue[d.head:] {
@@ -363,6 +369,9 @@ func (d *Datagram) Close() {
 	groups := d.groups
 	d.groups = nil
 	d.mu.Unlock()
+	if d.raw != nil {
+		d.stack.forgetRaw(d)
+	}
 	for _, g := range groups {
 		if g.joined {
 			g.in.LeaveGroup(g.Group)
@@ -386,6 +395,20 @@ func (d *Datagram) Waiters() *WaitQueue { return &d.waiters }
 // copy.
 func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort) {
 	drops := d.drops()
+	if f := d.filter.Load(); f != nil {
+		if size > 0 {
+			d.inputPieces(p, payload, size, from)
+			return
+		}
+		b := p.Bytes()
+		if d.raw != nil {
+			b = payload // with the IP header, if the socket gets it
+		}
+		if payload = filtered(*f, b, payload, d.hdr); payload == nil {
+			drops[DropFiltered].inc()
+			return
+		}
+	}
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
@@ -435,8 +458,11 @@ func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort
 
 // drops is where what the socket does not take is counted.
 func (d *Datagram) drops() *dropCounters {
-	if d.ping {
+	switch {
+	case d.ping:
 		return &d.stack.stats.Ping.Drop
+	case d.raw != nil:
+		return &d.stack.stats.Raw.Drop
 	}
 	return &d.stack.stats.UDP.Drop
 }

@@ -118,7 +118,7 @@ func (d *Datagram) tooLongLocked(r *route, port uint16) {
 // only those that are connected, and only of hard errors (RFC 1122 §4.1.3.3).
 func (d *Datagram) inputError(to netip.AddrPort, e icmpError, data []byte) {
 	d.mu.Lock()
-	connected := d.remote.IsValid() && d.remote.Addr() == to.Addr() && (d.ping || d.remote.Port() == to.Port())
+	connected := d.remote.IsValid() && d.remote.Addr() == to.Addr() && (d.ping || d.raw != nil || d.remote.Port() == to.Port())
 	discover := d.sets.forFamily(to.Addr(), DatagramMTUDiscover, DatagramMTUDiscover6)
 	queue := d.sets.forFamily(to.Addr(), DatagramErrors, DatagramErrors6) != 0
 	switch {

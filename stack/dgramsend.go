@@ -69,7 +69,7 @@ func (d *Datagram) sendLocked(b []byte, to netip.AddrPort, m *SendInfo) error {
 	if err != nil {
 		return err
 	}
-	if !d.ping && (m.More || d.sets.on(DatagramCork)) {
+	if !d.ping && (d.raw == nil || !d.raw.header) && (m.More || d.sets.on(DatagramCork)) {
 		d.corked = &corked{route: r, port: port, info: *m}
 		return d.corkLocked(now, b, m)
 	}
@@ -84,7 +84,11 @@ func (d *Datagram) resolveLocked(now mono.Time, to netip.AddrPort, m *SendInfo) 
 		if err := d.autobindLocked(to.Addr().Is4()); err != nil {
 			return r, 0, err
 		}
-		if to.Port() == 0 && !d.ping {
+		if d.raw != nil {
+			if err := d.raw.checkPort(to); err != nil {
+				return r, 0, err
+			}
+		} else if to.Port() == 0 && !d.ping {
 			return r, 0, syscall.EINVAL
 		}
 		r, err = d.routeLocked(to.Addr(), m)
@@ -104,6 +108,9 @@ func (d *Datagram) resolveLocked(now mono.Time, to netip.AddrPort, m *SendInfo) 
 
 // emitLocked sends b as one datagram, or as several that travel together.
 func (d *Datagram) emitLocked(now mono.Time, r *route, port uint16, b []byte, m *SendInfo) error {
+	if d.raw != nil {
+		return d.emitRawLocked(now, r, b, m)
+	}
 	hops, tos, df := d.applyLocked(r, m)
 	limit := 65535 - ipv4.HeaderLen - d.hdr
 	if r.dst.Is6() {

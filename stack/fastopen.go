@@ -181,6 +181,7 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 		c.mu.Unlock()
 		return give, true
 	}
+	c.inheritFilter(l)
 	l.mu.Lock()
 	closed := l.closed
 	l.fast.pending++

@@ -102,9 +102,11 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 	c.setLowat(&k)
 	c.tickLocked(now)
 	c.offerTraceLocked(id)
+	c.inheritFilter(e.listener)
 	e.gone = true
 	s.tcp.half.take(e)
 	if !s.tcp.swap(e, c) {
+		s.tcp.filters.forget(c)
 		return nil
 	}
 	e.listener.forget(e)

@@ -82,11 +82,16 @@ func (s *Stack) inputICMP6(b *batch, p packet) {
 // tentative reports, and counts, a packet to an address that may not be used
 // yet (RFC 4862 §5.4).
 func (s *Stack) tentative(p packet) bool {
-	if a := s.cfg.Load().local(p.dst, p.iface); a != nil && a.state == addrTentative {
+	if s.isTentative(p) {
 		s.stats.IPv6.Drop[DropForeignIP].inc()
 		return true
 	}
 	return false
+}
+
+func (s *Stack) isTentative(p packet) bool {
+	a := s.cfg.Load().local(p.dst, p.iface)
+	return a != nil && a.state == addrTentative
 }
 
 // echoReply turns an echo request around: same identifier, sequence number
@@ -289,6 +294,14 @@ func (s *Stack) localError(p *pkt.Buf, errno syscall.Errno) {
 // deliverError finds the socket that sent the quoted packet, and reports
 // whether there is one.
 func (s *Stack) deliverError(q icmp.Quoted, e icmpError) bool {
+	raw := false
+	if t := s.raws.Load(); t != nil && q.FragOffset == 0 {
+		raw = t.inputError(s, q, e)
+	}
+	return s.deliverErrorTo(q, e) || raw
+}
+
+func (s *Stack) deliverErrorTo(q icmp.Quoted, e icmpError) bool {
 	if len(q.Transport) < 8 {
 		return false
 	}

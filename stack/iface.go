@@ -277,6 +277,7 @@ func (i *Interface) linkDown() {
 		c.Flush(i.now)
 	}
 	i.leave()
+	i.tellPackets()
 	i.announceChange(fmt.Errorf("interface %s: %w", i.name, syscall.ENETDOWN))
 }
 

@@ -270,6 +270,10 @@ func (i *Interface) reassemblyTimeoutLocked(first *pkt.Buf, hdr int) {
 // deliver gives a packet to its transport protocol; it takes p.Buf.
 func (s *Stack) deliver(b *batch, p packet) {
 	p.MarkTransport()
+	took := false
+	if t := s.raws.Load(); t != nil && (p.dst.Is4() || !s.isTentative(p)) {
+		took = t.input(p)
+	}
 	switch {
 	case p.proto == ipv4.ProtoTCP:
 		s.tcp.input(b, p)
@@ -281,6 +285,8 @@ func (s *Stack) deliver(b *batch, p packet) {
 		s.inputICMP6(b, p)
 	case p.proto == ipv6.ProtoNone && p.dst.Is6():
 		// RFC 8200 §4.7: nothing follows, and that is fine.
+	case took:
+		// A raw socket makes of it what it likes.
 	case p.dst.Is4():
 		s.stats.IPv4.Drop[DropUnknownProto].inc()
 		s.unreachable(b.now, p, unreachProtocol)

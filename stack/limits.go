@@ -47,9 +47,9 @@ type Limits struct {
 	// hold before it has shown that it and our application go on. Defaults
 	// 64 KiB and 128 KiB.
 	TCPReceiveInitial, TCPSendInitial int
-	// DatagramReceive is the most bytes waiting in one UDP or ping socket;
-	// beyond it datagrams are dropped. Default 212992, Linux's rmem_default.
-	// (udp.drop.receive-queue-full)
+	// DatagramReceive is the most bytes waiting in one UDP, ping, raw or packet
+	// socket; beyond it datagrams are dropped. Default 212992, Linux's
+	// rmem_default. (udp.drop.receive-queue-full, and of ping, raw and packet)
 	DatagramReceive int
 	// Neighbours is the most entries of one interface's neighbour cache and
 	// family. Default 1024, Linux's gc_thresh3.

@@ -63,7 +63,13 @@ func (s *Stack) initLoopback() {
 }
 
 // push queues a packet that starts at its network header. It takes p.
-func (q *loopQueue) push(s *Stack, p *pkt.Buf) {
+func (q *loopQueue) push(s *Stack, p *pkt.Buf) { q.pushFrom(s, p, nil) }
+
+// pushFrom is push for a packet socket, which does not see what it sends.
+func (q *loopQueue) pushFrom(s *Stack, p *pkt.Buf, from *PacketSocket) {
+	if t := s.taps.Load(); t != nil && !p.Looped {
+		s.tapLoop(t, 0, p, true, from)
+	}
 	// It has not left the host: nothing can have damaged it.
 	p.Csum = pkt.CsumValid
 	q.mu.Lock()
@@ -134,6 +140,8 @@ func (s *Stack) runLoopback(now mono.Time) {
 			in := s.lo
 			if p.Looped {
 				in = s.InterfaceByIndex(int(p.In))
+			} else if t := s.taps.Load(); t != nil {
+				s.tapLoop(t, now, p, false, nil)
 			}
 			p.At = now
 			if p.Bytes()[0]>>4 == 4 {

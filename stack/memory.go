@@ -16,7 +16,7 @@ import (
 //	buffers of connections                        capacity, by ring.Ring
 //	lists of ranges, out of order or in flight    capacity, by tcp.Conn
 //	connections and records in the table          the constants below
-//	datagrams waiting in sockets                  their frames' slabs
+//	datagrams and frames waiting in sockets       their slabs, once for all who share one
 //	fragments; frames waiting for a neighbour     slabs, by Interface.chargeLocked
 //	packets on the loopback interface             slabs
 //

@@ -11,6 +11,7 @@
 //	bindings.mu     who holds which port
 //	tcpShard.mu     one shard of the connection table
 //	Interface.mu    neighbours, reassembly, address claims, SLAAC, MLD
+//	PacketSocket.mu what a packet socket has seen
 //	pathMTUs.mu     learnt path MTUs; loopQueue.mu, frames to ourselves
 //	wheel.Queue.mu  the timer queue
 //	ether.Device    whatever a device locks in Send
@@ -141,6 +142,14 @@ type Stack struct {
 	pmtu pathMTUs
 	ids  identifiers
 
+	// raws are the raw sockets, nil: none; mu is held to change them.
+	raws rawPointer
+	// taps are the packet sockets that want frames, nil: none. packets are all
+	// of them; it is guarded by mu.
+	taps    atomic.Pointer[taps]
+	packets []*PacketSocket
+	tapWake wheel.Timer
+
 	localPorts localPorts
 	fast       fastCache
 
@@ -160,6 +169,7 @@ func New(c Config) *Stack {
 	s := &Stack{clock: c.Clock, limits: c.Limits, tcpcfg: c.TCP, timers: wheel.New(c.Clock)}
 	s.memory = budget.New(int64(c.Limits.Memory), s.pressed)
 	s.relief.F = s.relieve
+	s.tapWake.F = s.wakeTaps
 	var seed [48]byte
 	if c.Seed == 0 {
 		crand.Read(seed[:])
@@ -226,6 +236,10 @@ func (s *Stack) Close() error {
 	s.tcp.abortAll()
 	s.udp.closeAll()
 	s.ping.closeAll()
+	for _, d := range s.raws.list() {
+		d.Close()
+	}
+	s.closePackets()
 	s.timers.Close()
 	s.cancel()
 	s.update(func(*config) error { return nil }) // an AddInterface under way has ended

@@ -47,12 +47,13 @@ const (
 	DropLinkDown          // a frame, the interface is closed
 	DropMemory            // Limits.Memory is used up
 	DropErrorQueue        // an error, the socket has no room for it
+	DropFiltered          // a packet filter of the socket refused it
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "short-frame", "length-frame", "unknown-type", "foreign-mac",
 	"foreign-group", "foreign-ip", "martian", "unknown-protocol", "no-socket", "receive-queue-full",
-	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full"}
+	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full", "filtered"}
 
 func (d Drop) String() string { return dropNames[d] }
 
@@ -111,6 +112,16 @@ type counters struct {
 		FastOpenCookieRequested, FastOpenListenOverflow counter
 		Drop                                            [tcp.NumDrops]counter
 		Mechanism                                       tcp.Totals // shown without its name: "tcp.retrans-segs"
+	}
+	// Raw counts packets given to raw sockets and sent by them.
+	Raw struct {
+		Input, Output counter
+		Drop          dropCounters
+	}
+	// Packet counts frames given to packet sockets and sent by them.
+	Packet struct {
+		Input, Output counter
+		Drop          dropCounters
 	}
 	// Offload is the segmentation done in place of a device.
 	Offload struct {

@@ -116,6 +116,9 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	if s.tcp.insert(id, c) != nil {
 		return true
 	}
+	if f := s.tcp.filters.of(l); f != nil {
+		c.SetFilter(f)
+	}
 	st.PassiveOpen.inc()
 	c.input(b, p)
 	return true

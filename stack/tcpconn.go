@@ -89,6 +89,8 @@ type DialOptions struct {
 	// is who may bind the local port beside the connection.
 	Device  *Interface
 	Sharing Sharing
+	// Filter decides which segments arrive, see TCPConn.SetFilter.
+	Filter Filter
 }
 
 // DialTCPWith is DialTCP with options.
@@ -156,6 +158,9 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	c.setLowat(&o.Knobs)
 	c.tickLocked(now)
 	c.offerTraceLocked(id)
+	if o.Filter != nil {
+		s.tcp.filters.set(c, o.Filter)
+	}
 	if o.Fast {
 		c.offerLocked(now)
 	}
@@ -303,6 +308,7 @@ func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 		c.counted = false
 		t.orphan.Add(-1)
 	}
+	t.filters.forget(c)
 	c.stack.timers.Stop(&c.timer)
 	if tw == nil {
 		t.swap(c, nil)

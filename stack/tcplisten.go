@@ -142,7 +142,7 @@ func (l *TCPListener) Dial(remote netip.AddrPort) (*TCPConn, error) {
 }
 
 func (l *TCPListener) dialOptions() DialOptions {
-	return DialOptions{Knobs: l.Knobs(), Device: l.dev.Load(), Sharing: Sharing(l.sharing.Load())}
+	return DialOptions{Knobs: l.Knobs(), Device: l.dev.Load(), Sharing: Sharing(l.sharing.Load()), Filter: l.stack.tcp.filters.of(l)}
 }
 
 // lookupListener returns the listener for a connection from remote to local that
@@ -330,6 +330,9 @@ func (l *TCPListener) end(closed bool) {
 		return
 	}
 	l.open, l.closed = false, closed
+	if closed {
+		l.stack.tcp.filters.forget(l)
+	}
 	queue := l.queue
 	l.queue = nil
 	l.mu.Unlock()

@@ -42,11 +42,12 @@ type tcpTable struct {
 	shards [tcpShards]tcpShard
 	size   atomic.Int64
 
-	listen bindings[*TCPListener]
-	conns  portConns
-	wait   timeWaitQueue
-	half   halfOpenQueue
-	orphan atomic.Int64 // connections that nobody has any more and that are not over
+	listen  bindings[*TCPListener]
+	conns   portConns
+	wait    timeWaitQueue
+	half    halfOpenQueue
+	filters tcpFilters
+	orphan  atomic.Int64 // connections that nobody has any more and that are not over
 
 	challenge    tcp.ChallengeLimit
 	challengeMu  sync.Mutex // guards challenge
@@ -206,11 +207,14 @@ func (t *tcpTable) input(b *batch, p packet) {
 // dispatch gives the segment in b.seg to whom it concerns.
 func (t *tcpTable) dispatch(b *batch, p packet) {
 	id := fourTuple{netip.AddrPortFrom(p.dst, b.seg.DstPort), netip.AddrPortFrom(p.src, b.seg.SrcPort)}
+	filtered := t.filters.n.Load() > 0
 	if e := t.lookup(id); e != nil {
-		e.input(b, p)
+		if !filtered || t.passes(b, p, e) {
+			e.input(b, p)
+		}
 		return
 	}
-	if l := t.lookupListener(id.local, id.remote, p.iface); l != nil && l.input(b, p, id) {
+	if l := t.lookupListener(id.local, id.remote, p.iface); l != nil && (filtered && !t.passes(b, p, l) || l.input(b, p, id)) {
 		return
 	}
 	t.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()

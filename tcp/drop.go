@@ -58,6 +58,8 @@ const (
 	// DropDeferAccept: the empty ACK of a handshake whose listener wants text
 	// with it (TCP_DEFER_ACCEPT).
 	DropDeferAccept
+	// DropFiltered: a packet filter of the socket refused it (SO_ATTACH_FILTER).
+	DropFiltered
 	// NumDrops is the number of values above.
 	NumDrops
 )
@@ -85,6 +87,7 @@ var dropNames = [NumDrops]string{
 	DropMemory:           "memory",
 	DropClosed:           "closed",
 	DropDeferAccept:      "defer-accept",
+	DropFiltered:         "filtered",
 }
 
 // String returns the reason's name as counters and captures show it.
