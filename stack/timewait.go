@@ -138,12 +138,7 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 	}
 	switch {
 	case reply:
-		r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p))
-		if err != nil {
-			t.stack.dropOut(p.src, DropNoRoute)
-			return
-		}
-		t.emitAlone(b.now, &r, &b.reply)
+		t.reply(b, p)
 	case verdict == tcp.VerdictReset:
 		t.reset(b, p)
 	case verdict == tcp.VerdictRemove:
@@ -155,7 +150,22 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 			b.old = successor{}
 			return
 		}
-		// Nobody would take it; the peer gives up by itself.
+		// Nobody would take it. As Linux, answer as the old connection: the peer
+		// resets that, and its next SYN is refused.
 		t.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()
+		q.mu.Lock()
+		e.rec.Decline(b.now, &b.reply)
+		q.mu.Unlock()
+		t.reply(b, p)
 	}
+}
+
+// reply sends b.reply to where p came from.
+func (t *tcpTable) reply(b *batch, p packet) {
+	r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p))
+	if err != nil {
+		t.stack.dropOut(p.src, DropNoRoute)
+		return
+	}
+	t.emitAlone(b.now, &r, &b.reply)
 }
