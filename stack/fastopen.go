@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tapstack/tapstack/internal/mono"
@@ -73,12 +74,12 @@ func (l *TCPListener) FastOpen() int {
 func (l *TCPListener) SetFastOpenKeys(keys ...[16]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.fast.keys = keys[:min(len(keys), 2):min(len(keys), 2)]
+	l.fast.keys = slices.Clone(keys[:min(len(keys), 2)])
 }
 
-// fastOpenKeys returns the keys in use: the listener's, the stack's, or those
+// fastOpenKeysLocked returns the keys in use: the listener's, the stack's, or those
 // of this period and the last.
-func (l *TCPListener) fastOpenKeys(now mono.Time) (keys [2][16]byte, n int) {
+func (l *TCPListener) fastOpenKeysLocked(now mono.Time) (keys [2][16]byte, n int) {
 	given := l.fast.keys
 	if len(given) == 0 {
 		given = l.stack.tcpcfg.FastOpenKeys
@@ -139,7 +140,7 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	}
 	l.mu.Lock()
 	room := l.fastRoomLocked(b.now)
-	keys, n := l.fastOpenKeys(b.now)
+	keys, n := l.fastOpenKeysLocked(b.now)
 	l.mu.Unlock()
 	if !room {
 		// Not even a cookie: RFC 7413 §5.1 and Linux.

@@ -300,6 +300,21 @@ func TestFastOpenKeys(t *testing.T) {
 			t.Errorf("%s: %v", c.name, s.String())
 		}
 	}
+	// A caller may use the memory again.
+	lent := [][16]byte{k1}
+	hl := newTestHost(t, stack.Config{TCP: stack.TCPConfig{FastOpenKeys: lent}}, stack.InterfaceConfig{}).meet()
+	own := [][16]byte{k2}
+	hl.answers()
+	bound := hl.fastListen(1)
+	lent[0] = k3
+	for _, k := range []([16]byte){k1, k2} {
+		want := tcp.FastOpenCookie(k, peerIP4, hostIP4)
+		if got := hl.cookieFor(false, 4000, false); string(got) != string(want.Cookie[:8]) {
+			t.Errorf("%x, want %x", got, want.Cookie)
+		}
+		bound.SetFastOpenKeys(own...)
+		own[0] = k3
+	}
 	// As Linux does it, so that others may share the key.
 	h := newTestHost(t, given, stack.InterfaceConfig{}).meet()
 	h.fastListen(1)

@@ -167,6 +167,7 @@ func New(c Config) *Stack {
 	}
 	c.Limits.setDefaults()
 	s := &Stack{clock: c.Clock, limits: c.Limits, tcpcfg: c.TCP, timers: wheel.New(c.Clock)}
+	s.tcpcfg.FastOpenKeys = slices.Clone(c.TCP.FastOpenKeys)
 	s.memory = budget.New(int64(c.Limits.Memory), s.pressed)
 	s.relief.F = s.relieve
 	s.tapWake.F = s.wakeTaps

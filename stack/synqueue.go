@@ -163,10 +163,7 @@ func (l *TCPListener) crowdedOut(e *synEntry) bool {
 	if 2*n <= max(8, l.stack.limits.SynQueue) {
 		return false
 	}
-	retries := l.stack.tcpcfg.SynAckRetries
-	if retries <= 0 {
-		retries = tcp.DefaultSynAckRetries
-	}
+	retries := e.rec.MaxRetries()
 	for young := 2 * l.young; retries > 2 && n >= young; young *= 2 {
 		retries--
 	}

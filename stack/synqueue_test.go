@@ -263,6 +263,42 @@ func TestSynPruned(t *testing.T) {
 	}
 }
 
+// TestSynPrunedCount: how many retransmissions are too many follows from the
+// listener's TCP_SYNCNT.
+func TestSynPrunedCount(t *testing.T) {
+	for _, c := range []struct {
+		count  int
+		at     time.Duration // half a second before one of the time-outs
+		pruned uint64
+	}{
+		{0, 14500 * time.Millisecond, 0}, // the third of five: four are allowed for
+		{4, 14500 * time.Millisecond, 10},
+		{0, 30500 * time.Millisecond, 10}, // the fourth
+		{8, 30500 * time.Millisecond, 0},
+	} {
+		h := newTestHost(t, stack.Config{Limits: stack.Limits{SynQueue: 100}}, stack.InterfaceConfig{}).meet()
+		h.answers()
+		h.d.mute = true
+		l := h.listen(80, 5)
+		if c.count != 0 {
+			k := l.Knobs()
+			if err := k.Set(tcp.KnobSynCount, c.count); err != nil {
+				t.Fatal(err)
+			}
+			l.SetKnobs(k)
+		}
+		h.fill(40)
+		h.run(c.at)
+		for k := range 20 {
+			h.d.inject(syn(false, uint16(30000+k), 80, 1, 1460))
+		}
+		h.run(time.Second)
+		if n := h.count("tcp.drop.syn-pruned"); n != c.pruned {
+			t.Errorf("count %d, at %v: %d pruned", c.count, c.at, n)
+		}
+	}
+}
+
 // TestSynUnreachable: whose SYN-ACK cannot arrive makes room, if the message
 // about it is no guess.
 func TestSynUnreachable(t *testing.T) {

@@ -314,11 +314,11 @@ func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 		t.swap(c, nil)
 		return
 	}
-	if old := t.wait.add(tw); old != nil {
-		t.swap(old, nil)
-	}
-	if !t.swap(c, tw) {
-		t.wait.remove(tw)
+	// In this order: what the queue evicts has to be in the table already.
+	if t.swap(c, tw) {
+		if old := t.wait.add(tw); old != nil {
+			t.swap(old, nil)
+		}
 	}
 	t.checkDrained()
 }

@@ -133,6 +133,35 @@ func TestTimeWaitReopens(t *testing.T) {
 	})
 }
 
+// TestTimeWaitDeclines: a SYN that could open a new connection, had somebody
+// listened, ends the old one by way of the peer, and the next is refused
+// (RFC 9293 §3.10.7.4, Linux).
+func TestTimeWaitDeclines(t *testing.T) {
+	eachFamily(t, func(t *testing.T, c familyCase) {
+		h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+		h.answers()
+		l := h.listen(80, 5)
+		p := h.connect(l, c.v6, 4000)
+		p.closeFirst()
+		l.Close()
+		again := p.snd + 100000
+		s, ok := tcpOf(h.send(syn(c.v6, 4000, 80, again, 1460)))
+		if !ok || s.Flags != tcp.FlagACK || uint32(s.Ack) != p.snd || uint32(s.Seq) != p.rcv {
+			t.Fatalf("a SYN that nobody takes was answered by %v", s.String())
+		}
+		wantTable(t, h.s, 1, 1)
+		// RFC 9293 §3.10.7.3, first: the peer resets what it did not send.
+		if out := h.send(segment(c.v6, 4000, 80, uint32(s.Ack), 0, tcp.FlagRST, nil)); len(out) != 0 {
+			t.Errorf("a RST was answered by %x", out)
+		}
+		wantTable(t, h.s, 0, 0)
+		s, ok = tcpOf(h.send(syn(c.v6, 4000, 80, again, 1460)))
+		if !ok || s.Flags != tcp.FlagRST|tcp.FlagACK || uint32(s.Ack) != again+1 {
+			t.Errorf("the SYN again was answered by %v", s.String())
+		}
+	})
+}
+
 // TestBacklog: as Linux, n+1 connections wait; the handshakes of others stay
 // open until there is room.
 func TestBacklog(t *testing.T) {

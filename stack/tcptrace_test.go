@@ -110,3 +110,72 @@ func TestSetTrace(t *testing.T) {
 		t.Errorf("%v", seen)
 	}
 }
+
+// traced is a host whose listener's connections are traced into out.
+func traced(t *testing.T, l stack.Limits) (h *testHost, out *bytes.Buffer) {
+	out = new(bytes.Buffer)
+	text := trace.NewText(out)
+	h = newTestHost(t, stack.Config{Limits: l, TCP: stack.TCPConfig{TraceSegments: true,
+		Trace: func(local, remote netip.AddrPort) tcp.Trace { return text.Conn(fmt.Sprint(remote.Port())) }}}, stack.InterfaceConfig{}).meet()
+	h.answers()
+	return h, out
+}
+
+// wantTrace checks that the trace has lines that contain each of want, one after
+// the other.
+func wantTrace(t *testing.T, out *bytes.Buffer, want ...string) {
+	t.Helper()
+	lines := strings.Split(out.String(), "\n")
+	k := 0
+	for _, line := range lines {
+		if k < len(want) && strings.Contains(line, want[k]) {
+			k++
+		}
+	}
+	if k < len(want) {
+		t.Errorf("no line with %q after that with %q in\n%s", want[k], want[:k], out)
+	}
+}
+
+// A connection of which nothing was kept but a cookie has a trace from the
+// segment on that brought it.
+func TestTraceOfSynCookie(t *testing.T) {
+	h, out := traced(t, stack.Limits{SynQueue: 4})
+	l := h.listen(80, 5)
+	h.fill(4)
+	s, _ := tcpOf(h.send(fullSYN(false, 40000, 1000)))
+	if out.Len() != 0 {
+		t.Errorf("a trace before there is a connection: %s", out)
+	}
+	ack := tcp.Segment{SrcPort: 40000, DstPort: 80, Seq: 1001, Ack: s.Seq + 1, Flags: tcp.FlagACK | tcp.FlagPSH, Window: 1000}
+	ack.Options = tcp.Options{HasTS: true, TSVal: 9, TSEcr: s.Options.TSVal}
+	h.send(segmentOf(false, ack, []byte("hello")))
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Write([]byte("you are welcome"))
+	conn.Abort()
+	wantTrace(t, out, "40000 state       CLOSED -> SYN-RECEIVED", "40000 state       SYN-RECEIVED -> ESTABLISHED",
+		"40000 received    P. 1:6(5) ack 1", "40000 sent        P. 1:16(15) ack 6", "40000 state       ESTABLISHED -> CLOSED", "40000 sent        R.")
+}
+
+// One that a SYN opened with its text begins with the answer to it.
+func TestTraceOfFastOpen(t *testing.T) {
+	h, out := traced(t, stack.Limits{})
+	l := h.fastListen(5)
+	cookie := h.cookieFor(false, 4000, false)
+	if out.Len() != 0 {
+		t.Errorf("a trace of the request for a cookie: %s", out)
+	}
+	s, _ := tcpOf(h.send(fastSYN(false, 4001, 1000, "hello", cookie, false)))
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Write([]byte("so soon"))
+	h.send(segment(false, 4001, 80, 1006, uint32(s.Seq)+8, tcp.FlagACK, nil))
+	conn.Abort()
+	wantTrace(t, out, "4001 state       CLOSED -> SYN-RECEIVED", "4001 sent        S. 0:0(0) ack 6", "4001 sent        P. 1:8(7) ack 6",
+		"4001 state       SYN-RECEIVED -> ESTABLISHED", "4001 received    . 6:6(0) ack 8", "4001 state       ESTABLISHED -> CLOSED", "4001 sent        R.")
+}

@@ -16,7 +16,7 @@ import (
 type timeWaitEntry struct {
 	tcpLink
 	rec          tcp.TimeWaitRecord // guarded by timeWaitQueue.mu, as are
-	later, older *timeWaitEntry     // its neighbours in the queue
+	later, older *timeWaitEntry     // its neighbours in the queue; itself: it has left
 }
 
 // timeWaitQueue holds the TIME-WAIT records, oldest first. They all wait
@@ -46,9 +46,20 @@ func (q *timeWaitQueue) linkLocked(e *timeWaitEntry) {
 	q.n++
 }
 
+func (q *timeWaitQueue) queuedLocked(e *timeWaitEntry) bool {
+	return q.head == e || e.older != nil && e.older != e
+}
+
+// leaveLocked takes e out of the queue, for good: it is in the table a moment
+// before it is queued, and may be over within that moment.
+func (q *timeWaitQueue) leaveLocked(e *timeWaitEntry) {
+	q.unlinkLocked(e)
+	e.older = e
+}
+
 func (q *timeWaitQueue) unlinkLocked(e *timeWaitEntry) {
-	if e.older == nil && q.head != e {
-		return // not in the queue any more
+	if !q.queuedLocked(e) {
+		return
 	}
 	if e.older != nil {
 		e.older.later = e.later
@@ -64,13 +75,17 @@ func (q *timeWaitQueue) unlinkLocked(e *timeWaitEntry) {
 	q.n--
 }
 
-// add enters a record and returns the one that has to make room, if any.
+// add enters a record that is in the table and returns the one that has to make
+// room, if any, which the caller takes out of the table.
 func (q *timeWaitQueue) add(e *timeWaitEntry) (evicted *timeWaitEntry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if e.older == e {
+		return nil
+	}
 	if q.n >= q.table.stack.limits.TimeWait {
 		evicted = q.head
-		q.unlinkLocked(evicted)
+		q.leaveLocked(evicted)
 	}
 	q.linkLocked(e)
 	q.table.stack.timers.Arm(&q.timer, q.head.rec.Deadline())
@@ -89,7 +104,7 @@ func (q *timeWaitQueue) expire(now mono.Time) {
 			q.mu.Unlock()
 			return
 		}
-		q.unlinkLocked(e)
+		q.leaveLocked(e)
 		q.mu.Unlock()
 		q.table.swap(e, nil)
 	}
@@ -98,7 +113,7 @@ func (q *timeWaitQueue) expire(now mono.Time) {
 // remove takes e out of queue and table, for a successor if there is one.
 func (q *timeWaitQueue) remove(e *timeWaitEntry) successor {
 	q.mu.Lock()
-	q.unlinkLocked(e)
+	q.leaveLocked(e)
 	next := successor{true, e.rec.NextISS()}
 	q.mu.Unlock()
 	q.table.swap(e, nil)
@@ -113,7 +128,7 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 	before := e.rec.Deadline()
 	verdict, drop := e.rec.Input(b.now, &b.seg)
 	reply := verdict == tcp.VerdictReply && e.rec.Output(b.now, &b.reply)
-	if e.rec.Deadline() != before && (e.older != nil || q.head == e) {
+	if e.rec.Deadline() != before && q.queuedLocked(e) {
 		q.unlinkLocked(e) // its 2 MSL start again: to the end of the line
 		q.linkLocked(e)
 	}
@@ -123,12 +138,7 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 	}
 	switch {
 	case reply:
-		r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p))
-		if err != nil {
-			t.stack.dropOut(p.src, DropNoRoute)
-			return
-		}
-		t.emitAlone(b.now, &r, &b.reply)
+		t.reply(b, p)
 	case verdict == tcp.VerdictReset:
 		t.reset(b, p)
 	case verdict == tcp.VerdictRemove:
@@ -140,7 +150,22 @@ func (e *timeWaitEntry) input(b *batch, p packet) {
 			b.old = successor{}
 			return
 		}
-		// Nobody would take it; the peer gives up by itself.
+		// Nobody would take it. As Linux, answer as the old connection: the peer
+		// resets that, and its next SYN is refused.
 		t.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()
+		q.mu.Lock()
+		e.rec.Decline(b.now, &b.reply)
+		q.mu.Unlock()
+		t.reply(b, p)
 	}
+}
+
+// reply sends b.reply to where p came from.
+func (t *tcpTable) reply(b *batch, p packet) {
+	r, err := t.stack.findRoute(p.src, p.dst, t.stack.replyInterface(p))
+	if err != nil {
+		t.stack.dropOut(p.src, DropNoRoute)
+		return
+	}
+	t.emitAlone(b.now, &r, &b.reply)
 }

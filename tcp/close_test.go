@@ -177,6 +177,68 @@ func TestClose(t *testing.T) {
 			> R 2:2(0)
 			state CLOSED
 		`,
+		"orphan: text after FIN-WAIT-2 draws a reset": opened + `
+			close
+			> F. 1:1(0) ack 1
+			< . 1:1(0) ack 2
+			state FIN-WAIT-2
+			+1s < P. 1:11(10) ack 2
+			drop closed
+			> R 2:2(0)
+			state CLOSED
+		`,
+		"orphan: text with the peer's FIN draws a reset": opened + `
+			close
+			> F. 1:1(0) ack 1
+			< . 1:1(0) ack 2
+			< FP. 1:11(10) ack 2
+			drop closed
+			> R 2:2(0)
+			state CLOSED
+		`,
+		"orphan: a FIN says that text is missing": opened + `
+			close
+			> F. 1:1(0) ack 1
+			< F. 11:11(0) ack 2
+			drop closed
+			> R 2:2(0)
+			state CLOSED
+		`,
+		"orphan: a FIN says that text is missing, in FIN-WAIT-2": opened + `
+			close
+			> F. 1:1(0) ack 1
+			< . 1:1(0) ack 2
+			< F. 11:11(0) ack 2
+			drop closed
+			> R 2:2(0)
+			state CLOSED
+		`,
+		"orphan: text that is old draws an ACK": opened + `
+			< P. 1:11(10) ack 1
+			> . 1:1(0) ack 11
+			read 10
+			close
+			> F. 1:1(0) ack 11
+			< . 11:11(0) ack 2
+			< P. 1:11(10) ack 2
+			drop out-of-window
+			> . 2:2(0) ack 11
+			state FIN-WAIT-2
+			< FP. 1:11(10) ack 2
+			> . 2:2(0) ack 12
+			state TIME-WAIT
+		`,
+		"half closed but not an orphan: a FIN may be early": opened + `
+			shutdown
+			> F. 1:1(0) ack 1
+			< F. 11:11(0) ack 2
+			> . 2:2(0) ack 1
+			state FIN-WAIT-2
+			< P. 1:11(10) ack 2
+			> . 2:2(0) ack 12
+			state TIME-WAIT
+			read 10
+		`,
 		"orphan: FIN alone is taken": opened + `
 			close
 			> F. 1:1(0) ack 1

@@ -416,6 +416,7 @@ func (c *Conn) release() {
 	c.snd.Release()
 	c.board = scoreboard{}
 	c.ooo = reassembly{}
+	c.recs = nil
 	c.oooFin = false
 	c.tw = nil
 	if c.orphan {

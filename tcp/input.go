@@ -201,10 +201,11 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		}
 		// Linux: a lone FIN needs no room, so it is taken even here.
 	}
-	if c.rdClosed && c.wrClosed && !c.rcvFin && len(text) > 0 && c.rcvNxt.Less(at.Add(len(text))) {
+	if c.rdClosed && c.wrClosed && !c.rcvFin && (len(text) > 0 || fin) && c.rcvNxt.Less(at.Add(len(text))) {
 		// RFC 9293 §3.10.4 after RFC 1122 §4.2.2.13: nobody is left to read
-		// this, and the peer must know. The RST is one of a connection that
-		// does not exist, as Linux sends it.
+		// this, or what a FIN beyond a hole says was sent before it, and the
+		// peer must know. The RST is one of a connection that does not exist,
+		// as Linux sends it.
 		c.count(CountAbortOnData, 1)
 		c.rst, c.rstSeq = resetBare, s.Ack
 		c.fail(syscall.ECONNRESET)

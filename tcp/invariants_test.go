@@ -43,7 +43,7 @@ func (c *Conn) invariants() error {
 	if int(c.rcvBuf) > c.cfg.RcvBuf || int(c.sndBuf) > c.cfg.SndBuf || c.snd.Limit() != int(c.sndBuf) {
 		return bad("buffers of %d and %d bytes, the limits are %d and %d", c.rcvBuf, c.sndBuf, c.cfg.RcvBuf, c.cfg.SndBuf)
 	}
-	if n := cap(c.ooo.ranges)*oooRangeSize + cap(c.board.buf)*sentRangeSize; int(c.lists) != n {
+	if n := cap(c.ooo.ranges)*oooRangeSize + cap(c.board.buf)*sentRangeSize + c.recs.memory(); int(c.lists) != n {
 		return bad("lists of %d bytes, %d charged", n, c.lists)
 	}
 	if c.snd.Len() > c.cfg.SndBuf {

@@ -12,6 +12,9 @@ package tcp
 // filled, as Linux admits text by those.
 func (c *Conn) writeRoom() int {
 	free := c.snd.Free()
+	if len(c.openRecords()) >= maxRecords {
+		return 0
+	}
 	low := int(c.cfg.Knobs.notSentLowat)
 	if low == 0 {
 		return free
@@ -44,7 +47,9 @@ func (c *Conn) WriterFreed() bool {
 
 // roomy reports whether a stopped writer is to go on: a third of the buffer is
 // free, as in Linux, and the low mark allows it.
-func (c *Conn) roomy() bool { return 2*c.snd.Free() >= c.snd.Len() && !c.aboveLowat() }
+func (c *Conn) roomy() bool {
+	return 2*c.snd.Free() >= c.snd.Len() && len(c.openRecords()) <= maxRecords/3*2 && !c.aboveLowat()
+}
 
 // ReadableAt reports whether n bytes can be read, or as many as will come: poll
 // calls a connection readable with KnobRcvLowat of them. A window that has

@@ -59,9 +59,10 @@ const (
 )
 
 // chargeLists charges the lists of ranges, whose length the peer's segments
-// decide, to the budget. It is called when they may have changed.
+// decide, and that of records to the budget. It is called when they may have
+// changed.
 func (c *Conn) chargeLists() {
-	n := cap(c.ooo.ranges)*oooRangeSize + cap(c.board.buf)*sentRangeSize
+	n := cap(c.ooo.ranges)*oooRangeSize + cap(c.board.buf)*sentRangeSize + c.recs.memory()
 	if n != int(c.lists) {
 		c.rcv.Budget().Charge(n - int(c.lists))
 		c.lists = int32(n)

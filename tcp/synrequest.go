@@ -240,6 +240,9 @@ func (r *SynRequest) length() time.Duration { return time.Duration(r.rto) * time
 // Retries returns how often the SYN-ACK was sent again because of a time-out.
 func (r *SynRequest) Retries() int { return int(r.retries) }
 
+// MaxRetries returns how often it is sent again at most.
+func (r *SynRequest) MaxRetries() int { return int(r.maxRetries) }
+
 // Deadline returns when Expire is to be called, 0 before the first Output.
 func (r *SynRequest) Deadline() mono.Time { return r.deadline }
 

@@ -89,7 +89,7 @@ func (c *Conn) inputTimeWait(now mono.Time, s *Segment) Drop {
 // Input checks a segment against RFC 9293 §3.10.7.4, TIME-WAIT, in the RFC's
 // order. VerdictReply: call Output; VerdictRemove: the peer's RST ended the
 // wait; VerdictReuse: the segment is a SYN that may open a new connection now,
-// with an ISS beyond NextISS.
+// with an ISS beyond NextISS, or Decline answers it.
 func (w *TimeWaitRecord) Input(now mono.Time, s *Segment) (Verdict, Drop) {
 	rst, syn := s.Flags&FlagRST != 0, s.Flags&FlagSYN != 0
 	hasTS := w.opts&twTimestamps != 0 && s.Options.HasTS
@@ -164,6 +164,13 @@ func (w *TimeWaitRecord) answer(now mono.Time) Verdict {
 	}
 	w.replyDue = true
 	return VerdictReply
+}
+
+// Decline builds the ACK that answers a SYN for which Input said VerdictReuse,
+// when nobody wants the new connection.
+func (w *TimeWaitRecord) Decline(now mono.Time, s *Segment) {
+	w.replyDue = true
+	w.Output(now, s)
 }
 
 // Output builds the ACK that is due, or returns false.

@@ -174,7 +174,7 @@ func (c *Conn) Writable() int {
 	switch {
 	case c.wrClosed:
 	case c.state == Established || c.state == CloseWait || c.state == SynReceived && c.fastServer():
-		if c.aboveLowat() {
+		if c.aboveLowat() || len(c.openRecords()) >= maxRecords {
 			return 0
 		}
 		return c.snd.Free()

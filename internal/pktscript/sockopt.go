@@ -18,7 +18,6 @@ var notSentLowat = [2]int{6, 25}
 
 // setters are options with a method of their own on socket.FD.
 var setters = map[[2]int]func(f *file, v int) error{
-	{1, 2}:  func(*file, int) error { return nil }, // SO_REUSEADDR: TIME-WAIT never keeps a port here
 	{0, 10}: func(*file, int) error { return nil }, // IP_MTU_DISCOVER: nothing here looks at DF
 	{6, 23}: func(f *file, v int) error { return f.fd.SetFastOpen(v) },
 	{6, 30}: func(f *file, v int) error { return f.fd.SetFastOpenConnect(v != 0) },
