@@ -131,7 +131,7 @@ func TestLinger2(t *testing.T) {
 			> F. 1:1(0) ack 1
 			state FIN-WAIT-1
 			< . 1:1(0) ack 2
-			> R. 2:2(0) ack 1
+			> R 2:2(0)
 			state CLOSED
 		`,
 		"not at all: a reset when closed in FIN-WAIT-2": opened + `

@@ -159,7 +159,9 @@ func (c *Conn) finAcked(now mono.Time) {
 	case FinWait2:
 		c.events |= EvWritable // a lingering Close waits for this
 		if c.orphan {
-			c.awaitFin(now)
+			if c.awaitFin(now); c.rst != resetNone {
+				c.rst, c.rstSeq = resetBare, c.sndNxt // it answers this segment (Linux)
+			}
 		}
 	case TimeWait:
 		c.enterTimeWait(now)

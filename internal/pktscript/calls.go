@@ -41,7 +41,7 @@ type sysCall struct {
 	r     *runner
 	begun mono.Time
 	limit mono.Time // poll: when the wait is over
-	done  int       // bytes written so far
+	done  int       // bytes written or read so far
 	first bool      // the first attempt
 }
 

@@ -34,7 +34,25 @@ func (c *sysCall) recv() (int64, error) {
 	return c.receive(f, int(size), int(flags))
 }
 
+// receive is receiveOnce, or with MSG_WAITALL as often as it takes.
 func (c *sysCall) receive(f *file, size, flags int) (int64, error) {
+	const all = socket.MSG_WAITALL
+	if flags&(all|socket.MSG_PEEK|socket.MSG_DONTWAIT) != all || !f.stream || f.async {
+		return c.receiveOnce(f, size, flags)
+	}
+	for {
+		n, err := c.receiveOnce(f, size-c.done, flags&^all)
+		c.done += int(n)
+		switch {
+		case err == errBlocks, err != nil && c.done == 0:
+			return 0, err
+		case err != nil, n == 0, c.done == size:
+			return int64(c.done), nil
+		}
+	}
+}
+
+func (c *sysCall) receiveOnce(f *file, size, flags int) (int64, error) {
 	b := make([]byte, size)
 	n, err := f.fd.Recv(b, flags)
 	if err == io.EOF {
