@@ -49,20 +49,25 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 	if id.local.Addr().Is6() {
 		overhead, ip = 60, 40
 	}
-	t := &s.tcpcfg
-	first := s.limits.TCPReceiveInitial
-	mss := r.iface.mtuFor(r.dst) - overhead
+	c := s.tcp.common
+	c.LocalPort, c.RemotePort = id.local.Port(), id.remote.Port()
+	c.ISS = tcp.ISN(s.secret, id.local, id.remote, now)
+	c.TSOffset = tcp.TimestampOffset(s.secret, id.local, id.remote)
+	c.MSS, c.SendMSS, c.IPHeader = r.iface.mtuFor(r.dst)-overhead, r.mtu-overhead, ip
 	if s.memory.Pressure() {
-		first = min(first, 4*mss) // a promise that can still be kept
+		c.RcvInit = min(c.RcvInit, 4*c.MSS) // a promise that can still be kept
 	}
-	return &tcp.Config{
-		LocalPort: id.local.Port(), RemotePort: id.remote.Port(),
-		ISS:      tcp.ISN(s.secret, id.local, id.remote, now),
-		TSOffset: tcp.TimestampOffset(s.secret, id.local, id.remote),
-		MSS:      mss, SendMSS: r.mtu - overhead, IPHeader: ip,
+	c.Knobs = *k
+	return &c
+}
+
+// commonTCP is what the configurations of all connections begin with.
+func (s *Stack) commonTCP() (c tcp.Config) {
+	t := &s.tcpcfg
+	c = tcp.Config{
 		RcvBuf: s.limits.TCPReceive, SndBuf: s.limits.TCPSend,
-		RcvInit: first, SndInit: s.limits.TCPSendInitial, Memory: s.memory,
-		NewController: t.NewController, Knobs: *k, KeepIdleWindow: t.KeepIdleWindow,
+		RcvInit: s.limits.TCPReceiveInitial, SndInit: s.limits.TCPSendInitial, Memory: s.memory,
+		NewController: t.NewController, KeepIdleWindow: t.KeepIdleWindow,
 		ECN: t.ECN, MTUProbing: t.MTUProbing,
 		MinRTO: t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
 		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
@@ -71,6 +76,8 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 		Challenge: s.tcp.mayChallenge, RFC1337: t.RFC1337,
 		Totals: &s.stats.TCP.Mechanism,
 	}
+	c.Shared = tcp.NewShared(&c)
+	return c
 }
 
 // DialTCP begins a connection to remote and returns at once, with the SYN

@@ -51,6 +51,7 @@ type tcpTable struct {
 	challenge    tcp.ChallengeLimit
 	challengeMu  sync.Mutex // guards challenge
 	mayChallenge func(now mono.Time) bool
+	common       tcp.Config // of all connections
 
 	closing atomic.Pointer[chan struct{}] // closed when Shutdown has drained the table
 }
@@ -66,6 +67,7 @@ func (t *tcpTable) init(s *Stack) {
 		t.challenge = tcp.ChallengeLimit{PerSecond: n, Rand: s.newRand()}
 	}
 	t.mayChallenge = t.takeChallenge
+	t.common = s.commonTCP()
 }
 
 // takeChallenge is the host's limit of challenge ACKs (RFC 5961 §10).

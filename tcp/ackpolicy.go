@@ -56,7 +56,7 @@ func (c *Conn) observe(now mono.Time, n, segs int) {
 // largest seen, unless a good size comes twice in a row.
 func (c *Conn) measureMSS(n int) {
 	if n >= c.rcvMSS {
-		c.rcvMSS = min(n, c.cfg.MSS)
+		c.rcvMSS = min(n, int(c.cfg.MSS))
 		return
 	}
 	if n >= defaultPeerMSS {

@@ -88,7 +88,7 @@ func (c *Conn) beginTuning(now mono.Time) {
 }
 
 func (c *Conn) resetSpace() {
-	c.tune.space = max(min(int32(10*c.cfg.MSS), c.rcvBuf/2), 1)
+	c.tune.space = max(min(10*c.cfg.MSS, c.rcvBuf/2), 1)
 }
 
 // measureReceive learns the round trip from a segment with text that arrived
@@ -171,7 +171,7 @@ func (c *Conn) narrow() {
 // firstRcvBuf is rcvBuf at the beginning. It is a unit of the window's scale
 // less than Config.RcvInit, because selectWindow may promise as much more.
 func (c *Conn) firstRcvBuf() int32 {
-	n := c.cfg.RcvInit
+	n := int(c.cfg.RcvInit)
 	if n < c.cfg.RcvBuf {
 		n = max(n-1<<c.rcvWScale, n/2)
 	}

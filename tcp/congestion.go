@@ -45,13 +45,12 @@ func (c *Conn) SetCongestion(now mono.Time, name string) error {
 	case !ok:
 		return syscall.ENOENT
 	case c.cc == nil:
-		c.cfg.NewController = f
+		c.newCC = f
 		return nil
 	case c.cc.Name() == name:
 		return nil
 	}
 	old := c.cc
-	c.cfg.NewController = f
 	c.cc = f(c.mss)
 	if c.state.Synchronized() || c.mayText() {
 		cwnd, _ := old.Window()
@@ -64,7 +63,7 @@ func (c *Conn) SetCongestion(now mono.Time, name string) error {
 // Congestion returns the name of the congestion control.
 func (c *Conn) Congestion() string {
 	if c.cc == nil {
-		return c.cfg.NewController(c.cfg.MSS).Name()
+		return c.newCC(int(c.cfg.MSS)).Name()
 	}
 	return c.cc.Name()
 }

@@ -76,6 +76,10 @@ type Config struct {
 	// Challenge is asked before each challenge ACK, for the limit of the host;
 	// nil allows all.
 	Challenge func(now mono.Time) bool
+
+	// Shared, unless nil, is what NewShared made of a Config with the same
+	// values, so that each connection need not keep them.
+	Shared *Shared
 }
 
 // Events says what a call changed for those who wait on the connection.
@@ -129,7 +133,7 @@ const (
 // After each call other than Output, call Output until it returns false; then
 // look at State and Deadline.
 type Conn struct {
-	cfg    Config
+	cfg    connConfig
 	state  State
 	events Events // gathered during a call
 	timers [numTimers]mono.Time
@@ -199,6 +203,7 @@ type Conn struct {
 	keepProbes uint8 // keep-alives since the peer was last heard
 	recovery
 	cc     cc.Controller
+	newCC  cc.New
 	ecn    *ecnState  // nil: ECN was not agreed on
 	mtu    *mtuSearch // nil: the path is believed to carry what it should
 	sentAt mono.Time  // when new text last left
@@ -261,9 +266,10 @@ func NewActive(cfg *Config, now mono.Time) *Conn {
 // newConn returns a connection with its SYN numbered and nothing known of the
 // peer.
 func newConn(cfg *Config) *Conn {
-	c := &Conn{cfg: *cfg}
-	c.cfg.fill()
-	cfg = &c.cfg
+	f := *cfg
+	f.fill()
+	cfg = &f
+	c := &Conn{cfg: f.own(), newCC: f.NewController}
 	c.iss = cfg.ISS
 	c.sndUna = c.iss
 	c.sndNxt = c.iss + 1
@@ -330,14 +336,6 @@ func (cfg *Config) fill() {
 // unit of its scale.
 const maxWindow = 65535 << maxWScale
 
-// largestWindow is the most that is ever offered.
-func (cfg *Config) largestWindow() int {
-	if n := int(cfg.Knobs.windowClamp); n != 0 {
-		return min(cfg.RcvBuf, n)
-	}
-	return cfg.RcvBuf
-}
-
 // maxWScale is the largest shift RFC 7323 §2.3 allows.
 const maxWScale = 14
 
@@ -349,15 +347,6 @@ func windowScale(n int) uint8 {
 		s++
 	}
 	return s
-}
-
-// agreeable returns what counts of the options of a SYN.
-func (cfg *Config) agreeable(o *Options) Options {
-	a := *o
-	a.HasTS = a.HasTS && !cfg.NoTimestamps
-	a.SACKPermitted = a.SACKPermitted && !cfg.NoSACK
-	a.HasWScale = a.HasWScale && !cfg.NoWScale
-	return a
 }
 
 // negotiate takes over what the peer's SYN says. We offer all that we agree to,
@@ -379,8 +368,8 @@ func (c *Conn) negotiate(now mono.Time, offer *Options) {
 	}
 	c.startMTUSearch(now)
 	c.setMSS()
-	c.rcvMSS = min(defaultPeerMSS, c.cfg.MSS)
-	c.cc = c.cfg.NewController(c.mss)
+	c.rcvMSS = min(defaultPeerMSS, int(c.cfg.MSS))
+	c.cc = c.newCC(c.mss)
 }
 
 // start begins counting received data from the peer's SYN.
@@ -390,9 +379,6 @@ func (c *Conn) start(irs seq.Num) {
 	c.lastAckSent = c.rcvNxt
 	c.rcvAdv = c.rcvNxt.Add(synWindow(c.cfg.firstWindow()))
 }
-
-// firstWindow is the most that is offered at first.
-func (cfg *Config) firstWindow() int { return min(cfg.RcvInit, cfg.largestWindow()) }
 
 // synWindow is the window of a SYN, which is never scaled (RFC 7323 §2.2).
 func synWindow(first int) int { return min(first, 65535) }

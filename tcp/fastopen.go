@@ -56,7 +56,7 @@ type FastOpenOffer struct {
 func (c *Conn) FastOpen(o FastOpenOffer) {
 	f := &fastOpen{option: o.Option}
 	if o.Text {
-		room := min(c.cfg.MSS, c.pathMSS)
+		room := min(int(c.cfg.MSS), c.pathMSS)
 		if o.PeerMSS > 0 {
 			room = min(room, o.PeerMSS)
 		}
@@ -149,7 +149,7 @@ func (c *Conn) putFastOpen(s *Segment, first bool) {
 // synWindowLeft is the window of a SYN-ACK. The text of the SYN has taken a
 // part of the buffer.
 func (c *Conn) synWindowLeft() int {
-	w := synWindow(min(max(c.cfg.RcvInit-c.rcv.Len(), 0), c.cfg.largestWindow()))
+	w := synWindow(min(max(int(c.cfg.RcvInit)-c.rcv.Len(), 0), c.cfg.largestWindow()))
 	c.rcvAdv = seq.Max(c.rcvAdv, c.rcvNxt.Add(w))
 	return w
 }

@@ -205,14 +205,14 @@ func (c *Conn) InfoAt(now mono.Time) Info {
 // are asked for: how long ago something was, and the time under each limit.
 func (c *Conn) Info() Info {
 	n, own := &c.stat, c.counted
-	header := c.cfg.IPHeader
+	header := int(c.cfg.IPHeader)
 	if header == 0 {
 		header = 40
 	}
 	i := Info{
 		State: c.state, CAState: c.caState(),
 		RTT: c.rtt.srtt, RTTVar: c.rtt.rttvar, RTO: c.rto(), MinRTT: c.rack.minRTT,
-		MSS: c.mss, PeerMSS: c.peerMSS, AdvMSS: c.cfg.MSS, RcvMSS: c.rcvMSS, PathMTU: c.pathMSS + header + 20,
+		MSS: c.mss, PeerMSS: c.peerMSS, AdvMSS: int(c.cfg.MSS), RcvMSS: c.rcvMSS, PathMTU: c.pathMSS + header + 20,
 		SndWnd: c.sndWnd, RcvWnd: max(c.rcvAdv.Sub(c.rcvNxt), 0),
 		RcvSsthresh: min(int(c.rcvBuf), 65535<<c.rcvWScale),
 		SndWScale:   int(c.sndWScale), RcvWScale: int(c.rcvWScale),

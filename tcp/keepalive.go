@@ -52,7 +52,7 @@ func (c *Conn) heard(now mono.Time) {
 
 // expireKeepAlive sends the next question, or gives up.
 func (c *Conn) expireKeepAlive(now mono.Time) {
-	k := &c.cfg.Knobs
+	k := c.cfg.Knobs
 	if !c.keepsAlive() || c.orphan && c.state == FinWait2 {
 		return // the orphan's own timer ends it
 	}

@@ -105,7 +105,7 @@ func (c *Conn) segmentSize() int {
 // pathSize turns the MTU of a path into a segment size, counted like
 // Config.MSS.
 func (c *Conn) pathSize(mtu int) int {
-	header, floor := c.cfg.IPHeader, minPathMTU4
+	header, floor := int(c.cfg.IPHeader), minPathMTU4
 	switch header {
 	case 0:
 		header = 40

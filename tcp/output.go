@@ -94,7 +94,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	s.Seq, s.Flags = c.iss, FlagSYN
 	s.Window = uint16(synWindow(c.cfg.firstWindow()))
 	o := &s.Options
-	o.MSS = uint16(min(c.cfg.MSS, 65535))
+	o.MSS = uint16(min(int(c.cfg.MSS), 65535))
 	ws, sack, ts := !c.cfg.NoWScale, !c.cfg.NoSACK, !c.cfg.NoTimestamps
 	if c.state == SynReceived {
 		// RFC 7323 §2.2 and §3.2, RFC 2018 §2: an answer offers only what

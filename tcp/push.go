@@ -55,7 +55,7 @@ func (c *Conn) wrote(flags SendFlags) {
 // out after one RTO, 200 ms or more. MSG_MORE is a cork until the peer is heard:
 // what the ACK of earlier text sets free goes with it (Linux).
 func (c *Conn) mayTail() bool {
-	k := &c.cfg.Knobs
+	k := c.cfg.Knobs
 	switch {
 	case c.pushNow || c.sendingUrgent() || c.probe.due || c.hold:
 		return true

@@ -75,7 +75,7 @@ func (r *SynRequest) Init(cfg *Config, now mono.Time, syn *Segment) {
 	o := f.agreeable(&syn.Options)
 	adv := uint16(0)
 	if f.Knobs.uto {
-		adv = f.adv()
+		adv = f.Knobs.adv(f.MinRTO, f.MaxRTO, f.Retries)
 	}
 	*r = SynRequest{
 		ecn: newSynECN(f.ECN, syn),

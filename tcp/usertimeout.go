@@ -108,19 +108,19 @@ func encodeTimeout(d time.Duration) uint16 {
 
 // adv is ADV_UTO as on the wire: the user's timeout, or what Config.Retries
 // retransmissions from the least RTO take, which is Linux's measure of R2.
-func (k *Config) adv() uint16 {
-	if ms := k.Knobs.userTimeout; ms != 0 {
+func (k *Knobs) adv(minRTO, maxRTO time.Duration, retries int) uint16 {
+	if ms := k.userTimeout; ms != 0 {
 		return encodeTimeout(time.Duration(ms) * time.Millisecond)
 	}
-	d, sum := k.MinRTO, time.Duration(0)
-	for range min(k.Retries, 100) + 1 {
+	d, sum := minRTO, time.Duration(0)
+	for range min(retries, 100) + 1 {
 		sum += d
-		d = min(2*d, k.MaxRTO)
+		d = min(2*d, maxRTO)
 	}
 	return encodeTimeout(sum)
 }
 
-func (c *Conn) adv() uint16 { return c.cfg.adv() }
+func (c *Conn) adv() uint16 { return c.cfg.Knobs.adv(c.cfg.MinRTO, c.cfg.MaxRTO, c.cfg.Retries) }
 
 // advertiseTimeout tells the peer of a new timeout with the next text (RFC
 // 5482 §3.1).
