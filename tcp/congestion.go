@@ -27,7 +27,10 @@ func (c *Conn) startController(now mono.Time) {
 func (c *Conn) takeOver(s cc.Start) {
 	s.Phase, s.SRTT, s.MinRTT, s.SACK = cc.Phase(c.phase), c.rtt.srtt, c.rack.minRTT, c.sackOK
 	s.Seed = uint64(c.iss)<<32 | uint64(c.cfg.TSOffset)
-	c.rack.rates, c.pace = nil, nil
+	c.rack.rates = nil
+	if c.pace != nil {
+		c.pace = nil
+	}
 	c.timers[timerPace] = 0
 	if x, ok := c.cc.(cc.Sampler); ok {
 		c.rack.rates = &rates{sampler: x, deliveredAt: s.Now, firstSent: s.Now}

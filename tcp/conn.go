@@ -199,16 +199,12 @@ type Conn struct {
 	stuckAt    mono.Time // what is at sndUna was first sent again, or the SYN first sent; 0: not so
 	probingAt  mono.Time // the window was first probed since text last left; 0: not
 	ackAt      mono.Time // an acceptable ACK last arrived
-	uto        timeoutOption
-	keepProbes uint8 // keep-alives since the peer was last heard
+	keepProbes uint8     // keep-alives since the peer was last heard
 	recovery
 	cc     cc.Controller
 	newCC  cc.New
-	ecn    *ecnState  // nil: ECN was not agreed on
-	mtu    *mtuSearch // nil: the path is believed to carry what it should
-	sentAt mono.Time  // when new text last left
+	sentAt mono.Time // when new text last left
 	usage  usage
-	pace   *pacer // nil until something was paced
 
 	// What Output owes.
 	synDue   bool
@@ -239,10 +235,9 @@ type Conn struct {
 	wantWrite bool          // a writer waits for room
 
 	tw     *TimeWaitRecord // in TIME-WAIT
-	fo     *fastOpen       // opened with text in the SYN; nil: in the ordinary way
-	tr     *tracer         // nil: nobody watches
 	limits limitClock
 	stat   counters
+	*extras
 }
 
 // pendingReset says which RST waits for Output.
@@ -269,7 +264,7 @@ func newConn(cfg *Config) *Conn {
 	f := *cfg
 	f.fill()
 	cfg = &f
-	c := &Conn{cfg: f.own(), newCC: f.NewController}
+	c := &Conn{cfg: f.own(), newCC: f.NewController, extras: &noExtras}
 	c.iss = cfg.ISS
 	c.sndUna = c.iss
 	c.sndNxt = c.iss + 1

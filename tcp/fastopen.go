@@ -64,7 +64,7 @@ func (c *Conn) FastOpen(o FastOpenOffer) {
 		f.hold = f.room > 0
 		c.synDue = !f.hold
 	}
-	c.fo = f
+	c.extra().fo = f
 }
 
 // Connect lets a SYN go that waits for text. It reports whether one did.
@@ -90,7 +90,7 @@ func (c *Conn) synRoom() int {
 // read; give is the option for the SYN-ACK, which comes out of Output.
 func NewFastOpen(cfg *Config, now mono.Time, syn *Segment, give FastOpenOption) *Conn {
 	c := NewSynRequest(cfg, now, syn).Conn(cfg, now)
-	c.fo = &fastOpen{server: true, option: give}
+	c.extra().fo = &fastOpen{server: true, option: give}
 	c.stat.segsOut = 0
 	c.synDue = true
 	// Text is numbered from here on, while the SYN is answered for by its own

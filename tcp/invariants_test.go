@@ -5,6 +5,9 @@ import "fmt"
 // invariants checks what must be true of a connection after every call.
 func (c *Conn) invariants() error {
 	bad := func(f string, a ...any) error { return fmt.Errorf(c.state.String()+": "+f, a...) }
+	if noExtras != (extras{}) || noKnobs != (Knobs{}) {
+		return bad("what all connections share was written to")
+	}
 	if c.state == Closed {
 		if c.Deadline() != 0 {
 			return bad("deadline %v", c.Deadline())

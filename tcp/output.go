@@ -214,7 +214,7 @@ func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int, w 
 	segs := segments(n, mss)
 	c.countAgain(n, segs)
 	if c.phase != phaseOpen { // a probe in between belongs to no repair
-		c.undo.sent(segs, at.Add(s.Len()), tsNow(now, c.cfg.TSOffset))
+		c.extra().undo.sent(segs, at.Add(s.Len()), tsNow(now, c.cfg.TSOffset))
 	}
 	c.traceRange(TraceRetransmit, w, at, at.Add(s.Len()))
 	c.sentAt = now

@@ -26,7 +26,6 @@ type push struct {
 	more      bool    // the last write said SendMore, and nothing has happened since
 	willWrite bool    // somebody waits for the handshake to write
 	pushNow   bool    // what is queued goes, cork or not, until more is written
-	recs      *records
 }
 
 // wrote notes that the user has written up to the end of the ring.

@@ -19,7 +19,7 @@ type records []seq.Num
 func (c *Conn) endRecord() {
 	end := c.dataEnd()
 	if c.recs == nil {
-		c.recs = new(records)
+		c.extra().recs = new(records)
 	}
 	if r := *c.recs; len(r) == 0 || r[len(r)-1] != end {
 		*c.recs = append(r, end)

@@ -41,7 +41,6 @@ type recovery struct {
 	rexmitNow bool    // one segment again without asking the congestion window
 	hold      bool    // until the next ACK only new text: what is lost may be only late
 	frto      bool    // the last time-out may have been spurious (frto.go)
-	undo      undo
 
 	// With SACK.
 	board scoreboard

@@ -265,7 +265,9 @@ func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 	c.retries = int(r.retries)
 	c.timers[timerRexmit] = r.deadline
 	c.stat.segsIn, c.stat.segsOut = 1, 1+uint32(r.retries)
-	c.stat.own[CountRetransSegs] = uint32(r.retries)
+	if r.retries > 0 {
+		c.extra().own[CountRetransSegs] = uint32(r.retries)
+	}
 	c.rttTiming, c.rttAt = r.sentAt != 0 && !r.resent, r.sentAt // Karn's rule
 	return c
 }

@@ -125,7 +125,10 @@ func (c *Conn) adv() uint16 { return c.cfg.Knobs.adv(c.cfg.MinRTO, c.cfg.MaxRTO,
 // advertiseTimeout tells the peer of a new timeout with the next text (RFC
 // 5482 §3.1).
 func (c *Conn) advertiseTimeout() {
-	c.uto.due, c.uto.set = c.cfg.Knobs.uto, false
+	if on := c.cfg.Knobs.uto; on || c.uto.due {
+		u := &c.extra().uto
+		u.due, u.set = on, false
+	}
 }
 
 // putTimeout adds the option to a segment with text, [at, end).
@@ -143,6 +146,6 @@ func (c *Conn) putTimeout(o *Options, end seq.Num) {
 // the user wants it (RFC 5482 §3.1, ENABLED).
 func (c *Conn) inputTimeout(o *Options) {
 	if o.UserTimeout != 0 && c.cfg.Knobs.uto {
-		c.uto.peer = o.UserTimeout
+		c.extra().uto.peer = o.UserTimeout
 	}
 }
