@@ -338,7 +338,7 @@ func (c *TCPConn) expire(now mono.Time) {
 		ready |= c.outputLocked(now)
 	} else {
 		if now.Sub(c.touched) >= idleTrim {
-			c.core.Trim()
+			c.core.Trim(now)
 			c.touched = now // what could not be given back is looked at again
 		}
 		c.armLocked(now)

@@ -44,6 +44,7 @@ func (c *Conn) takeOver(s cc.Start) {
 // none of that name (TCP_CONGESTION of tcp(7)).
 func (c *Conn) SetCongestion(now mono.Time, name string) error {
 	f, ok := cc.ByName(name)
+	c.wake()
 	switch {
 	case !ok:
 		return syscall.ENOENT

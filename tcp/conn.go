@@ -6,7 +6,6 @@ import (
 
 	"github.com/tapstack/tapstack/internal/budget"
 	"github.com/tapstack/tapstack/internal/mono"
-	"github.com/tapstack/tapstack/internal/ring"
 	"github.com/tapstack/tapstack/internal/seq"
 	"github.com/tapstack/tapstack/tcp/cc"
 )
@@ -125,6 +124,8 @@ const (
 	timerOrphan         // FIN-WAIT-2 without an application
 	timerKeep           // RFC 9293 §3.8.4: silence is to be looked into
 	numTimers
+
+	numFlightTimers = timerKeep // that one runs while the connection sleeps
 )
 
 // Conn is one connection as a pure state machine: no locks, goroutines, clock
@@ -133,10 +134,14 @@ const (
 // After each call other than Output, call Output until it returns false; then
 // look at State and Deadline.
 type Conn struct {
+	// *flight is in flight.go, *extras in extras.go: what only a connection
+	// needs that is in use, and only some connections.
+	*flight
+	*extras
 	cfg    connConfig
+	keepAt mono.Time // timerKeep: when silence is to be looked into
 	state  State
 	events Events // gathered during a call
-	timers [numTimers]mono.Time
 
 	// Send sequence space (RFC 9293 §3.3.1):
 	//
@@ -149,16 +154,15 @@ type Conn struct {
 	// With SACK the scoreboard of scoreboard.go says what is lost, in any number
 	// of pieces, and rexmit is not used.
 	iss, sndUna, sndNxt seq.Num
-	sndWnd, maxSndWnd   int     // the peer's window, scaled; the largest ever seen
 	sndWl1              seq.Num // of the segment that last updated sndWnd
+	sndWnd, maxSndWnd   int     // the peer's window, scaled; the largest ever seen
 	sndSml              seq.Num // end of the last segment sent smaller than mss (Minshall)
 	sndWScale           uint8
-	mss                 int // largest payload of a segment, options taken off
-	pathMSS             int // bound of mss by the path, counted like Config.MSS
-	peerMSS             int // what the peer announced
-	snd                 ring.Ring
-	sndBuf              int32 // what snd may hold at present: autotune.go
 	finSent             bool
+	mss                 int   // largest payload of a segment, options taken off
+	pathMSS             int   // bound of mss by the path, counted like Config.MSS
+	peerMSS             int   // what the peer announced
+	sndBuf              int32 // what snd may hold at present: autotune.go
 	push
 
 	// Receive sequence space. rcvAdv is the largest right edge ever announced:
@@ -169,51 +173,32 @@ type Conn struct {
 	//	        | rcv, the ring  |  window            |
 	irs, rcvNxt, rcvAdv seq.Num
 	lastAckSent         seq.Num
-	rcvWScale           uint8
-	rcv                 ring.Ring
-	sink                *Sink // where text goes instead, if anybody waits for it
+	sink                *Sink // where text goes instead of into rcv, if anybody waits for it
 	rcvBuf              int32 // what rcv may hold at present, with the window: autotune.go
+	rcvWScale           uint8
+	rcvSpare            uint8 // the shift of the unit that rcv has room for beyond Config.RcvBuf
 	starved             bool  // there was no memory for text: the window told is 0
+	rcvFin              bool  // the peer's FIN was taken
 	tune                tuning
-	ooo                 reassembly
-	lists               int32   // bytes of ooo and board, as charged: memory.go
-	oooFin              bool    // a FIN waits behind a hole,
-	oooFinSeq           seq.Num // at this number
-	rcvFin              bool    // the peer's FIN was taken
 
 	urg urgent
 
 	// Options agreed in the handshake.
 	wsOK, tsOK, sackOK bool
+	keepProbes         uint8  // keep-alives since the peer was last heard
 	tsRecent           uint32 // RFC 7323 §4.3
 	tsRecentAt         mono.Time
-	dsack              SACKBlock // arrived twice, to be reported; empty: nothing
 
-	// Retransmission and its timer (RFC 6298); the loss state is recover.go's.
+	// Retransmission and its timer (RFC 6298), and what of the repair of losses
+	// (recover.go) outlives the flight.
 	rtt        rtt
-	rttAt      mono.Time // when our SYN left first,
-	rttTiming  bool      // and the only time
-	retries    int       // time-outs since the peer last acknowledged something
-	probes     int       // window probes sent since the window closed: the back-off
-	unanswered int       // window probes since the peer was last heard
-	stuckAt    mono.Time // what is at sndUna was first sent again, or the SYN first sent; 0: not so
-	probingAt  mono.Time // the window was first probed since text last left; 0: not
 	ackAt      mono.Time // an acceptable ACK last arrived
-	keepProbes uint8     // keep-alives since the peer was last heard
-	recovery
-	cc     cc.Controller
-	newCC  cc.New
-	sentAt mono.Time // when new text last left
-	usage  usage
-
-	// What Output owes.
-	synDue   bool
-	probeDue bool
-	keepDue  bool // a keep-alive
-	kick     bool // the ACK just processed may have freed something to send
-	owedAcks int  // ACKs to send now
-	rst      pendingReset
-	rstSeq   seq.Num
+	rack       rack
+	probe      tailProbe
+	recoverSet bool // without SACK: recover is still ahead of, or at, sndUna
+	cc         cc.Controller
+	sentAt     mono.Time // when new text last left
+	usage      usage
 
 	// Receiver's acknowledgement policy, as Linux's.
 	rcvMSS     int           // the peer's segment size as observed
@@ -223,7 +208,6 @@ type Conn struct {
 	pingpong   bool          // request and response: an ACK can ride on the response
 	ato        time.Duration // how long the next ACK waits; 0: nothing arrived yet
 	lastDataAt mono.Time     // data last arrived
-	oowAckAt   mono.Time     // challengeInterval runs from here
 
 	// The user's side.
 	err       syscall.Errno // why the connection failed
@@ -234,10 +218,8 @@ type Conn struct {
 	orphan    bool          // Close
 	wantWrite bool          // a writer waits for room
 
-	tw     *TimeWaitRecord // in TIME-WAIT
 	limits limitClock
 	stat   counters
-	*extras
 }
 
 // pendingReset says which RST waits for Output.
@@ -264,12 +246,11 @@ func newConn(cfg *Config) *Conn {
 	f := *cfg
 	f.fill()
 	cfg = &f
-	c := &Conn{cfg: f.own(), newCC: f.NewController, extras: &noExtras}
+	c := &Conn{cfg: f.own(), flight: &asleep, extras: &noExtras}
 	c.iss = cfg.ISS
 	c.sndUna = c.iss
 	c.sndNxt = c.iss + 1
 	c.sndSml = c.iss
-	c.rexmit, c.rexmitEnd = c.sndUna, c.sndUna
 	c.pathMSS = cfg.SendMSS
 	c.pushed, c.psh, c.urg.sndUp = c.iss, c.iss, c.iss
 	c.pingpong = cfg.Knobs.slowAck
@@ -279,9 +260,9 @@ func newConn(cfg *Config) *Conn {
 	if n := cfg.Knobs.rcvBuf; n != 0 {
 		c.rcvBuf = min(n, int32(cfg.RcvBuf))
 	}
-	c.snd.Init(cfg.SndInit, cfg.Memory)
-	// One unit of the window scale more than is offered: see selectWindow.
-	c.rcv.Init(cfg.RcvBuf+1<<c.rcvWScale, cfg.Memory)
+	c.rcvSpare = c.rcvWScale
+	c.wake()
+	c.newCC = f.NewController
 	return c
 }
 
@@ -390,7 +371,7 @@ func (c *Conn) moveTo(ev event) {
 func (c *Conn) release() {
 	c.setState(Closed)
 	c.events |= EvClosed | EvReadable | EvWritable
-	c.timers = [numTimers]mono.Time{}
+	c.stopTimers()
 	c.synDue, c.probeDue, c.keepDue, c.kick, c.owedAcks = false, false, false, false, 0
 	c.rexmitNow, c.probe = false, tailProbe{}
 	c.rexmit, c.rexmitEnd = c.sndNxt, c.sndNxt
@@ -434,6 +415,9 @@ func (c *Conn) takeEvents() Events {
 	}
 	c.kick = false
 	c.chargeLists()
+	if c.state == Closed {
+		c.rest(0)
+	}
 	return ev
 }
 

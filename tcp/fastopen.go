@@ -54,6 +54,7 @@ type FastOpenOffer struct {
 // Output, a Fast Open. With o.Text, and if there is room for any, the SYN waits
 // until Write or Connect.
 func (c *Conn) FastOpen(o FastOpenOffer) {
+	c.wake()
 	f := &fastOpen{option: o.Option}
 	if o.Text {
 		room := min(int(c.cfg.MSS), c.pathMSS)
@@ -72,6 +73,7 @@ func (c *Conn) Connect() bool {
 	if c.state != SynSent || c.fo == nil || !c.fo.hold {
 		return false
 	}
+	c.wake()
 	c.fo.hold, c.synDue = false, true
 	return true
 }
@@ -82,7 +84,7 @@ func (c *Conn) synRoom() int {
 	if c.state != SynSent || c.fo == nil || !c.fo.hold {
 		return 0
 	}
-	return min(c.fo.room, c.snd.Free())
+	return min(c.fo.room, c.sndFree())
 }
 
 // NewFastOpen makes the connection for a SYN whose cookie the caller has
@@ -114,8 +116,7 @@ func NewFastOpen(cfg *Config, now mono.Time, syn *Segment, give FastOpenOption) 
 // acknowledged and nothing is in flight.
 func (c *Conn) sendFrom(n seq.Num) {
 	c.sndUna, c.sndNxt, c.sndSml = n, n, n
-	c.rexmit, c.rexmitEnd = n, n
-	c.rack.fack = n
+	c.rexmit, c.rexmitEnd, c.rack.fack = n, n, n
 }
 
 // fastServer reports a Fast Open by the peer. Until the handshake is done such

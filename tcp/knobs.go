@@ -298,6 +298,7 @@ func (c *Conn) Knob(id Knob) int {
 // unknown setting. A bound of the segment size or the number of SYNs comes too
 // late for a connection that is open.
 func (c *Conn) SetKnob(now mono.Time, id Knob, v int) error {
+	c.wake()
 	k := c.cfg.Knobs
 	if k == &noKnobs {
 		k = new(Knobs)

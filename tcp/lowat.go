@@ -11,7 +11,7 @@ package tcp
 // writer is stopped when as many are unsent; but a superFrame that was begun is
 // filled, as Linux admits text by those.
 func (c *Conn) writeRoom() int {
-	free := c.snd.Free()
+	free := c.sndFree()
 	low := int(c.cfg.Knobs.notSentLowat)
 	if low == 0 {
 		return free
@@ -44,7 +44,7 @@ func (c *Conn) WriterFreed() bool {
 
 // roomy reports whether a stopped writer is to go on: a third of the buffer is
 // free, as in Linux, and the low mark allows it.
-func (c *Conn) roomy() bool { return 2*c.snd.Free() >= c.snd.Len() && !c.aboveLowat() }
+func (c *Conn) roomy() bool { return 2*c.sndFree() >= c.snd.Len() && !c.aboveLowat() }
 
 // ReadableAt reports whether n bytes can be read, or as many as will come: poll
 // calls a connection readable with KnobRcvLowat of them. A window that has

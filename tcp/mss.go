@@ -128,6 +128,7 @@ func (c *Conn) TooBig(now mono.Time, at seq.Num, mtu int) {
 	if path >= c.pathMSS {
 		return
 	}
+	c.wake()
 	c.pathMSS = path
 	c.mtu.bound(path)
 	if c.state == SynSent && c.fo != nil && c.fo.inSyn > 0 {

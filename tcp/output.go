@@ -16,6 +16,7 @@ import (
 // its way. The payload aliases the send buffer and is valid until the next
 // call.
 func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
+	c.wake()
 	*s = Segment{}
 	c.cfg.Knobs.Address(s)
 	c.traceAt(now)
@@ -51,6 +52,9 @@ func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 		c.traceMetrics()
 	}
 	c.chargeLists()
+	if c.state == Closed {
+		c.rest(now)
+	}
 	return ok
 }
 

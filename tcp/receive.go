@@ -207,7 +207,7 @@ func (c *Conn) readerFreed() {
 // (__tcp_select_window), so that what waits gets less.
 func (c *Conn) window() (free, cur, step int) {
 	buf, held := int(c.rcvBuf), c.rcv.Len()
-	short := c.rcv.Budget().Pressure()
+	short := c.cfg.Memory.Pressure()
 	if short {
 		buf = min(buf, int(c.cfg.RcvInit), initialRcvBuf)
 	}

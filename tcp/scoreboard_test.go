@@ -213,7 +213,7 @@ func TestScoreboardRoomIsBounded(t *testing.T) {
 // The round trip of what was sent twice counts only if it was the second.
 func TestRACKDelivered(t *testing.T) {
 	const ms = mono.Time(time.Millisecond)
-	k := &rack{}
+	k := &rack{rackFlight: new(rackFlight)}
 	deliver := func(now mono.Time, echo uint32, r sentRange) {
 		k.begin(now, &Segment{Options: Options{HasTS: echo != 0, TSEcr: echo}}, 0, 0)
 		k.cum = echo != 0 // the echo counts for what is acknowledged

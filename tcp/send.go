@@ -112,7 +112,7 @@ func (c *Conn) updatesWindow(s *Segment, acked, wnd int) bool {
 func (c *Conn) inputNewAck(ack seq.Num, acked int) {
 	n := min(acked, c.snd.Len())
 	c.snd.Discard(n)
-	if c.snd.Len() == 0 && c.snd.Budget().Pressure() {
+	if c.snd.Len() == 0 && c.cfg.Memory.Pressure() {
 		c.snd.Shrink()
 	}
 	c.sndUna = ack
