@@ -27,7 +27,7 @@ import (
 // What an entry of the connection table costs, its place in the table and the
 // allocator's rounding included: see TestCosts, which weighs them.
 const (
-	connCost     = int(unsafe.Sizeof(TCPConn{})+unsafe.Sizeof(tcp.Conn{})) + 224
+	connCost     = int(unsafe.Sizeof(TCPConn{})+unsafe.Sizeof(tcp.Conn{})) + 144
 	halfOpenCost = 216
 	timeWaitCost = 160
 )

@@ -159,7 +159,7 @@ func New(c Config) *Stack {
 	c.Limits.setDefaults()
 	s := &Stack{clock: c.Clock, limits: c.Limits, tcpcfg: c.TCP, timers: wheel.New(c.Clock)}
 	s.memory = budget.New(int64(c.Limits.Memory), s.pressed)
-	s.relief.F = s.relieve
+	s.relief.Owner = wheel.Func(s.relieve)
 	var seed [48]byte
 	if c.Seed == 0 {
 		crand.Read(seed[:])

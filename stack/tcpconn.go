@@ -127,7 +127,7 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	if r.dst.IsLinkLocalUnicast() && r.dst.Is6() {
 		c.iface = r.iface
 	}
-	c.timer.F = c.expire
+	c.timer.Owner = (*connTimer)(c)
 	c.mu.Lock()
 	var old successor
 	var id fourTuple
@@ -324,7 +324,14 @@ func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 	t.checkDrained()
 }
 
-// expire is the connection's timer function; it may come early.
+// connTimer is a connection as the owner of its timer. A method value would be
+// one more piece of memory for each.
+type connTimer TCPConn
+
+// Expire implements wheel.Owner.
+func (c *connTimer) Expire(now mono.Time) { (*TCPConn)(c).expire(now) }
+
+// expire is what the connection's timer does; it may come early.
 func (c *TCPConn) expire(now mono.Time) {
 	c.mu.Lock()
 	if c.removed {
