@@ -108,7 +108,7 @@ func (c *Conn) measureReceive(now mono.Time, s *Segment) {
 	}
 	// The first segment that echoes a timestamp of ours, one that did not wait
 	// at the sender for more text.
-	if c.tsOK && s.Options.HasTS && s.Options.TSEcr != t.ecr && s.PayloadLen() >= c.rcvMSS {
+	if c.tsOK && s.Options.HasTS && s.Options.TSEcr != t.ecr && s.PayloadLen() >= int(c.rcvMSS) {
 		t.ecr = s.Options.TSEcr
 		if ms := int32(tsNow(now, c.cfg.TSOffset) - t.ecr); ms >= 0 {
 			us := microseconds(time.Duration(max(ms, 1)) * time.Millisecond)

@@ -140,8 +140,8 @@ type Conn struct {
 	*extras
 	cfg    connConfig
 	keepAt mono.Time // timerKeep: when silence is to be looked into
+	events Events    // gathered during a call
 	state  State
-	events Events // gathered during a call
 
 	// Send sequence space (RFC 9293 §3.3.1):
 	//
@@ -153,16 +153,16 @@ type Conn struct {
 	//
 	// With SACK the scoreboard of scoreboard.go says what is lost, in any number
 	// of pieces, and rexmit is not used.
+	sndWScale           uint8
 	iss, sndUna, sndNxt seq.Num
 	sndWl1              seq.Num // of the segment that last updated sndWnd
-	sndWnd, maxSndWnd   int     // the peer's window, scaled; the largest ever seen
 	sndSml              seq.Num // end of the last segment sent smaller than mss (Minshall)
-	sndWScale           uint8
-	finSent             bool
-	mss                 int   // largest payload of a segment, options taken off
-	pathMSS             int   // bound of mss by the path, counted like Config.MSS
-	peerMSS             int   // what the peer announced
-	sndBuf              int32 // what snd may hold at present: autotune.go
+	sndWnd              int     // the peer's window, scaled
+	maxSndWnd           int32   // the largest ever seen
+	pathMSS             int32   // bound of mss by the path, counted like Config.MSS
+	peerMSS             int32   // what the peer announced
+	sndBuf              int32   // what snd may hold at present: autotune.go
+	mss                 int     // largest payload of a segment, options taken off
 	push
 
 	// Receive sequence space. rcvAdv is the largest right edge ever announced:
@@ -194,29 +194,30 @@ type Conn struct {
 	rtt        rtt
 	ackAt      mono.Time // an acceptable ACK last arrived
 	rack       rack
-	probe      tailProbe
-	recoverSet bool // without SACK: recover is still ahead of, or at, sndUna
 	cc         cc.Controller
 	sentAt     mono.Time // when new text last left
 	usage      usage
+	probe      tailProbe
+	recoverSet bool // without SACK: recover is still ahead of, or at, sndUna
+	finSent    bool
 
 	// Receiver's acknowledgement policy, as Linux's.
-	rcvMSS     int           // the peer's segment size as observed
-	lastSeg    uint16        // the last segment that might have been full
 	quick      uint8         // immediate ACKs left
 	smallSegs  uint8         // segments that were not full since the last ACK, up to 2
-	pingpong   bool          // request and response: an ACK can ride on the response
 	ato        time.Duration // how long the next ACK waits; 0: nothing arrived yet
 	lastDataAt mono.Time     // data last arrived
+	rcvMSS     int32         // the peer's segment size as observed
+	lastSeg    uint16        // the last segment that might have been full
+	pingpong   bool          // request and response: an ACK can ride on the response
 
-	// The user's side.
-	err       syscall.Errno // why the connection failed
-	softErr   syscall.Errno // an ICMP message that might explain a time-out
-	errTaken  bool          // Read or Write has returned err
-	rdClosed  bool          // CloseRead or Close
-	wrClosed  bool          // CloseWrite or Close: a FIN follows the data
-	orphan    bool          // Close
-	wantWrite bool          // a writer waits for room
+	// The user's side; errors are numbers of package syscall.
+	errTaken  bool   // Read or Write has returned err
+	err       uint16 // why the connection failed; 0: it has not
+	softErr   uint16 // an ICMP message that might explain a time-out
+	rdClosed  bool   // CloseRead or Close
+	wrClosed  bool   // CloseWrite or Close: a FIN follows the data
+	orphan    bool   // Close
+	wantWrite bool   // a writer waits for room
 
 	limits limitClock
 	stat   counters
@@ -251,11 +252,10 @@ func newConn(cfg *Config) *Conn {
 	c.sndUna = c.iss
 	c.sndNxt = c.iss + 1
 	c.sndSml = c.iss
-	c.pathMSS = cfg.SendMSS
+	c.pathMSS = int32(cfg.SendMSS)
 	c.pushed, c.psh, c.urg.sndUp = c.iss, c.iss, c.iss
 	c.pingpong = cfg.Knobs.slowAck
 	c.rcvWScale = windowScale(cfg.largestWindow())
-	c.rtt = rtt{minRTO: cfg.MinRTO, first: cfg.InitialRTO}
 	c.rcvBuf, c.sndBuf = c.firstRcvBuf(), int32(cfg.SndInit)
 	if n := cfg.Knobs.rcvBuf; n != 0 {
 		c.rcvBuf = min(n, int32(cfg.RcvBuf))
@@ -344,7 +344,7 @@ func (c *Conn) negotiate(now mono.Time, offer *Options) {
 	}
 	c.startMTUSearch(now)
 	c.setMSS()
-	c.rcvMSS = min(defaultPeerMSS, int(c.cfg.MSS))
+	c.rcvMSS = min(defaultPeerMSS, c.cfg.MSS)
 	c.cc = c.newCC(c.mss)
 }
 
@@ -391,7 +391,7 @@ func (c *Conn) fail(err syscall.Errno) {
 	if c.state == Closed {
 		return
 	}
-	c.err = err
+	c.err = uint16(err)
 	c.events |= EvError
 	c.moveTo(evReset)
 }

@@ -28,7 +28,7 @@ func (c *Conn) inputDSACK(b SACKBlock, s *Segment) {
 	}
 	segs := segments(b.Right.Sub(b.Left), c.mss)
 	c.extra().dsackDups += uint32(segs)
-	if b.Right.Sub(b.Left) > c.maxSndWnd || uint64(c.dsackDups) > c.counted(CountRetransSegs) {
+	if b.Right.Sub(b.Left) > int(c.maxSndWnd) || uint64(c.dsackDups) > c.counted(CountRetransSegs) {
 		c.count(CountDSACKIgnoredDubious, 1)
 		return
 	}

@@ -57,7 +57,7 @@ func (c *Conn) FastOpen(o FastOpenOffer) {
 	c.wake()
 	f := &fastOpen{option: o.Option}
 	if o.Text {
-		room := min(int(c.cfg.MSS), c.pathMSS)
+		room := int(min(c.cfg.MSS, c.pathMSS))
 		if o.PeerMSS > 0 {
 			room = min(room, o.PeerMSS)
 		}
@@ -99,7 +99,7 @@ func NewFastOpen(cfg *Config, now mono.Time, syn *Segment, give FastOpenOption) 
 	// retransmissions.
 	c.sendFrom(c.iss + 1)
 	c.sndWnd = int(syn.Window) // RFC 7323 §2.2: never scaled in a SYN
-	c.maxSndWnd = c.sndWnd
+	c.maxSndWnd = int32(c.sndWnd)
 	c.sndWl1 = syn.Seq
 	c.lastDataAt = now
 

@@ -208,7 +208,7 @@ func (c *Conn) Info() Info {
 	i := Info{
 		State: c.state, CAState: c.caState(),
 		RTT: c.rtt.srtt, RTTVar: c.rtt.rttvar, RTO: c.rto(), MinRTT: c.rack.minRTT,
-		MSS: c.mss, PeerMSS: c.peerMSS, AdvMSS: int(c.cfg.MSS), RcvMSS: c.rcvMSS, PathMTU: c.pathMSS + header + 20,
+		MSS: c.mss, PeerMSS: int(c.peerMSS), AdvMSS: int(c.cfg.MSS), RcvMSS: int(c.rcvMSS), PathMTU: int(c.pathMSS) + header + 20,
 		SndWnd: c.sndWnd, RcvWnd: max(c.rcvAdv.Sub(c.rcvNxt), 0),
 		RcvSsthresh: min(int(c.rcvBuf), 65535<<c.rcvWScale),
 		SndWScale:   int(c.sndWScale), RcvWScale: int(c.rcvWScale),

@@ -51,14 +51,14 @@ func (c *Conn) roomy() bool { return 2*c.sndFree() >= c.snd.Len() && !c.aboveLow
 // closed for less than a segment counts, or the rest could never come (Linux).
 func (c *Conn) ReadableAt(n int) bool {
 	have := c.Readable()
-	return have >= n || have > 0 && c.rcvAdv.Sub(c.rcvNxt) <= c.rcvMSS
+	return have >= n || have > 0 && c.rcvAdv.Sub(c.rcvNxt) <= int(c.rcvMSS)
 }
 
 // Final reports whether a read could get no more than n bytes however long it
 // waited: the end, the mark of urgent data, or no room for more.
 func (c *Conn) Final(n int) bool {
 	_, most := c.toMark()
-	return c.EOF() || c.err != 0 || most < c.Readable() && most <= n || c.rcvAdv.Sub(c.rcvNxt) <= c.rcvMSS
+	return c.EOF() || c.err != 0 || most < c.Readable() && most <= n || c.rcvAdv.Sub(c.rcvNxt) <= int(c.rcvMSS)
 }
 
 // Queued is what waits in a connection, in bytes, as the ioctls of tcp(7) count

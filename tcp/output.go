@@ -292,7 +292,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		if room < min(unsent, mss) {
 			return false
 		}
-		if n <= 0 || n < c.maxSndWnd/2 {
+		if n <= 0 || n < int(c.maxSndWnd)/2 {
 			c.persist(now)
 			return false
 		}

@@ -68,14 +68,14 @@ func (c *Conn) mayTail() bool {
 // a device takes at once, or half the peer's window if that is less, in whole
 // segments.
 func (c *Conn) superFrame() int {
-	n := min(largestFrame, c.maxSndWnd/2)
+	n := min(largestFrame, int(c.maxSndWnd)/2)
 	return max(n-n%c.mss, c.mss)
 }
 
 // pushDue is where PSH is due at the latest.
 func (c *Conn) pushDue() seq.Num {
 	frame := c.superFrame()
-	return c.psh.Add((c.maxSndWnd/2/frame + 1) * frame)
+	return c.psh.Add((int(c.maxSndWnd)/2/frame + 1) * frame)
 }
 
 // pushFlag returns PSH for text [at, end) in segments of mss bytes, if it is to

@@ -54,7 +54,7 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 			c.kick = true
 		}
 		c.sndWnd = wnd
-		c.maxSndWnd = max(c.maxSndWnd, wnd)
+		c.maxSndWnd = max(c.maxSndWnd, int32(wnd))
 		c.sndWl1 = s.Seq
 		c.persistOn(now)
 	}

@@ -149,7 +149,7 @@ func (c *Conn) TakeErr() error {
 	if soft == 0 {
 		return nil
 	}
-	return soft
+	return syscall.Errno(soft)
 }
 
 // takeErr returns the error of a failed connection the first time.
@@ -158,7 +158,7 @@ func (c *Conn) takeErr() error {
 		return nil
 	}
 	c.errTaken = true
-	return c.err
+	return syscall.Errno(c.err)
 }
 
 // Readable returns how many bytes Read can take, of which the mark of urgent
@@ -191,7 +191,7 @@ func (c *Conn) Err() error {
 	if c.err == 0 {
 		return nil
 	}
-	return c.err
+	return syscall.Errno(c.err)
 }
 
 // State returns the state.
@@ -270,7 +270,7 @@ func (c *Conn) Abort(now mono.Time) {
 
 // SoftError notes an ICMP error that may pass (RFC 1122 §4.2.3.9, RFC 5461):
 // it becomes the error if the connection fails by time-out.
-func (c *Conn) SoftError(err syscall.Errno) { c.softErr = err }
+func (c *Conn) SoftError(err syscall.Errno) { c.softErr = uint16(err) }
 
 // HardError fails the connection with err, without a RST. Linux does this to
 // a connection in SYN-SENT or SYN-RECEIVED for every ICMP unreachable.

@@ -74,7 +74,7 @@ func (c *Conn) untilStuck(now, from mono.Time, d time.Duration) time.Duration {
 // message said, if one came (RFC 1122 §4.2.3.9).
 func (c *Conn) timeoutError() syscall.Errno {
 	if c.softErr != 0 {
-		return c.softErr
+		return syscall.Errno(c.softErr)
 	}
 	return syscall.ETIMEDOUT
 }

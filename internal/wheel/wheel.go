@@ -46,6 +46,9 @@ type Queue struct {
 	active sync.WaitGroup
 }
 
+// minShrink is the room in the heap that is kept however few timers there are.
+const minShrink = 1024
+
 // New returns an empty queue. The queue is the only user of clock.Wake.
 func New(clock mono.Clock) *Queue { return &Queue{clock: clock} }
 
@@ -180,6 +183,9 @@ func (q *Queue) removeLocked(t *Timer) {
 	q.swap(i, last)
 	q.heap[last] = nil
 	q.heap = q.heap[:last]
+	if c := cap(q.heap); c > minShrink && last < c/4 {
+		q.heap = append(make([]*Timer, 0, c/2), q.heap...)
+	}
 	if i < last {
 		q.down(i)
 		q.up(i)
