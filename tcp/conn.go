@@ -173,12 +173,13 @@ type Conn struct {
 	//	        | rcv, the ring  |  window            |
 	irs, rcvNxt, rcvAdv seq.Num
 	lastAckSent         seq.Num
-	sink                *Sink // where text goes instead of into rcv, if anybody waits for it
 	rcvBuf              int32 // what rcv may hold at present, with the window: autotune.go
+	sink                *Sink // where text goes instead of into rcv, if anybody waits for it
 	rcvWScale           uint8
 	rcvSpare            uint8 // the shift of the unit that rcv has room for beyond Config.RcvBuf
 	starved             bool  // there was no memory for text: the window told is 0
 	rcvFin              bool  // the peer's FIN was taken
+	ipHeader            uint8 // Config.IPHeader
 	tune                tuning
 
 	urg urgent
@@ -252,7 +253,7 @@ func newConn(cfg *Config) *Conn {
 	c.sndUna = c.iss
 	c.sndNxt = c.iss + 1
 	c.sndSml = c.iss
-	c.pathMSS = int32(cfg.SendMSS)
+	c.pathMSS, c.ipHeader = int32(cfg.SendMSS), uint8(cfg.IPHeader)
 	c.pushed, c.psh, c.urg.sndUp = c.iss, c.iss, c.iss
 	c.pingpong = cfg.Knobs.slowAck
 	c.rcvWScale = windowScale(cfg.largestWindow())

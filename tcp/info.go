@@ -201,7 +201,7 @@ func (c *Conn) InfoAt(now mono.Time) Info {
 // are asked for: how long ago something was, and the time under each limit.
 func (c *Conn) Info() Info {
 	n, own := &c.stat, c.counted
-	header := int(c.cfg.IPHeader)
+	header := int(c.ipHeader)
 	if header == 0 {
 		header = 40
 	}

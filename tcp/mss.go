@@ -35,7 +35,7 @@ const (
 // setPeerMSS takes the peer's announcement.
 func (c *Conn) setPeerMSS(o *Options) {
 	c.peerMSS = defaultPeerMSS
-	if c.cfg.IPHeader == 40 {
+	if c.ipHeader == 40 {
 		c.peerMSS = defaultPeerMSS6
 	}
 	if o.MSS != 0 {
@@ -105,7 +105,7 @@ func (c *Conn) segmentSize() int {
 // pathSize turns the MTU of a path into a segment size, counted like
 // Config.MSS.
 func (c *Conn) pathSize(mtu int) int {
-	header, floor := int(c.cfg.IPHeader), minPathMTU4
+	header, floor := int(c.ipHeader), minPathMTU4
 	switch header {
 	case 0:
 		header = 40

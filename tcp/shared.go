@@ -62,7 +62,6 @@ type connConfig struct {
 	TSOffset              uint32
 	MSS, RcvInit          int32
 	LocalPort, RemotePort uint16
-	IPHeader              uint8
 }
 
 // noKnobs are the settings of a connection whose user has set nothing.
@@ -73,7 +72,7 @@ func (cfg *Config) own() connConfig {
 	o := connConfig{
 		Shared: cfg.Shared, Knobs: &noKnobs,
 		TSOffset: cfg.TSOffset, MSS: int32(cfg.MSS), RcvInit: int32(cfg.RcvInit),
-		LocalPort: cfg.LocalPort, RemotePort: cfg.RemotePort, IPHeader: uint8(cfg.IPHeader),
+		LocalPort: cfg.LocalPort, RemotePort: cfg.RemotePort,
 	}
 	if o.Shared == nil {
 		o.Shared = cfg.shared()

@@ -20,7 +20,7 @@ func TestSizes(t *testing.T) {
 	if n := unsafe.Sizeof(Conn{}); n > 512 {
 		t.Errorf("Conn takes %d bytes", n)
 	}
-	if n := unsafe.Sizeof(flight{}); n > flightSize {
+	if n := unsafe.Sizeof(flight{}); n > uintptr(flightSize) {
 		t.Errorf("flight takes %d bytes, charged as %d", n, flightSize)
 	}
 }

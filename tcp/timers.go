@@ -89,7 +89,9 @@ func (c *Conn) expireRexmit(now mono.Time) {
 }
 
 // rto is the retransmission time-out with its back-off (RFC 6298 §5).
-func (c *Conn) rto() time.Duration { return min(c.rtt.rto(c.cfg.MinRTO, c.cfg.InitialRTO), c.cfg.MaxRTO) }
+func (c *Conn) rto() time.Duration {
+	return min(c.rtt.rto(c.cfg.MinRTO, c.cfg.InitialRTO), c.cfg.MaxRTO)
+}
 
 // giveUp ends a connection whose peer is silent (R2 of RFC 9293 §3.8.3), with
 // the reason an ICMP message gave, if one did.
