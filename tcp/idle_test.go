@@ -110,3 +110,79 @@ func TestNapsOfPrograms(t *testing.T) {
 		fuzzNaps(t, prog, i%4 != 0)
 	}
 }
+
+// TestSleepersAreCalled calls every method there is on connections that sleep,
+// open ones and closed ones: none writes to what they share.
+func TestSleepersAreCalled(t *testing.T) {
+	now := mono.Time(2 * time.Second)
+	asleepIn := func(closed bool) *Conn {
+		p := newPair(t, 1460)
+		p.a[0].Write(p.buf[:5000])
+		p.move(0)
+		p.a[1].Read(p.buf)
+		p.move(0)
+		c := p.a[1]
+		if closed {
+			for _, c := range p.a {
+				c.Close(p.now)
+				p.move(0)
+			}
+		}
+		c.Trim(now)
+		if c.flight != &asleep || closed != (c.state == Closed) {
+			t.Fatalf("awake in %v: %+v", c.state, c.pending)
+		}
+		return c
+	}
+	args := func(f reflect.Type, variant int) (in []reflect.Value) {
+		for i := range f.NumIn() {
+			ty := f.In(i)
+			switch reflect.Zero(ty).Interface().(type) {
+			case *Conn:
+				continue // the receiver
+			case mono.Time:
+				in = append(in, reflect.ValueOf(now))
+			case *Segment:
+				in = append(in, reflect.ValueOf(new(Segment)))
+			case *Sink:
+				in = append(in, reflect.ValueOf(new(Sink)))
+			case []byte:
+				in = append(in, reflect.ValueOf(make([]byte, 100)))
+			case string:
+				in = append(in, reflect.ValueOf([]string{"bbr", "reno"}[variant%2]))
+			case Knob:
+				in = append(in, reflect.ValueOf(Knob(variant / 4)))
+			case int:
+				in = append(in, reflect.ValueOf([]int{1, 1200, 0, 100_000}[variant%4]))
+			default:
+				in = append(in, reflect.Zero(ty))
+			}
+		}
+		return in
+	}
+	ty := reflect.TypeFor[*Conn]()
+	for i := range ty.NumMethod() {
+		m := ty.Method(i)
+		for variant := range 4 * int(NumKnobs) {
+			for _, closed := range []bool{false, true} {
+				if variant >= 4 && m.Name != "SetKnob" && m.Name != "Knob" {
+					continue
+				}
+				c := asleepIn(closed)
+				reflect.ValueOf(c).Method(i).Call(args(m.Type, variant))
+				if err := sharedWritten(); err != nil {
+					t.Fatalf("%s: %v", m.Name, err)
+				}
+				if err := c.invariants(); err != nil {
+					t.Errorf("%s: %v", m.Name, err)
+				}
+				for range 10 {
+					c.Output(now, new(Segment), 0)
+				}
+				if err := c.settled(); err != nil {
+					t.Errorf("%s: %v", m.Name, err)
+				}
+			}
+		}
+	}
+}
