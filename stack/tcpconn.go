@@ -29,7 +29,7 @@ type TCPConn struct {
 	timer     wheel.Timer
 	listener  *TCPListener // until the handshake is done: where to be accepted
 	unflushed int32        // bytes input since the last flush
-	dries     uint16       // of batch.dries at the last input, the low bits: it changes with each pause
+	dries     uint32       // batch.dries at the last input
 	dirty     bool         // on a reader's flush list
 	removed   bool         // no longer in the table under this pointer
 	orphan    bool         // the user has closed it
@@ -195,8 +195,8 @@ func (c *TCPConn) input(b *batch, p packet) {
 // list.
 func (c *TCPConn) inputLocked(b *batch) Ready {
 	now := c.tickLocked(b.now)
-	if d := uint16(b.dries); c.dries != d {
-		c.dries = d
+	if c.dries != b.dries {
+		c.dries = b.dries
 		c.core.QueueDry()
 	}
 	ev, drop := c.core.Input(now, &b.seg)
