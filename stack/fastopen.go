@@ -170,7 +170,7 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	}
 	c := &TCPConn{stack: s, iface: s.replyInterface(p), path: r.path, listener: l, waiting: true}
 	l.inherit(c)
-	c.timer.F = c.expire
+	c.timer.Owner = (*connTimer)(c)
 	cfg.NewController = l.newController()
 	c.core = tcp.NewFastOpen(cfg, b.now, &b.seg, give)
 	c.setLowat(&cfg.Knobs)

@@ -94,7 +94,7 @@ func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
 	}
 	c := &TCPConn{stack: s, iface: e.iface, path: r.path, listener: e.listener}
 	e.listener.inherit(c)
-	c.timer.F = c.expire
+	c.timer.Owner = (*connTimer)(c)
 	k := e.listener.Knobs()
 	cfg := s.tcpConfig(&r, id, now, &k)
 	cfg.NewController = e.listener.newController()

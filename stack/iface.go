@@ -190,7 +190,7 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	if c.SLAAC && !i.noIPv6 {
 		i.slaac = ipv6.NewSLAAC((*slaacHost)(i), ether.EUI64(i.mac), i.rnd)
 	}
-	i.timer.F = i.expire
+	i.timer.Owner = wheel.Func(i.expire)
 	return i, nil
 }
 

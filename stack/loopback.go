@@ -51,7 +51,7 @@ func (s *Stack) initLoopback() {
 	}
 	i.loopback = true
 	s.lo = i
-	s.loop.timer.F = s.runLoopback
+	s.loop.timer.Owner = wheel.Func(s.runLoopback)
 	s.loop.batch = i.newBatch(0)
 	s.update(func(c *config) error {
 		c.ifaces = append(c.ifaces, i)

@@ -15,6 +15,7 @@ import (
 //	charged                                       as
 //	buffers of connections                        capacity, by ring.Ring
 //	lists of ranges, out of order or in flight    capacity, by tcp.Conn
+//	what only connections in use need             its size, by tcp.Conn
 //	connections and records in the table          the constants below
 //	datagrams and frames waiting in sockets       their slabs, once for all who share one
 //	fragments; frames waiting for a neighbour     slabs, by Interface.chargeLocked
@@ -24,10 +25,11 @@ import (
 // or only to a small fixed bound (path MTUs, neighbours), what applications
 // allocate themselves, and what waits in pools to be used again.
 
-// What an entry of the connection table costs, its place in the table and the
-// allocator's rounding included: see TestCosts, which weighs them.
+// What an entry of the connection table costs, its place in the table, the
+// congestion control and the allocator's rounding included: see TestCosts, which
+// weighs them. A connection's is that of an idle one.
 const (
-	connCost     = int(unsafe.Sizeof(TCPConn{})+unsafe.Sizeof(tcp.Conn{})) + 224
+	connCost     = int(unsafe.Sizeof(TCPConn{})+unsafe.Sizeof(tcp.Conn{})) + 128
 	halfOpenCost = 216
 	timeWaitCost = 160
 )

@@ -169,8 +169,8 @@ func New(c Config) *Stack {
 	s := &Stack{clock: c.Clock, limits: c.Limits, tcpcfg: c.TCP, timers: wheel.New(c.Clock)}
 	s.tcpcfg.FastOpenKeys = slices.Clone(c.TCP.FastOpenKeys)
 	s.memory = budget.New(int64(c.Limits.Memory), s.pressed)
-	s.relief.F = s.relieve
-	s.tapWake.F = s.wakeTaps
+	s.relief.Owner = wheel.Func(s.relieve)
+	s.tapWake.Owner = wheel.Func(s.wakeTaps)
 	var seed [48]byte
 	if c.Seed == 0 {
 		crand.Read(seed[:])

@@ -109,7 +109,7 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	}
 	c := &TCPConn{stack: s, iface: iface, path: r.path, listener: l, core: core}
 	l.inherit(c)
-	c.timer.F = c.expire
+	c.timer.Owner = (*connTimer)(c)
 	c.setLowat(&k)
 	c.tickLocked(b.now)
 	c.offerTraceLocked(id)

@@ -49,20 +49,25 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 	if id.local.Addr().Is6() {
 		overhead, ip = 60, 40
 	}
-	t := &s.tcpcfg
-	first := s.limits.TCPReceiveInitial
-	mss := r.iface.mtuFor(r.dst) - overhead
+	c := s.tcp.common
+	c.LocalPort, c.RemotePort = id.local.Port(), id.remote.Port()
+	c.ISS = tcp.ISN(s.secret, id.local, id.remote, now)
+	c.TSOffset = tcp.TimestampOffset(s.secret, id.local, id.remote)
+	c.MSS, c.SendMSS, c.IPHeader = r.iface.mtuFor(r.dst)-overhead, r.mtu-overhead, ip
 	if s.memory.Pressure() {
-		first = min(first, 4*mss) // a promise that can still be kept
+		c.RcvInit = min(c.RcvInit, 4*c.MSS) // a promise that can still be kept
 	}
-	return &tcp.Config{
-		LocalPort: id.local.Port(), RemotePort: id.remote.Port(),
-		ISS:      tcp.ISN(s.secret, id.local, id.remote, now),
-		TSOffset: tcp.TimestampOffset(s.secret, id.local, id.remote),
-		MSS:      mss, SendMSS: r.mtu - overhead, IPHeader: ip,
+	c.Knobs = *k
+	return &c
+}
+
+// commonTCP is what the configurations of all connections begin with.
+func (s *Stack) commonTCP() (c tcp.Config) {
+	t := &s.tcpcfg
+	c = tcp.Config{
 		RcvBuf: s.limits.TCPReceive, SndBuf: s.limits.TCPSend,
-		RcvInit: first, SndInit: s.limits.TCPSendInitial, Memory: s.memory,
-		NewController: t.NewController, Knobs: *k, KeepIdleWindow: t.KeepIdleWindow,
+		RcvInit: s.limits.TCPReceiveInitial, SndInit: s.limits.TCPSendInitial, Memory: s.memory,
+		NewController: t.NewController, KeepIdleWindow: t.KeepIdleWindow,
 		ECN: t.ECN, MTUProbing: t.MTUProbing,
 		MinRTO: t.MinRTO, MaxRTO: t.MaxRTO, InitialRTO: t.InitialRTO, DelayedAck: t.DelayedAck,
 		TimeWait: t.TimeWait, FinWait2: t.FinWait2,
@@ -71,6 +76,8 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 		Challenge: s.tcp.mayChallenge, RFC1337: t.RFC1337,
 		Totals: &s.stats.TCP.Mechanism,
 	}
+	c.Shared = tcp.NewShared(&c)
+	return c
 }
 
 // DialTCP begins a connection to remote and returns at once, with the SYN
@@ -122,7 +129,7 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	if r.dst.IsLinkLocalUnicast() && r.dst.Is6() {
 		c.iface = r.iface
 	}
-	c.timer.F = c.expire
+	c.timer.Owner = (*connTimer)(c)
 	c.mu.Lock()
 	var old successor
 	var id fourTuple
@@ -323,7 +330,14 @@ func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 	t.checkDrained()
 }
 
-// expire is the connection's timer function; it may come early.
+// connTimer is a connection as the owner of its timer. A method value would be
+// one more piece of memory for each.
+type connTimer TCPConn
+
+// Expire implements wheel.Owner.
+func (c *connTimer) Expire(now mono.Time) { (*TCPConn)(c).expire(now) }
+
+// expire is what the connection's timer does; it may come early.
 func (c *TCPConn) expire(now mono.Time) {
 	c.mu.Lock()
 	if c.removed {
@@ -337,7 +351,7 @@ func (c *TCPConn) expire(now mono.Time) {
 		ready |= c.outputLocked(now)
 	} else {
 		if now.Sub(c.touched) >= idleTrim {
-			c.core.Trim()
+			c.core.Trim(now)
 			c.touched = now // what could not be given back is looked at again
 		}
 		c.armLocked(now)

@@ -12,6 +12,7 @@ import (
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/internal/seq"
+	"github.com/tapstack/tapstack/internal/wheel"
 	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/tcp"
 )
@@ -52,6 +53,7 @@ type tcpTable struct {
 	challenge    tcp.ChallengeLimit
 	challengeMu  sync.Mutex // guards challenge
 	mayChallenge func(now mono.Time) bool
+	common       tcp.Config // of all connections
 
 	closing atomic.Pointer[chan struct{}] // closed when Shutdown has drained the table
 }
@@ -60,13 +62,14 @@ func (t *tcpTable) init(s *Stack) {
 	t.stack, t.seed = s, maphash.MakeSeed()
 	t.listen.init()
 	t.wait.table = t
-	t.wait.timer.F = t.wait.expire
+	t.wait.timer.Owner = wheel.Func(t.wait.expire)
 	t.half.table = t
-	t.half.timer.F = t.half.expire
+	t.half.timer.Owner = wheel.Func(t.half.expire)
 	if n := s.tcpcfg.ChallengeACKs; n > 0 {
 		t.challenge = tcp.ChallengeLimit{PerSecond: n, Rand: s.newRand()}
 	}
 	t.mayChallenge = t.takeChallenge
+	t.common = s.commonTCP()
 }
 
 // takeChallenge is the host's limit of challenge ACKs (RFC 5961 §10).

@@ -84,7 +84,7 @@ func TestCosts(t *testing.T) {
 		conns[k] = c
 	}
 	h.n.RunFor(10 * time.Second) // nothing is in the timers' heap but what has to be
-	weigh("established", 2100)
+	weigh("established", 1000)
 
 	for k := range n {
 		conns[k].Close()

@@ -55,13 +55,13 @@ func (c *Conn) observe(now mono.Time, n, segs int) {
 // measureMSS estimates what a full segment of the peer is, for nobody says: the
 // largest seen, unless a good size comes twice in a row.
 func (c *Conn) measureMSS(n int) {
-	if n >= c.rcvMSS {
-		c.rcvMSS = min(n, c.cfg.MSS)
+	if n >= int(c.rcvMSS) {
+		c.rcvMSS = min(int32(n), c.cfg.MSS)
 		return
 	}
 	if n >= defaultPeerMSS {
 		if n == int(c.lastSeg) {
-			c.rcvMSS = n
+			c.rcvMSS = int32(n)
 			return
 		}
 		c.lastSeg = uint16(n)
@@ -73,7 +73,7 @@ func (c *Conn) measureMSS(n int) {
 // quickAcks has the next ACKs go at once: half as many as the window has
 // segments, so that they do not outlast the peer's slow start.
 func (c *Conn) quickAcks() {
-	n := c.rcvAdv.Sub(c.lastAckSent) / (2 * c.rcvMSS)
+	n := c.rcvAdv.Sub(c.lastAckSent) / (2 * int(c.rcvMSS))
 	if n <= 0 {
 		n = 2
 	}
@@ -118,7 +118,7 @@ func (c *Conn) ackHandshake(now mono.Time) {
 // once when a hole is filled. Linux: as soon as there is more than one full
 // segment.
 func (c *Conn) ackText(now mono.Time, filled bool) {
-	if filled || c.rcvNxt.Sub(c.lastAckSent) > c.rcvMSS || c.quick > 0 && !c.pingpong {
+	if filled || c.rcvNxt.Sub(c.lastAckSent) > int(c.rcvMSS) || c.quick > 0 && !c.pingpong {
 		c.ackOnce()
 		return
 	}
@@ -194,7 +194,7 @@ func (c *Conn) readerDrained() {
 		return
 	}
 	drained := c.rcv.Len() == 0 && (c.smallSegs > 1 || c.smallSegs == 1 && !c.pingpong)
-	if drained || c.rcvNxt.Sub(c.lastAckSent) > c.rcvMSS {
+	if drained || c.rcvNxt.Sub(c.lastAckSent) > int(c.rcvMSS) {
 		c.ackOnce()
 	}
 }

@@ -44,13 +44,13 @@ type tuning struct {
 	at     mono.Time // the round trip in which reading is measured began,
 	from   seq.Num   // with this number next to be read
 	space  int32     // most bytes read in a round trip so far
-	due    bool      // something was read since Output last looked
+	edgeAt mono.Time // a window's worth has arrived since then
+	edge   seq.Num   // when this number arrives
 	rtt    uint32    // round trip in µs; 0: not measured
-	edge   seq.Num   // when this number arrives, a window's worth has arrived
-	edgeAt mono.Time // since then
 	ecr    uint32    // the echoed timestamp that was last measured by
 	burst  int32     // text that came since QueueDry,
 	crowd  int32     // the most that it was since at
+	due    bool      // something was read since Output last looked
 }
 
 // enoughWindow is the window up to which a standing queue of our own is put up
@@ -88,7 +88,7 @@ func (c *Conn) beginTuning(now mono.Time) {
 }
 
 func (c *Conn) resetSpace() {
-	c.tune.space = max(min(int32(10*c.cfg.MSS), c.rcvBuf/2), 1)
+	c.tune.space = max(min(10*c.cfg.MSS, c.rcvBuf/2), 1)
 }
 
 // measureReceive learns the round trip from a segment with text that arrived
@@ -108,7 +108,7 @@ func (c *Conn) measureReceive(now mono.Time, s *Segment) {
 	}
 	// The first segment that echoes a timestamp of ours, one that did not wait
 	// at the sender for more text.
-	if c.tsOK && s.Options.HasTS && s.Options.TSEcr != t.ecr && s.PayloadLen() >= c.rcvMSS {
+	if c.tsOK && s.Options.HasTS && s.Options.TSEcr != t.ecr && s.PayloadLen() >= int(c.rcvMSS) {
 		t.ecr = s.Options.TSEcr
 		if ms := int32(tsNow(now, c.cfg.TSOffset) - t.ecr); ms >= 0 {
 			us := microseconds(time.Duration(max(ms, 1)) * time.Millisecond)
@@ -132,7 +132,7 @@ func microseconds(d time.Duration) uint32 {
 func (c *Conn) tuneReceive(now mono.Time) {
 	t := &c.tune
 	t.due = false
-	if c.rcv.Budget().Pressure() {
+	if c.cfg.Memory.Pressure() {
 		c.narrow()
 		return
 	}
@@ -171,7 +171,7 @@ func (c *Conn) narrow() {
 // firstRcvBuf is rcvBuf at the beginning. It is a unit of the window's scale
 // less than Config.RcvInit, because selectWindow may promise as much more.
 func (c *Conn) firstRcvBuf() int32 {
-	n := c.cfg.RcvInit
+	n := int(c.cfg.RcvInit)
 	if n < c.cfg.RcvBuf {
 		n = max(n-1<<c.rcvWScale, n/2)
 	}
@@ -181,7 +181,7 @@ func (c *Conn) firstRcvBuf() int32 {
 // tuneSend lets a writer who waits have a buffer of twice the congestion
 // window, unless memory is short.
 func (c *Conn) tuneSend() {
-	if c.cfg.Knobs.sndBuf != 0 || c.snd.Budget().Pressure() {
+	if c.cfg.Knobs.sndBuf != 0 || c.cfg.Memory.Pressure() {
 		return
 	}
 	cwnd, _ := c.cc.Window()

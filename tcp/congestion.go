@@ -27,7 +27,10 @@ func (c *Conn) startController(now mono.Time) {
 func (c *Conn) takeOver(s cc.Start) {
 	s.Phase, s.SRTT, s.MinRTT, s.SACK = cc.Phase(c.phase), c.rtt.srtt, c.rack.minRTT, c.sackOK
 	s.Seed = uint64(c.iss)<<32 | uint64(c.cfg.TSOffset)
-	c.rack.rates, c.pace = nil, nil
+	c.rack.rates = nil
+	if c.pace != nil {
+		c.pace = nil
+	}
 	c.timers[timerPace] = 0
 	if x, ok := c.cc.(cc.Sampler); ok {
 		c.rack.rates = &rates{sampler: x, deliveredAt: s.Now, firstSent: s.Now}
@@ -41,17 +44,17 @@ func (c *Conn) takeOver(s cc.Start) {
 // none of that name (TCP_CONGESTION of tcp(7)).
 func (c *Conn) SetCongestion(now mono.Time, name string) error {
 	f, ok := cc.ByName(name)
+	c.wake()
 	switch {
 	case !ok:
 		return syscall.ENOENT
 	case c.cc == nil:
-		c.cfg.NewController = f
+		c.newCC = f
 		return nil
 	case c.cc.Name() == name:
 		return nil
 	}
 	old := c.cc
-	c.cfg.NewController = f
 	c.cc = f(c.mss)
 	if c.state.Synchronized() || c.mayText() {
 		cwnd, _ := old.Window()
@@ -64,7 +67,7 @@ func (c *Conn) SetCongestion(now mono.Time, name string) error {
 // Congestion returns the name of the congestion control.
 func (c *Conn) Congestion() string {
 	if c.cc == nil {
-		return c.cfg.NewController(c.cfg.MSS).Name()
+		return c.newCC(int(c.cfg.MSS)).Name()
 	}
 	return c.cc.Name()
 }

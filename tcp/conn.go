@@ -6,7 +6,6 @@ import (
 
 	"github.com/tapstack/tapstack/internal/budget"
 	"github.com/tapstack/tapstack/internal/mono"
-	"github.com/tapstack/tapstack/internal/ring"
 	"github.com/tapstack/tapstack/internal/seq"
 	"github.com/tapstack/tapstack/tcp/cc"
 )
@@ -76,6 +75,10 @@ type Config struct {
 	// Challenge is asked before each challenge ACK, for the limit of the host;
 	// nil allows all.
 	Challenge func(now mono.Time) bool
+
+	// Shared, unless nil, is what NewShared made of a Config with the same
+	// values, so that each connection need not keep them.
+	Shared *Shared
 }
 
 // Events says what a call changed for those who wait on the connection.
@@ -121,6 +124,8 @@ const (
 	timerOrphan         // FIN-WAIT-2 without an application
 	timerKeep           // RFC 9293 §3.8.4: silence is to be looked into
 	numTimers
+
+	numFlightTimers = timerKeep // that one runs while the connection sleeps
 )
 
 // Conn is one connection as a pure state machine: no locks, goroutines, clock
@@ -129,10 +134,14 @@ const (
 // After each call other than Output, call Output until it returns false; then
 // look at State and Deadline.
 type Conn struct {
-	cfg    Config
+	// *flight is in flight.go, *extras in extras.go: what only a connection
+	// needs that is in use, and only some connections.
+	*flight
+	*extras
+	cfg    connConfig
+	keepAt mono.Time // timerKeep: when silence is to be looked into
+	events Events    // gathered during a call
 	state  State
-	events Events // gathered during a call
-	timers [numTimers]mono.Time
 
 	// Send sequence space (RFC 9293 §3.3.1):
 	//
@@ -144,17 +153,16 @@ type Conn struct {
 	//
 	// With SACK the scoreboard of scoreboard.go says what is lost, in any number
 	// of pieces, and rexmit is not used.
+	sndWScale           uint8
 	iss, sndUna, sndNxt seq.Num
-	sndWnd, maxSndWnd   int     // the peer's window, scaled; the largest ever seen
 	sndWl1              seq.Num // of the segment that last updated sndWnd
 	sndSml              seq.Num // end of the last segment sent smaller than mss (Minshall)
-	sndWScale           uint8
-	mss                 int // largest payload of a segment, options taken off
-	pathMSS             int // bound of mss by the path, counted like Config.MSS
-	peerMSS             int // what the peer announced
-	snd                 ring.Ring
-	sndBuf              int32 // what snd may hold at present: autotune.go
-	finSent             bool
+	sndWnd              int     // the peer's window, scaled
+	maxSndWnd           int32   // the largest ever seen
+	pathMSS             int32   // bound of mss by the path, counted like Config.MSS
+	peerMSS             int32   // what the peer announced
+	sndBuf              int32   // what snd may hold at present: autotune.go
+	mss                 int     // largest payload of a segment, options taken off
 	push
 
 	// Receive sequence space. rcvAdv is the largest right edge ever announced:
@@ -165,77 +173,53 @@ type Conn struct {
 	//	        | rcv, the ring  |  window            |
 	irs, rcvNxt, rcvAdv seq.Num
 	lastAckSent         seq.Num
-	rcvWScale           uint8
-	rcv                 ring.Ring
-	sink                *Sink // where text goes instead, if anybody waits for it
 	rcvBuf              int32 // what rcv may hold at present, with the window: autotune.go
+	sink                *Sink // where text goes instead of into rcv, if anybody waits for it
+	rcvWScale           uint8
+	rcvSpare            uint8 // the shift of the unit that rcv has room for beyond Config.RcvBuf
 	starved             bool  // there was no memory for text: the window told is 0
+	rcvFin              bool  // the peer's FIN was taken
+	ipHeader            uint8 // Config.IPHeader
 	tune                tuning
-	ooo                 reassembly
-	lists               int32   // bytes of ooo and board, as charged: memory.go
-	oooFin              bool    // a FIN waits behind a hole,
-	oooFinSeq           seq.Num // at this number
-	rcvFin              bool    // the peer's FIN was taken
 
 	urg urgent
 
 	// Options agreed in the handshake.
 	wsOK, tsOK, sackOK bool
+	keepProbes         uint8  // keep-alives since the peer was last heard
 	tsRecent           uint32 // RFC 7323 §4.3
 	tsRecentAt         mono.Time
-	dsack              SACKBlock // arrived twice, to be reported; empty: nothing
 
-	// Retransmission and its timer (RFC 6298); the loss state is recover.go's.
+	// Retransmission and its timer (RFC 6298), and what of the repair of losses
+	// (recover.go) outlives the flight.
 	rtt        rtt
-	rttAt      mono.Time // when our SYN left first,
-	rttTiming  bool      // and the only time
-	retries    int       // time-outs since the peer last acknowledged something
-	probes     int       // window probes sent since the window closed: the back-off
-	unanswered int       // window probes since the peer was last heard
-	stuckAt    mono.Time // what is at sndUna was first sent again, or the SYN first sent; 0: not so
-	probingAt  mono.Time // the window was first probed since text last left; 0: not
 	ackAt      mono.Time // an acceptable ACK last arrived
-	uto        timeoutOption
-	keepProbes uint8 // keep-alives since the peer was last heard
-	recovery
-	cc     cc.Controller
-	ecn    *ecnState  // nil: ECN was not agreed on
-	mtu    *mtuSearch // nil: the path is believed to carry what it should
-	sentAt mono.Time  // when new text last left
-	usage  usage
-	pace   *pacer // nil until something was paced
-
-	// What Output owes.
-	synDue   bool
-	probeDue bool
-	keepDue  bool // a keep-alive
-	kick     bool // the ACK just processed may have freed something to send
-	owedAcks int  // ACKs to send now
-	rst      pendingReset
-	rstSeq   seq.Num
+	rack       rack
+	cc         cc.Controller
+	sentAt     mono.Time // when new text last left
+	usage      usage
+	probe      tailProbe
+	recoverSet bool // without SACK: recover is still ahead of, or at, sndUna
+	finSent    bool
 
 	// Receiver's acknowledgement policy, as Linux's.
-	rcvMSS     int           // the peer's segment size as observed
-	lastSeg    uint16        // the last segment that might have been full
 	quick      uint8         // immediate ACKs left
 	smallSegs  uint8         // segments that were not full since the last ACK, up to 2
-	pingpong   bool          // request and response: an ACK can ride on the response
 	ato        time.Duration // how long the next ACK waits; 0: nothing arrived yet
 	lastDataAt mono.Time     // data last arrived
-	oowAckAt   mono.Time     // challengeInterval runs from here
+	rcvMSS     int32         // the peer's segment size as observed
+	lastSeg    uint16        // the last segment that might have been full
+	pingpong   bool          // request and response: an ACK can ride on the response
 
-	// The user's side.
-	err       syscall.Errno // why the connection failed
-	softErr   syscall.Errno // an ICMP message that might explain a time-out
-	errTaken  bool          // Read or Write has returned err
-	rdClosed  bool          // CloseRead or Close
-	wrClosed  bool          // CloseWrite or Close: a FIN follows the data
-	orphan    bool          // Close
-	wantWrite bool          // a writer waits for room
+	// The user's side; errors are numbers of package syscall.
+	errTaken  bool   // Read or Write has returned err
+	err       uint16 // why the connection failed; 0: it has not
+	softErr   uint16 // an ICMP message that might explain a time-out
+	rdClosed  bool   // CloseRead or Close
+	wrClosed  bool   // CloseWrite or Close: a FIN follows the data
+	orphan    bool   // Close
+	wantWrite bool   // a writer waits for room
 
-	tw     *TimeWaitRecord // in TIME-WAIT
-	fo     *fastOpen       // opened with text in the SYN; nil: in the ordinary way
-	tr     *tracer         // nil: nobody watches
 	limits limitClock
 	stat   counters
 }
@@ -261,26 +245,25 @@ func NewActive(cfg *Config, now mono.Time) *Conn {
 // newConn returns a connection with its SYN numbered and nothing known of the
 // peer.
 func newConn(cfg *Config) *Conn {
-	c := &Conn{cfg: *cfg}
-	c.cfg.fill()
-	cfg = &c.cfg
+	f := *cfg
+	f.fill()
+	cfg = &f
+	c := &Conn{cfg: f.own(), flight: &asleep, extras: &noExtras}
 	c.iss = cfg.ISS
 	c.sndUna = c.iss
 	c.sndNxt = c.iss + 1
 	c.sndSml = c.iss
-	c.rexmit, c.rexmitEnd = c.sndUna, c.sndUna
-	c.pathMSS = cfg.SendMSS
+	c.pathMSS, c.ipHeader = int32(cfg.SendMSS), uint8(cfg.IPHeader)
 	c.pushed, c.psh, c.urg.sndUp = c.iss, c.iss, c.iss
 	c.pingpong = cfg.Knobs.slowAck
 	c.rcvWScale = windowScale(cfg.largestWindow())
-	c.rtt = rtt{minRTO: cfg.MinRTO, first: cfg.InitialRTO}
 	c.rcvBuf, c.sndBuf = c.firstRcvBuf(), int32(cfg.SndInit)
 	if n := cfg.Knobs.rcvBuf; n != 0 {
 		c.rcvBuf = min(n, int32(cfg.RcvBuf))
 	}
-	c.snd.Init(cfg.SndInit, cfg.Memory)
-	// One unit of the window scale more than is offered: see selectWindow.
-	c.rcv.Init(cfg.RcvBuf+1<<c.rcvWScale, cfg.Memory)
+	c.rcvSpare = c.rcvWScale
+	c.wake()
+	c.newCC = f.NewController
 	return c
 }
 
@@ -330,14 +313,6 @@ func (cfg *Config) fill() {
 // unit of its scale.
 const maxWindow = 65535 << maxWScale
 
-// largestWindow is the most that is ever offered.
-func (cfg *Config) largestWindow() int {
-	if n := int(cfg.Knobs.windowClamp); n != 0 {
-		return min(cfg.RcvBuf, n)
-	}
-	return cfg.RcvBuf
-}
-
 // maxWScale is the largest shift RFC 7323 §2.3 allows.
 const maxWScale = 14
 
@@ -349,15 +324,6 @@ func windowScale(n int) uint8 {
 		s++
 	}
 	return s
-}
-
-// agreeable returns what counts of the options of a SYN.
-func (cfg *Config) agreeable(o *Options) Options {
-	a := *o
-	a.HasTS = a.HasTS && !cfg.NoTimestamps
-	a.SACKPermitted = a.SACKPermitted && !cfg.NoSACK
-	a.HasWScale = a.HasWScale && !cfg.NoWScale
-	return a
 }
 
 // negotiate takes over what the peer's SYN says. We offer all that we agree to,
@@ -380,7 +346,7 @@ func (c *Conn) negotiate(now mono.Time, offer *Options) {
 	c.startMTUSearch(now)
 	c.setMSS()
 	c.rcvMSS = min(defaultPeerMSS, c.cfg.MSS)
-	c.cc = c.cfg.NewController(c.mss)
+	c.cc = c.newCC(c.mss)
 }
 
 // start begins counting received data from the peer's SYN.
@@ -390,9 +356,6 @@ func (c *Conn) start(irs seq.Num) {
 	c.lastAckSent = c.rcvNxt
 	c.rcvAdv = c.rcvNxt.Add(synWindow(c.cfg.firstWindow()))
 }
-
-// firstWindow is the most that is offered at first.
-func (cfg *Config) firstWindow() int { return min(cfg.RcvInit, cfg.largestWindow()) }
 
 // synWindow is the window of a SYN, which is never scaled (RFC 7323 §2.2).
 func synWindow(first int) int { return min(first, 65535) }
@@ -409,14 +372,16 @@ func (c *Conn) moveTo(ev event) {
 func (c *Conn) release() {
 	c.setState(Closed)
 	c.events |= EvClosed | EvReadable | EvWritable
-	c.timers = [numTimers]mono.Time{}
+	c.stopTimers()
 	c.synDue, c.probeDue, c.keepDue, c.kick, c.owedAcks = false, false, false, false, 0
 	c.rexmitNow, c.probe = false, tailProbe{}
 	c.rexmit, c.rexmitEnd = c.sndNxt, c.sndNxt
 	c.snd.Release()
 	c.board = scoreboard{}
 	c.ooo = reassembly{}
-	c.recs = nil
+	if c.recs != nil {
+		c.recs = nil
+	}
 	c.oooFin = false
 	c.tw = nil
 	if c.orphan {
@@ -430,7 +395,7 @@ func (c *Conn) fail(err syscall.Errno) {
 	if c.state == Closed {
 		return
 	}
-	c.err = err
+	c.err = uint16(err)
 	c.events |= EvError
 	c.moveTo(evReset)
 }
@@ -454,6 +419,9 @@ func (c *Conn) takeEvents() Events {
 	}
 	c.kick = false
 	c.chargeLists()
+	if c.state == Closed {
+		c.rest(0)
+	}
 	return ev
 }
 

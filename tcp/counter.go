@@ -125,11 +125,11 @@ func (t *Totals) Add(k Counter, n int) {
 // count notes that k happened n times.
 func (c *Conn) count(k Counter, n int) {
 	if k < numOwnCounters {
-		c.stat.own[k] += uint32(n)
+		c.extra().own[k] += uint32(n)
 	}
 	c.cfg.Totals.Add(k, n)
 }
 
 // counted returns how often k happened in this connection: one of the first
 // group above.
-func (c *Conn) counted(k Counter) uint64 { return uint64(c.stat.own[k]) }
+func (c *Conn) counted(k Counter) uint64 { return uint64(c.own[k]) }

@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 			}
 		}
 	}
+	if err := sharedWritten(); err != nil {
+		fmt.Println(err)
+		code = 1
+	}
 	os.Exit(code)
 }
 

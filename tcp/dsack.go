@@ -27,8 +27,8 @@ func (c *Conn) inputDSACK(b SACKBlock, s *Segment) {
 		c.count(CountDSACKOfoRecv, 1)
 	}
 	segs := segments(b.Right.Sub(b.Left), c.mss)
-	c.stat.dsackDups += uint32(segs)
-	if b.Right.Sub(b.Left) > c.maxSndWnd || uint64(c.stat.dsackDups) > c.counted(CountRetransSegs) {
+	c.extra().dsackDups += uint32(segs)
+	if b.Right.Sub(b.Left) > int(c.maxSndWnd) || uint64(c.dsackDups) > c.counted(CountRetransSegs) {
 		c.count(CountDSACKIgnoredDubious, 1)
 		return
 	}

@@ -204,7 +204,7 @@ func (c *Conn) startECN(f Feedback, plain bool) {
 	if f == FeedbackNone {
 		return
 	}
-	c.ecn = &ecnState{feedback: f}
+	c.extra().ecn = &ecnState{feedback: f}
 	switch {
 	case f == FeedbackAccurate:
 		c.ecn.acc = newAccurate()
@@ -385,7 +385,7 @@ func (c *Conn) congested(now mono.Time, flight int) {
 	switch {
 	case c.state == Closed || c.state == TimeWait:
 	case c.phase != phaseOpen:
-		c.undo.marked = true
+		c.extra().undo.marked = true
 	case e.flags&ecnReducing == 0:
 		e.reductions++
 		c.undoNever()

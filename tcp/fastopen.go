@@ -54,9 +54,10 @@ type FastOpenOffer struct {
 // Output, a Fast Open. With o.Text, and if there is room for any, the SYN waits
 // until Write or Connect.
 func (c *Conn) FastOpen(o FastOpenOffer) {
+	c.wake()
 	f := &fastOpen{option: o.Option}
 	if o.Text {
-		room := min(c.cfg.MSS, c.pathMSS)
+		room := int(min(c.cfg.MSS, c.pathMSS))
 		if o.PeerMSS > 0 {
 			room = min(room, o.PeerMSS)
 		}
@@ -64,7 +65,7 @@ func (c *Conn) FastOpen(o FastOpenOffer) {
 		f.hold = f.room > 0
 		c.synDue = !f.hold
 	}
-	c.fo = f
+	c.extra().fo = f
 }
 
 // Connect lets a SYN go that waits for text. It reports whether one did.
@@ -72,6 +73,7 @@ func (c *Conn) Connect() bool {
 	if c.state != SynSent || c.fo == nil || !c.fo.hold {
 		return false
 	}
+	c.wake()
 	c.fo.hold, c.synDue = false, true
 	return true
 }
@@ -82,7 +84,7 @@ func (c *Conn) synRoom() int {
 	if c.state != SynSent || c.fo == nil || !c.fo.hold {
 		return 0
 	}
-	return min(c.fo.room, c.snd.Free())
+	return min(c.fo.room, c.sndFree())
 }
 
 // NewFastOpen makes the connection for a SYN whose cookie the caller has
@@ -90,14 +92,14 @@ func (c *Conn) synRoom() int {
 // read; give is the option for the SYN-ACK, which comes out of Output.
 func NewFastOpen(cfg *Config, now mono.Time, syn *Segment, give FastOpenOption) *Conn {
 	c := NewSynRequest(cfg, now, syn).Conn(cfg, now)
-	c.fo = &fastOpen{server: true, option: give}
+	c.extra().fo = &fastOpen{server: true, option: give}
 	c.stat.segsOut = 0
 	c.synDue = true
 	// Text is numbered from here on, while the SYN is answered for by its own
 	// retransmissions.
 	c.sendFrom(c.iss + 1)
 	c.sndWnd = int(syn.Window) // RFC 7323 §2.2: never scaled in a SYN
-	c.maxSndWnd = c.sndWnd
+	c.maxSndWnd = int32(c.sndWnd)
 	c.sndWl1 = syn.Seq
 	c.lastDataAt = now
 
@@ -114,8 +116,7 @@ func NewFastOpen(cfg *Config, now mono.Time, syn *Segment, give FastOpenOption) 
 // acknowledged and nothing is in flight.
 func (c *Conn) sendFrom(n seq.Num) {
 	c.sndUna, c.sndNxt, c.sndSml = n, n, n
-	c.rexmit, c.rexmitEnd = n, n
-	c.rack.fack = n
+	c.rexmit, c.rexmitEnd, c.rack.fack = n, n, n
 }
 
 // fastServer reports a Fast Open by the peer. Until the handshake is done such
@@ -149,7 +150,7 @@ func (c *Conn) putFastOpen(s *Segment, first bool) {
 // synWindowLeft is the window of a SYN-ACK. The text of the SYN has taken a
 // part of the buffer.
 func (c *Conn) synWindowLeft() int {
-	w := synWindow(min(max(c.cfg.RcvInit-c.rcv.Len(), 0), c.cfg.largestWindow()))
+	w := synWindow(min(max(int(c.cfg.RcvInit)-c.rcv.Len(), 0), c.cfg.largestWindow()))
 	c.rcvAdv = seq.Max(c.rcvAdv, c.rcvNxt.Add(w))
 	return w
 }

@@ -212,7 +212,7 @@ func (tr *trace) tcbOf() (b tcb) {
 	default:
 		c := tr.c
 		b = tcb{state: c.state, iss: c.iss, una: c.sndUna, nxt: c.sndNxt, irs: c.irs, rcv: c.rcvNxt, edge: c.rcvAdv,
-			oldest: c.sndUna.Add(-min(c.maxSndWnd, int(c.stat.bytesAcked)+1))}
+			oldest: c.sndUna.Add(-min(int(c.maxSndWnd), int(c.stat.bytesAcked)+1))}
 	}
 	return b
 }

@@ -111,18 +111,14 @@ type Info struct {
 // Marks counts bytes of text by the ECN field that they arrived with.
 type Marks struct{ ECT0, ECT1, CE uint64 }
 
-// counters are the parts of Info that only count.
+// counters are the parts of Info that only count, and that count in every
+// connection.
 type counters struct {
-	own                     [numOwnCounters]uint32
 	segsIn, segsOut         uint32
 	dataSegsIn, dataSegsOut uint32
 	delivered               uint32
-	dsackDups               uint32
-	episodes                uint32 // runs of time-outs
-	inEpisodes              uint32 // milliseconds spent in them
-	episodeAt               uint32 // when the one now began, in milliseconds; 0: none
 	bytesIn, bytesOut       uint64
-	bytesAcked, bytesAgain  uint64
+	bytesAcked              uint64
 }
 
 // sent takes a segment that goes out.
@@ -150,7 +146,7 @@ func (n *counters) received(s *Segment) {
 // countAgain notes that bytes in segs segments are sent again.
 func (c *Conn) countAgain(bytes, segs int) {
 	c.count(CountRetransSegs, segs)
-	c.stat.bytesAgain += uint64(bytes)
+	c.extra().bytesAgain += uint64(bytes)
 	switch c.phase {
 	case phaseFast:
 		c.count(CountFastRetrans, segs)
@@ -163,17 +159,17 @@ func (c *Conn) countAgain(bytes, segs int) {
 // nothing acknowledged between them, are one episode.
 func (c *Conn) countTimeout(now mono.Time) {
 	c.count(CountTimeouts, 1)
-	if c.stat.episodeAt == 0 {
-		c.stat.episodes++
-		c.stat.episodeAt = max(millis(now), 1)
+	if c.episodeAt == 0 {
+		c.extra().episodes++
+		c.episodeAt = max(millis(now), 1)
 	}
 }
 
 // countProgress notes that something was acknowledged.
 func (c *Conn) countProgress(now mono.Time) {
-	if at := c.stat.episodeAt; at != 0 {
-		c.stat.inEpisodes += millis(now) - at
-		c.stat.episodeAt = 0
+	if at := c.episodeAt; at != 0 {
+		c.inEpisodes += millis(now) - at
+		c.episodeAt = 0
 	}
 }
 
@@ -205,14 +201,14 @@ func (c *Conn) InfoAt(now mono.Time) Info {
 // are asked for: how long ago something was, and the time under each limit.
 func (c *Conn) Info() Info {
 	n, own := &c.stat, c.counted
-	header := c.cfg.IPHeader
+	header := int(c.ipHeader)
 	if header == 0 {
 		header = 40
 	}
 	i := Info{
 		State: c.state, CAState: c.caState(),
 		RTT: c.rtt.srtt, RTTVar: c.rtt.rttvar, RTO: c.rto(), MinRTT: c.rack.minRTT,
-		MSS: c.mss, PeerMSS: c.peerMSS, AdvMSS: c.cfg.MSS, RcvMSS: c.rcvMSS, PathMTU: c.pathMSS + header + 20,
+		MSS: c.mss, PeerMSS: int(c.peerMSS), AdvMSS: int(c.cfg.MSS), RcvMSS: int(c.rcvMSS), PathMTU: int(c.pathMSS) + header + 20,
 		SndWnd: c.sndWnd, RcvWnd: max(c.rcvAdv.Sub(c.rcvNxt), 0),
 		RcvSsthresh: min(int(c.rcvBuf), 65535<<c.rcvWScale),
 		SndWScale:   int(c.sndWScale), RcvWScale: int(c.rcvWScale),
@@ -223,7 +219,7 @@ func (c *Conn) Info() Info {
 		Timestamps: c.tsOK, SACK: c.sackOK, WScale: c.wsOK, SynData: c.synData(),
 		RetransmitsInRow: c.retries, ProbesInRow: c.unanswered, Backoff: max(int(c.rtt.backoffs), c.probes),
 		ATO: c.ato, LastDataSent: -1, LastDataIn: -1, LastAckIn: -1,
-		BytesIn: n.bytesIn, BytesOut: n.bytesOut, BytesAcked: n.bytesAcked, BytesResent: n.bytesAgain,
+		BytesIn: n.bytesIn, BytesOut: n.bytesOut, BytesAcked: n.bytesAcked, BytesResent: c.bytesAgain,
 		SegmentsIn: uint64(n.segsIn), SegmentsOut: uint64(n.segsOut),
 		DataSegsIn: uint64(n.dataSegsIn), DataSegsOut: uint64(n.dataSegsOut), Delivered: uint64(n.delivered),
 		Retransmits: own(CountRetransSegs), FastRetransmits: own(CountSACKRecovery) + own(CountRenoRecovery),
@@ -231,11 +227,11 @@ func (c *Conn) Info() Info {
 		Undos:    own(CountUndos),
 		RACKLost: own(CountRACKLost), TLPProbes: own(CountLossProbes),
 		DSACKIn: own(CountDSACKRecv) + own(CountDSACKOfoRecv), DSACKOut: own(CountDSACKOldSent) + own(CountDSACKOfoSent),
-		DSACKDups: uint64(n.dsackDups), SACKIgnored: own(CountSACKDiscard), Reneged: own(CountSACKReneging),
+		DSACKDups: uint64(c.dsackDups), SACKIgnored: own(CountSACKDiscard), Reneged: own(CountSACKReneging),
 		ReorderSeen: own(CountReorder), DupAcksIn: own(CountDupAcksIn), OutOfOrderIn: own(CountOfoQueue),
 		Probes: own(CountWinProbes), KeepAlives: own(CountKeepAlives), UrgentIn: own(CountUrgentIn),
 		Challenges: own(CountUnwantedAcks), AcksWithheld: own(CountAcksSkipped),
-		TimeoutEpisodes: uint64(n.episodes), TimeoutTime: time.Duration(n.inEpisodes) * time.Millisecond,
+		TimeoutEpisodes: uint64(c.episodes), TimeoutTime: time.Duration(c.inEpisodes) * time.Millisecond,
 	}
 	if c.mss > 0 {
 		i.Reordering = max(i.Reordering, segments(int(c.rack.extent), c.mss))

@@ -17,6 +17,7 @@ import (
 // why the segment, or what was left of it, was not used; an answer it may
 // deserve comes out of Output either way.
 func (c *Conn) Input(now mono.Time, s *Segment) (Events, Drop) {
+	c.wake()
 	c.stat.received(s)
 	c.traceAt(now)
 	d := DropNone
@@ -65,7 +66,7 @@ func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 	c.negotiate(now, &s.Options)
 	c.synSentECN(now, s)
 	c.sndWnd = int(s.Window) // RFC 7323 §2.2: never scaled in a SYN
-	c.maxSndWnd = c.sndWnd
+	c.maxSndWnd = int32(c.sndWnd)
 	c.sndWl1 = s.Seq
 	c.timers[timerRexmit] = 0
 	if !hasAck {
@@ -273,7 +274,7 @@ func (c *Conn) inputAckOfSyn(now mono.Time, s *Segment) {
 		shift = 0 // RFC 7323 §2.2
 	}
 	c.sndWnd = int(s.Window) << shift
-	c.maxSndWnd = c.sndWnd
+	c.maxSndWnd = int32(c.sndWnd)
 	c.sndWl1 = s.Seq
 	c.synAcked(now, s)
 	if c.ecn != nil && c.ecn.acc != nil && s.Flags&FlagSYN == 0 {

@@ -5,6 +5,9 @@ import "fmt"
 // invariants checks what must be true of a connection after every call.
 func (c *Conn) invariants() error {
 	bad := func(f string, a ...any) error { return fmt.Errorf(c.state.String()+": "+f, a...) }
+	if err := sharedWritten(); err != nil {
+		return bad("%v", err)
+	}
 	if c.state == Closed {
 		if c.Deadline() != 0 {
 			return bad("deadline %v", c.Deadline())
@@ -23,6 +26,9 @@ func (c *Conn) invariants() error {
 	flight := c.sndNxt.Sub(c.sndUna)
 	if flight < 0 {
 		return bad("sndUna %d > sndNxt %d", c.sndUna, c.sndNxt)
+	}
+	if c.flight == &asleep {
+		return c.slept()
 	}
 	if c.rexmit.Less(c.sndUna) || c.rexmitEnd.Less(c.rexmit) || c.sndNxt.Less(c.rexmitEnd) {
 		return bad("una %d rexmit %d end %d nxt %d", c.sndUna, c.rexmit, c.rexmitEnd, c.sndNxt)
@@ -43,8 +49,8 @@ func (c *Conn) invariants() error {
 	if int(c.rcvBuf) > c.cfg.RcvBuf || int(c.sndBuf) > c.cfg.SndBuf || c.snd.Limit() != int(c.sndBuf) {
 		return bad("buffers of %d and %d bytes, the limits are %d and %d", c.rcvBuf, c.sndBuf, c.cfg.RcvBuf, c.cfg.SndBuf)
 	}
-	if n := cap(c.ooo.ranges)*oooRangeSize + cap(c.board.buf)*sentRangeSize + c.recs.memory(); int(c.lists) != n {
-		return bad("lists of %d bytes, %d charged", n, c.lists)
+	if n := flightSize + cap(c.ooo.ranges)*oooRangeSize + cap(c.board.buf)*sentRangeSize + c.recs.memory(); int(c.lists) != n {
+		return bad("flight and lists of %d bytes, %d charged", n, c.lists)
 	}
 	if c.snd.Len() > c.cfg.SndBuf {
 		return bad("send buffer %d over its limit", c.snd.Len())
@@ -151,6 +157,29 @@ func (b *scoreboard) check(c *Conn) error {
 	}
 	if n := b.count(); n > maxSplitRanges || cap(b.buf) > 8*maxSplitRanges {
 		return fmt.Errorf("%d ranges, room for %d", n, cap(b.buf))
+	}
+	return nil
+}
+
+// slept checks what must be true of a connection that sleeps: it has nothing to
+// do and is at one with its peer.
+func (c *Conn) slept() error {
+	bad := func(f string, a ...any) error { return fmt.Errorf("asleep in "+c.state.String()+": "+f, a...) }
+	switch {
+	case c.rack.rackFlight != &asleep.rackFlight:
+		return bad("awake in part")
+	case c.sndUna != c.sndNxt:
+		return bad("%d in flight", c.sndNxt.Sub(c.sndUna))
+	case !c.state.Synchronized() || c.state == TimeWait:
+		return bad("in the middle of something")
+	case c.Deadline() != c.keepAt || c.outputDue():
+		return bad("deadline %v, keep-alive %v", c.Deadline(), c.keepAt)
+	case c.orphan && c.state == FinWait2:
+		return bad("nobody waits for the FIN")
+	case c.lastAckSent != c.rcvNxt:
+		return bad("acknowledged %d of %d", c.lastAckSent, c.rcvNxt)
+	case c.rcvAdv.Less(c.rcvNxt):
+		return bad("rcvAdv %d < rcvNxt %d", c.rcvAdv, c.rcvNxt)
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ import (
 
 // startKeepAlive starts the timer or stops it, as the setting says.
 func (c *Conn) startKeepAlive(now mono.Time) {
-	c.timers[timerKeep] = 0
+	c.keepAt = 0
 	if c.keepsAlive() {
-		c.timers[timerKeep] = now.Add(c.keepIdle())
+		c.keepAt = now.Add(c.keepIdle())
 	}
 }
 
@@ -28,7 +28,7 @@ func (c *Conn) startKeepAlive(now mono.Time) {
 // the idle time, which was just changed.
 func (c *Conn) restartKeepAlive(now mono.Time) {
 	if c.keepsAlive() {
-		c.timers[timerKeep] = max(c.heardAt().Add(c.keepIdle()), now+1)
+		c.keepAt = max(c.heardAt().Add(c.keepIdle()), now+1)
 	}
 }
 
@@ -52,7 +52,7 @@ func (c *Conn) heard(now mono.Time) {
 
 // expireKeepAlive sends the next question, or gives up.
 func (c *Conn) expireKeepAlive(now mono.Time) {
-	k := &c.cfg.Knobs
+	k := c.cfg.Knobs
 	if !c.keepsAlive() || c.orphan && c.state == FinWait2 {
 		return // the orphan's own timer ends it
 	}
@@ -60,12 +60,12 @@ func (c *Conn) expireKeepAlive(now mono.Time) {
 	if c.sndUna != c.sndNxt || c.snd.Len() > 0 || c.wrClosed && !c.finSent {
 		// RFC 1122 §4.2.3.6: "only when no data or acknowledgement packets
 		// have been received"; what is under way has timers of its own.
-		c.timers[timerKeep] = now.Add(idle)
+		c.keepAt = now.Add(idle)
 		return
 	}
 	silence := now.Sub(c.heardAt())
 	if silence < idle {
-		c.timers[timerKeep] = now.Add(idle - silence)
+		c.keepAt = now.Add(idle - silence)
 		return
 	}
 	// The user timeout, if there is one, says how long to go on asking, in
@@ -83,7 +83,7 @@ func (c *Conn) expireKeepAlive(now mono.Time) {
 		c.keepProbes++
 	}
 	c.keepDue = true
-	c.timers[timerKeep] = now.Add(time.Duration(k.Get(KnobKeepInterval)) * time.Second)
+	c.keepAt = now.Add(time.Duration(k.Get(KnobKeepInterval)) * time.Second)
 }
 
 // outputKeepAlive asks: <SEQ=SND.UNA-1><ACK=RCV.NXT><CTL=ACK>, no text (RFC

@@ -72,6 +72,7 @@ type Knobs struct {
 	oobInline, keepAlive, uto  bool
 	keepCount, synCount        uint8 // 0: default
 	deferAccept                uint8 // retransmissions of the SYN-ACK; 0: off
+	tos, hops                  uint8 // 0: default
 	keepIdle, keepInterval     uint16
 	maxSeg                     uint16
 	linger2                    int16 // seconds; 0: default, -1: none
@@ -79,7 +80,6 @@ type Knobs struct {
 	notSentLowat, rcvLowatLess uint32 // the latter less 1
 	linger                     int32  // seconds and 1; 0: off
 	rcvBuf, sndBuf             int32  // 0: autotune.go decides
-	tos, hops                  uint8  // 0: default
 }
 
 // Set changes one setting. EINVAL for a value that Linux refuses; it clips some
@@ -298,14 +298,19 @@ func (c *Conn) Knob(id Knob) int {
 // unknown setting. A bound of the segment size or the number of SYNs comes too
 // late for a connection that is open.
 func (c *Conn) SetKnob(now mono.Time, id Knob, v int) error {
-	k := &c.cfg.Knobs
+	c.wake()
+	k := c.cfg.Knobs
+	if k == &noKnobs {
+		k = new(Knobs)
+	}
+	was := *k
 	if id == KnobWindowClamp && v == 0 && c.state != Closed {
 		return syscall.EINVAL // Linux: the bound may be moved, not taken away
 	}
-	was := *k
 	if err := k.Set(id, v); err != nil {
 		return err
 	}
+	c.cfg.Knobs = k
 	switch id {
 	case KnobQuickAck:
 		c.setQuickAck(v)

@@ -22,6 +22,7 @@ func (c *Conn) Lend(n int) Loan {
 	if n = min(n, c.writeRoom()); n < leastLoan {
 		return Loan{}
 	}
+	c.wake()
 	return c.snd.Lend(n)
 }
 

@@ -11,7 +11,7 @@ package tcp
 // writer is stopped when as many are unsent; but a superFrame that was begun is
 // filled, as Linux admits text by those.
 func (c *Conn) writeRoom() int {
-	free := c.snd.Free()
+	free := c.sndFree()
 	if len(c.openRecords()) >= maxRecords {
 		return 0
 	}
@@ -48,7 +48,7 @@ func (c *Conn) WriterFreed() bool {
 // roomy reports whether a stopped writer is to go on: a third of the buffer is
 // free, as in Linux, and the low mark allows it.
 func (c *Conn) roomy() bool {
-	return 2*c.snd.Free() >= c.snd.Len() && len(c.openRecords()) <= maxRecords/3*2 && !c.aboveLowat()
+	return 2*c.sndFree() >= c.snd.Len() && len(c.openRecords()) <= maxRecords/3*2 && !c.aboveLowat()
 }
 
 // ReadableAt reports whether n bytes can be read, or as many as will come: poll
@@ -56,14 +56,14 @@ func (c *Conn) roomy() bool {
 // closed for less than a segment counts, or the rest could never come (Linux).
 func (c *Conn) ReadableAt(n int) bool {
 	have := c.Readable()
-	return have >= n || have > 0 && c.rcvAdv.Sub(c.rcvNxt) <= c.rcvMSS
+	return have >= n || have > 0 && c.rcvAdv.Sub(c.rcvNxt) <= int(c.rcvMSS)
 }
 
 // Final reports whether a read could get no more than n bytes however long it
 // waited: the end, the mark of urgent data, or no room for more.
 func (c *Conn) Final(n int) bool {
 	_, most := c.toMark()
-	return c.EOF() || c.err != 0 || most < c.Readable() && most <= n || c.rcvAdv.Sub(c.rcvNxt) <= c.rcvMSS
+	return c.EOF() || c.err != 0 || most < c.Readable() && most <= n || c.rcvAdv.Sub(c.rcvNxt) <= int(c.rcvMSS)
 }
 
 // Queued is what waits in a connection, in bytes, as the ioctls of tcp(7) count

@@ -1,5 +1,7 @@
 package tcp
 
+import "github.com/tapstack/tapstack/internal/ring"
+
 // This file owns what a connection does when memory is short (package budget):
 // text that cannot be stored, and what can be given back. A connection never
 // fails for want of memory; it becomes slow.
@@ -28,7 +30,7 @@ func (c *Conn) starve() {
 // ring may be stored beyond a hole. When memory is short it must do with what
 // the ring has: out-of-order text is the first that is not kept.
 func (c *Conn) mayStoreAhead(end int) bool {
-	if end > c.rcv.Cap() && c.rcv.Cap() > 0 && c.rcv.Budget().Pressure() {
+	if end > c.rcv.Cap() && c.rcv.Cap() > 0 && c.cfg.Memory.Pressure() {
 		return false
 	}
 	return c.rcv.Reserve(end) >= end
@@ -39,6 +41,10 @@ func (c *Conn) mayStoreAhead(end int) bool {
 // without it. The peer has perhaps been told of that text, and must be prepared
 // for this (RFC 2018 §8).
 func (c *Conn) Relieve() {
+	if c.flight == &asleep {
+		c.narrow()
+		return
+	}
 	if c.state == Closed && c.rcv.Cap() == 0 {
 		return
 	}
@@ -58,15 +64,28 @@ const (
 	sentRangeSize = 40
 )
 
-// chargeLists charges the lists of ranges, whose length the peer's segments
-// decide, and that of records to the budget. It is called when they may have
-// changed.
+// chargeLists charges the flight, the lists of ranges, whose length the peer's
+// segments decide, and that of records to the budget. It is called when they may
+// have changed.
 func (c *Conn) chargeLists() {
-	n := cap(c.ooo.ranges)*oooRangeSize + cap(c.board.buf)*sentRangeSize + c.recs.memory()
+	n := 0
+	if c.state != Closed && c.state != TimeWait { // where the owner is about to drop it
+		n = flightSize + cap(c.ooo.ranges)*oooRangeSize + cap(c.board.buf)*sentRangeSize + c.recs.memory()
+	}
 	if n != int(c.lists) {
-		c.rcv.Budget().Charge(n - int(c.lists))
+		c.cfg.Memory.Charge(n - int(c.lists))
 		c.lists = int32(n)
 	}
+}
+
+// sndFree is how many bytes the send buffer takes, a sleeper's as well.
+func (c *Conn) sndFree() int {
+	if c.flight != &asleep {
+		return c.snd.Free()
+	}
+	var r ring.Ring
+	r.Init(int(c.sndBuf), c.cfg.Memory)
+	return r.Free()
 }
 
 // Memory returns how much memory the connection's buffers hold, in bytes.

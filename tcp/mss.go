@@ -35,20 +35,20 @@ const (
 // setPeerMSS takes the peer's announcement.
 func (c *Conn) setPeerMSS(o *Options) {
 	c.peerMSS = defaultPeerMSS
-	if c.cfg.IPHeader == 40 {
+	if c.ipHeader == 40 {
 		c.peerMSS = defaultPeerMSS6
 	}
 	if o.MSS != 0 {
-		c.peerMSS = int(o.MSS)
+		c.peerMSS = int32(o.MSS)
 	}
-	if m := int(c.cfg.Knobs.maxSeg); m != 0 {
+	if m := int32(c.cfg.Knobs.maxSeg); m != 0 {
 		c.peerMSS = min(c.peerMSS, m) // TCP_MAXSEG holds for both directions
 	}
 }
 
 // largest is the largest segment that ends and routers allow, counted like
 // Config.MSS.
-func (c *Conn) largest() int { return max(min(c.peerMSS, c.pathMSS), minMSS) }
+func (c *Conn) largest() int { return max(int(min(c.peerMSS, c.pathMSS)), minMSS) }
 
 // setMSS computes the largest payload of a segment with the options that all
 // of them have.
@@ -96,7 +96,7 @@ func (c *Conn) segmentSize() int {
 	if fields >= 0 {
 		n -= accECNLen(fields)
 	}
-	if half := c.maxSndWnd / 2; half < n && c.maxSndWnd > defaultPeerMSS {
+	if half := int(c.maxSndWnd) / 2; half < n && c.maxSndWnd > defaultPeerMSS {
 		n = half
 	}
 	return n
@@ -105,7 +105,7 @@ func (c *Conn) segmentSize() int {
 // pathSize turns the MTU of a path into a segment size, counted like
 // Config.MSS.
 func (c *Conn) pathSize(mtu int) int {
-	header, floor := c.cfg.IPHeader, minPathMTU4
+	header, floor := int(c.ipHeader), minPathMTU4
 	switch header {
 	case 0:
 		header = 40
@@ -125,10 +125,11 @@ func (c *Conn) TooBig(now mono.Time, at seq.Num, mtu int) {
 		return
 	}
 	path := c.pathSize(mtu)
-	if path >= c.pathMSS {
+	if path >= int(c.pathMSS) {
 		return
 	}
-	c.pathMSS = path
+	c.wake()
+	c.pathMSS = int32(path)
 	c.mtu.bound(path)
 	if c.state == SynSent && c.fo != nil && c.fo.inSyn > 0 {
 		c.synDue = true // again at once, without the text that made it too big
@@ -152,10 +153,10 @@ func (c *Conn) SetPathMTU(mtu int) {
 		return
 	}
 	path := c.pathSize(mtu)
-	if path == c.pathMSS {
+	if path == int(c.pathMSS) {
 		return
 	}
-	c.pathMSS = path
+	c.pathMSS = int32(path)
 	c.mtu.bound(path)
 	if c.state.Synchronized() {
 		c.syncMSS()

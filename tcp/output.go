@@ -16,6 +16,7 @@ import (
 // its way. The payload aliases the send buffer and is valid until the next
 // call.
 func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
+	c.wake()
 	*s = Segment{}
 	c.cfg.Knobs.Address(s)
 	c.traceAt(now)
@@ -51,6 +52,9 @@ func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 		c.traceMetrics()
 	}
 	c.chargeLists()
+	if c.state == Closed {
+		c.rest(now)
+	}
 	return ok
 }
 
@@ -94,7 +98,7 @@ func (c *Conn) outputSyn(now mono.Time, s *Segment) bool {
 	s.Seq, s.Flags = c.iss, FlagSYN
 	s.Window = uint16(synWindow(c.cfg.firstWindow()))
 	o := &s.Options
-	o.MSS = uint16(min(c.cfg.MSS, 65535))
+	o.MSS = uint16(min(int(c.cfg.MSS), 65535))
 	ws, sack, ts := !c.cfg.NoWScale, !c.cfg.NoSACK, !c.cfg.NoTimestamps
 	if c.state == SynReceived {
 		// RFC 7323 §2.2 and §3.2, RFC 2018 §2: an answer offers only what
@@ -214,7 +218,7 @@ func (c *Conn) sendAgain(now mono.Time, s *Segment, at, end seq.Num, mss int, w 
 	segs := segments(n, mss)
 	c.countAgain(n, segs)
 	if c.phase != phaseOpen { // a probe in between belongs to no repair
-		c.undo.sent(segs, at.Add(s.Len()), tsNow(now, c.cfg.TSOffset))
+		c.extra().undo.sent(segs, at.Add(s.Len()), tsNow(now, c.cfg.TSOffset))
 	}
 	c.traceRange(TraceRetransmit, w, at, at.Add(s.Len()))
 	c.sentAt = now
@@ -288,7 +292,7 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 		if room < min(unsent, mss) {
 			return false
 		}
-		if n <= 0 || n < c.maxSndWnd/2 {
+		if n <= 0 || n < int(c.maxSndWnd)/2 {
 			c.persist(now)
 			return false
 		}

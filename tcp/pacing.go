@@ -33,7 +33,7 @@ func (c *Conn) paceRoom(now mono.Time, mss, limit int) int {
 		return limit
 	}
 	if c.pace == nil {
-		c.pace = new(pacer)
+		c.extra().pace = new(pacer)
 	}
 	p := c.pace
 	switch {

@@ -114,7 +114,7 @@ func TestPacingKeepsItsRate(t *testing.T) {
 	for _, late := range []time.Duration{0, 300 * time.Microsecond, 900 * time.Microsecond, 50 * time.Millisecond} {
 		const rate, mss = 2 << 20, 1000
 		r := &recorder{cwnd: cc.MaxWindow, pacing: rate}
-		c := &Conn{cc: r, mss: mss}
+		c := bare(Conn{cc: r, mss: mss})
 		now, sent := mono.Time(time.Second), 0
 		start := now
 		for now < start.Add(time.Second) {

@@ -92,7 +92,7 @@ func (c *Conn) startMTUSearch(now mono.Time) {
 // searchMTU begins a search, or begins it anew, with segments of low.
 func (c *Conn) searchMTU(now mono.Time, low int) {
 	if c.mtu == nil {
-		c.mtu = new(mtuSearch)
+		c.extra().mtu = new(mtuSearch)
 	}
 	m := c.mtu
 	m.at, m.size = now, 0

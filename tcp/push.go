@@ -26,7 +26,6 @@ type push struct {
 	more      bool    // the last write said SendMore, and nothing has happened since
 	willWrite bool    // somebody waits for the handshake to write
 	pushNow   bool    // what is queued goes, cork or not, until more is written
-	recs      *records
 }
 
 // wrote notes that the user has written up to the end of the ring.
@@ -55,7 +54,7 @@ func (c *Conn) wrote(flags SendFlags) {
 // out after one RTO, 200 ms or more. MSG_MORE is a cork until the peer is heard:
 // what the ACK of earlier text sets free goes with it (Linux).
 func (c *Conn) mayTail() bool {
-	k := &c.cfg.Knobs
+	k := c.cfg.Knobs
 	switch {
 	case c.pushNow || c.sendingUrgent() || c.probe.due || c.hold:
 		return true
@@ -69,14 +68,14 @@ func (c *Conn) mayTail() bool {
 // a device takes at once, or half the peer's window if that is less, in whole
 // segments.
 func (c *Conn) superFrame() int {
-	n := min(largestFrame, c.maxSndWnd/2)
+	n := min(largestFrame, int(c.maxSndWnd)/2)
 	return max(n-n%c.mss, c.mss)
 }
 
 // pushDue is where PSH is due at the latest.
 func (c *Conn) pushDue() seq.Num {
 	frame := c.superFrame()
-	return c.psh.Add((c.maxSndWnd/2/frame + 1) * frame)
+	return c.psh.Add((int(c.maxSndWnd)/2/frame + 1) * frame)
 }
 
 // pushFlag returns PSH for text [at, end) in segments of mss bytes, if it is to

@@ -30,12 +30,9 @@ const (
 // rack is the variables of RFC 8985 §5.2 and §5.3 and what the ACK being
 // processed says.
 type rack struct {
-	sent    mono.Time     // RACK.xmit_ts: of what left last among all that arrived,
 	rtt     time.Duration // RACK.rtt: of what arrived last
 	minRTT  time.Duration // RACK.min_RTT; 0: not measured
 	minAt   mono.Time
-	end     seq.Num // RACK.end_seq: of what sent is about
-	fack    seq.Num // RACK.fack: the highest number that arrived
 	dsackTo seq.Num // RACK.dsack_round: the next D-SACK before it is not news
 	extent  uint32  // by how many bytes at most something was overtaken
 	dsackIn bool    // there is such a round
@@ -45,6 +42,14 @@ type rack struct {
 
 	rates *rates // nil: nobody wants to know how fast
 
+	*rackFlight
+}
+
+// rackFlight is the part that tells nothing about what has not left yet.
+type rackFlight struct {
+	sent mono.Time // RACK.xmit_ts: of what left last among all that arrived
+	end  seq.Num   // RACK.end_seq: of what sent is about
+	fack seq.Num   // RACK.fack: the highest number that arrived; a sleeper's is where sndUna is
 	ackNews
 }
 

@@ -210,7 +210,7 @@ func TestStamp(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	// Counts wrap in the middle of a flight.
-	c := &Conn{sndUna: 1, sndNxt: 1}
+	c := bare(Conn{sndUna: 1, sndNxt: 1})
 	c.rack.rates = &rates{delivered: 1<<32 - 1000, lost: 1<<33 - 1, deliveredAt: 1}
 	r := sentRange{sent: 1, start: 1, end: 3001, stamp: c.stamp(1, 3000)}
 	c.rack.rates.lost += 7

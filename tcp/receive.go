@@ -207,16 +207,16 @@ func (c *Conn) readerFreed() {
 // (__tcp_select_window), so that what waits gets less.
 func (c *Conn) window() (free, cur, step int) {
 	buf, held := int(c.rcvBuf), c.rcv.Len()
-	short := c.rcv.Budget().Pressure()
+	short := c.cfg.Memory.Pressure()
 	if short {
-		buf = min(buf, c.cfg.RcvInit, initialRcvBuf)
+		buf = min(buf, int(c.cfg.RcvInit), initialRcvBuf)
 	}
 	buf = min(buf, held+c.rcv.Free())
 	largest := min(buf, c.cfg.largestWindow(), 65535<<c.rcvWScale)
 	free = min(max(buf-held, 0), largest)
 	if short && held > buf/2 {
-		free = min(free, 4*c.cfg.MSS)
+		free = min(free, 4*int(c.cfg.MSS))
 	}
 	cur = max(c.rcvAdv.Sub(c.rcvNxt), 0)
-	return free, cur, min(largest/2, c.cfg.MSS)
+	return free, cur, min(largest/2, int(c.cfg.MSS))
 }

@@ -35,7 +35,7 @@ func (r *records) memory() int {
 func (c *Conn) endRecord() {
 	end := c.dataEnd()
 	if c.recs == nil {
-		c.recs = new(records)
+		c.extra().recs = new(records)
 	}
 	r := c.recs
 	if n := len(r.ends); n > r.gone && r.ends[n-1] == end {

@@ -55,7 +55,7 @@ func TestRecordsAreBounded(t *testing.T) {
 		t.Errorf("the list had %d bytes", most)
 	}
 	p.take(0)
-	if c.Writable() == 0 || c.recs.memory() != 0 || b.Used() != int64(c.snd.Cap()+cap(c.board.buf)*sentRangeSize) {
+	if c.Writable() == 0 || c.recs.memory() != 0 || b.Used() != int64(flightSize+c.snd.Cap()+cap(c.board.buf)*sentRangeSize) {
 		t.Errorf("at the end %d writable, a list of %d bytes, %d charged", c.Writable(), c.recs.memory(), b.Used())
 	}
 }

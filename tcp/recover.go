@@ -33,31 +33,6 @@ const (
 	phaseLoss              // RFC 5681 §3.1: the timer expired, start over slowly
 )
 
-// recovery is the part of Conn's variables that belongs to loss.
-type recovery struct {
-	phase     phase
-	why       why     // what last made us send again
-	recover   seq.Num // RFC 6582 §3.2, RFC 6675 RecoveryPoint: sndNxt when the loss was noticed
-	rexmitNow bool    // one segment again without asking the congestion window
-	hold      bool    // until the next ACK only new text: what is lost may be only late
-	frto      bool    // the last time-out may have been spurious (frto.go)
-	undo      undo
-
-	// With SACK.
-	board scoreboard
-	rack  rack
-	probe tailProbe
-	prr   prr
-
-	// Without.
-	recoverSet bool // recover is still ahead of, or at, sndUna
-	partial    bool // a partial ACK has arrived in this recovery
-	dupAcks    int  // in a row
-	dupBytes   int  // in flight according to sndUna, but arrived according to duplicate ACKs
-
-	rexmit, rexmitEnd seq.Num // to be sent again
-}
-
 // repairAck is the state machine of loss for an ACK whose acknowledgment
 // number, blocks and round trip have been taken in. acked is by how much sndUna
 // moved, dup says that it is a duplicate. It reports whether the retransmission

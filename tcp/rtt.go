@@ -37,11 +37,8 @@ type rtt struct {
 	most   time.Duration // the largest rttvar of this round trip,
 	until  seq.Num       // which ends with the ACK of this number
 	// backoffs counts the doublings since the last progress.
-	backoffs int32
-	// minRTO is the least that rto adds to srtt; 0 means defaultMinRTO.
-	minRTO time.Duration
-	// first is the timeout before the first sample; 0 means initialRTO.
-	first time.Duration
+	backoffs uint16
+	synLost  bool // our SYN was sent again, and there was no sample then
 }
 
 // sample takes one measured round trip and ends the back-off. una and nxt are
@@ -52,7 +49,6 @@ func (r *rtt) sample(d time.Duration, una, nxt seq.Num) {
 	// A round trip longer than the longest timeout tells no more than that.
 	d = min(d, maxRTO)
 	r.backoffs = 0
-	r.first = 0
 	if r.srtt == 0 {
 		// RFC 6298 §2.2.
 		r.srtt = d
@@ -78,29 +74,26 @@ func (r *rtt) sample(d time.Duration, una, nxt seq.Num) {
 	}
 }
 
-// base returns the timeout without back-off.
-func (r *rtt) base() time.Duration {
-	if r.srtt == 0 {
-		if r.first != 0 {
-			return r.first
-		}
-		return initialRTO
+// base returns the timeout without back-off. least is what it adds to srtt at
+// least, first what it is before the first sample.
+func (r *rtt) base(least, first time.Duration) time.Duration {
+	switch {
+	case r.srtt == 0 && r.synLost:
+		return fallbackRTO
+	case r.srtt == 0:
+		return first
 	}
 	// RFC 6298 §2.3: SRTT + max(G, 4*RTTVAR).
 	// Departs from RFC 6298 §2.4 as Linux does: the floor is 200 ms and
 	// applies to the variation rather than the sum, so that a long steady
 	// path keeps a margin for the peer's delayed acknowledgment.
-	floor := r.minRTO
-	if floor == 0 {
-		floor = defaultMinRTO
-	}
-	return min(maxRTO, r.srtt+max(rtoClock, floor, 4*r.spread))
+	return min(maxRTO, r.srtt+max(rtoClock, least, 4*r.spread))
 }
 
 // rto returns the retransmission timeout, doubled for each backoff and at most
 // maxRTO (RFC 6298 §5.5).
-func (r *rtt) rto() time.Duration {
-	d := r.base()
+func (r *rtt) rto(least, first time.Duration) time.Duration {
+	d := r.base(least, first)
 	for range r.backoffs {
 		if d >= maxRTO {
 			break
@@ -111,14 +104,12 @@ func (r *rtt) rto() time.Duration {
 }
 
 // backoff doubles the timeout, after it expired.
-func (r *rtt) backoff() { r.backoffs++ }
+func (r *rtt) backoff() { r.backoffs = min(r.backoffs, 1<<16-2) + 1 }
 
 // synRetransmitted starts the data phase after a SYN was retransmitted: without
 // a sample, which Karn's rule may have forbidden, the timeout is 3 seconds
 // (RFC 6298 §5.7).
 func (r *rtt) synRetransmitted() {
 	r.backoffs = 0
-	if r.srtt == 0 {
-		r.first = fallbackRTO
-	}
+	r.synLost = r.srtt == 0
 }

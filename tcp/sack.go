@@ -45,7 +45,7 @@ func (c *Conn) sackBlocks(s *Segment) (good blockSet, dsack SACKBlock) {
 	o := &s.Options
 	for i, b := range o.SACK[:o.NumSACK] {
 		switch {
-		case !b.Left.Less(b.Right) || c.sndNxt.Less(b.Right) || b.Left.Less(s.Ack.Add(-c.maxSndWnd)):
+		case !b.Left.Less(b.Right) || c.sndNxt.Less(b.Right) || b.Left.Less(s.Ack.Add(-int(c.maxSndWnd))):
 			c.count(CountSACKDiscard, 1) // inverted, above what was sent, or long ago
 		case i == 0 && c.isDSACK(b, s):
 			dsack = b

@@ -16,7 +16,7 @@ func TestScoreboard(t *testing.T) {
 	}
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 7))
-		c := &Conn{sackOK: true}
+		c := bare(Conn{sackOK: true})
 		b := &c.board
 		start := seq.Num(0) - seq.Num(rng.IntN(300)) // crosses 2^32
 		c.sndUna, c.sndNxt, c.rack.fack = start, start, start
@@ -109,7 +109,7 @@ func TestScoreboard(t *testing.T) {
 
 // However the sender sends and the peer acknowledges, the ranges are bounded.
 func TestScoreboardBounded(t *testing.T) {
-	c := &Conn{sackOK: true}
+	c := bare(Conn{sackOK: true})
 	b, k := &c.board, &c.rack
 	add := func(n int) {
 		for range n {
@@ -154,7 +154,7 @@ func TestScoreboardBounded(t *testing.T) {
 
 // A full pipe without loss needs no new memory.
 func TestScoreboardAllocs(t *testing.T) {
-	c := &Conn{sackOK: true}
+	c := bare(Conn{sackOK: true})
 	b := &c.board
 	now := mono.Time(1)
 	step := func() {
@@ -185,7 +185,7 @@ func TestScoreboardAllocs(t *testing.T) {
 func TestScoreboardRoomIsBounded(t *testing.T) {
 	for seed := range uint64(3) {
 		rng := rand.New(rand.NewPCG(seed, 8))
-		c := &Conn{sackOK: true}
+		c := bare(Conn{sackOK: true})
 		b := &c.board
 		most := 0
 		for now := mono.Time(1); now < 60_000; now++ {
@@ -213,7 +213,7 @@ func TestScoreboardRoomIsBounded(t *testing.T) {
 // The round trip of what was sent twice counts only if it was the second.
 func TestRACKDelivered(t *testing.T) {
 	const ms = mono.Time(time.Millisecond)
-	k := &rack{}
+	k := &rack{rackFlight: new(rackFlight)}
 	deliver := func(now mono.Time, echo uint32, r sentRange) {
 		k.begin(now, &Segment{Options: Options{HasTS: echo != 0, TSEcr: echo}}, 0, 0)
 		k.cum = echo != 0 // the echo counts for what is acknowledged

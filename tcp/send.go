@@ -54,7 +54,7 @@ func (c *Conn) inputAck(now mono.Time, s *Segment, n int) Drop {
 			c.kick = true
 		}
 		c.sndWnd = wnd
-		c.maxSndWnd = max(c.maxSndWnd, wnd)
+		c.maxSndWnd = max(c.maxSndWnd, int32(wnd))
 		c.sndWl1 = s.Seq
 		c.persistOn(now)
 	}
@@ -112,7 +112,7 @@ func (c *Conn) updatesWindow(s *Segment, acked, wnd int) bool {
 func (c *Conn) inputNewAck(ack seq.Num, acked int) {
 	n := min(acked, c.snd.Len())
 	c.snd.Discard(n)
-	if c.snd.Len() == 0 && c.snd.Budget().Pressure() {
+	if c.snd.Len() == 0 && c.cfg.Memory.Pressure() {
 		c.snd.Shrink()
 	}
 	c.sndUna = ack

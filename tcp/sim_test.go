@@ -41,6 +41,8 @@ type simEnd struct {
 	failed    error
 	edge      seq.Num // the peer's promise: largest right edge seen
 	edgeKnown bool
+	pauses    bool      // the application stops writing now and then,
+	until     mono.Time // till then
 }
 
 type sim struct {
@@ -61,6 +63,30 @@ type sim struct {
 	sent     int
 	blackout mono.Time // nothing passes before
 	memory   *budget.Budget
+	naps     *rand.Rand // whether to put an end to sleep; nil: never
+	slept    int        // how often one did
+	diary    *diary     // of all that is sent and of what the ends say of themselves; nil: not kept
+}
+
+// nap calls Trim now and then, and writes the diary.
+func (s *sim) nap(i int) {
+	c := s.end[i].c
+	if c == nil {
+		return
+	}
+	if s.naps != nil && s.naps.IntN(2) == 0 {
+		awake := c.flight != &asleep
+		c.Trim(s.now)
+		if awake && c.flight == &asleep {
+			s.slept++
+		}
+		if err := c.invariants(); err != nil {
+			s.fatal("end %d, after Trim: %v", i, err)
+		}
+	}
+	if s.diary != nil {
+		s.diary.add(said{s.now, i, c.InfoAt(s.now), c.Deadline(), c.Readable(), c.Writable(), c.Err(), c.Queued()})
+	}
 }
 
 func (s *sim) fatal(f string, a ...any) {
@@ -76,6 +102,12 @@ func (s *sim) fatal(f string, a ...any) {
 // transmit puts what Output said on the network, cut to segments.
 func (s *sim) transmit(from int, seg *Segment) {
 	all := append(append([]byte{}, seg.Payload[0]...), seg.Payload[1]...)
+	if s.diary != nil {
+		its := *seg
+		its.Payload = [2][]byte{}
+		s.diary.add(fmt.Sprint(s.now, from, its))
+		s.diary.add(string(all))
+	}
 	size := len(all)
 	if size > 0 {
 		size = seg.SegSize
@@ -134,6 +166,7 @@ func (s *sim) flush(i int) {
 		if n > 5000 {
 			s.fatal("Output never ends")
 		}
+		s.nap(i)
 		var seg Segment
 		ok := false
 		if e.c != nil {
@@ -151,6 +184,7 @@ func (s *sim) flush(i int) {
 	if e.c == nil {
 		return
 	}
+	s.nap(i)
 	if err := e.c.invariants(); err != nil {
 		s.fatal("end %d: %v", i, err)
 	}
@@ -210,6 +244,12 @@ func (s *sim) app(i int) {
 			e.failed = err
 		}
 		s.flush(i)
+	}
+	if s.now < e.until {
+		return
+	}
+	if e.pauses && s.rng.IntN(6) == 0 {
+		e.until = s.now.Add(time.Duration(s.rng.IntN(4000)) * time.Millisecond)
 	}
 	if e.wrote < e.toSend {
 		buf = buf[:min(len(buf), e.toSend-e.wrote)]
@@ -393,6 +433,9 @@ func newSim(t *testing.T, seed uint64) *sim {
 		c := &s.end[i].cfg
 		c.Memory = s.memory
 		c.RcvInit, c.SndInit = pick(0, 2000, maxWindow), pick(0, 3000, maxWindow)
+	}
+	if seed%2 == 0 {
+		s.naps = rand.New(rand.NewPCG(seed, 2))
 	}
 	return s
 }

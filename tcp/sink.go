@@ -37,6 +37,7 @@ func (c *Conn) Collect(s *Sink) int {
 	c.sink = nil
 	*s = Sink{}
 	if n > 0 {
+		c.wake()
 		c.tune.due = true
 		c.readerFreed()
 	}

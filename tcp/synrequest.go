@@ -75,7 +75,7 @@ func (r *SynRequest) Init(cfg *Config, now mono.Time, syn *Segment) {
 	o := f.agreeable(&syn.Options)
 	adv := uint16(0)
 	if f.Knobs.uto {
-		adv = f.adv()
+		adv = f.Knobs.adv(f.MinRTO, f.MaxRTO, f.Retries)
 	}
 	*r = SynRequest{
 		ecn: newSynECN(f.ECN, syn),
@@ -268,7 +268,9 @@ func (r *SynRequest) Conn(cfg *Config, now mono.Time) *Conn {
 	c.retries = int(r.retries)
 	c.timers[timerRexmit] = r.deadline
 	c.stat.segsIn, c.stat.segsOut = 1, 1+uint32(r.retries)
-	c.stat.own[CountRetransSegs] = uint32(r.retries)
+	if r.retries > 0 {
+		c.extra().own[CountRetransSegs] = uint32(r.retries)
+	}
 	c.rttTiming, c.rttAt = r.sentAt != 0 && !r.resent, r.sentAt // Karn's rule
 	return c
 }

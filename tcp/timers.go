@@ -12,7 +12,7 @@ import (
 // Deadline returns when Expire is to be called next, 0 for never. It may
 // change with every call.
 func (c *Conn) Deadline() mono.Time {
-	d := mono.Time(0)
+	d := c.keepAt
 	for _, t := range c.timers {
 		d = mono.Earliest(d, t)
 	}
@@ -25,6 +25,7 @@ func (c *Conn) Deadline() mono.Time {
 // Expire tells the connection that its deadline may have passed. Early and
 // repeated calls do no harm.
 func (c *Conn) Expire(now mono.Time) Events {
+	c.wake()
 	c.traceAt(now)
 	for i := range c.timers {
 		if !c.timers[i].Due(now) {
@@ -47,15 +48,23 @@ func (c *Conn) Expire(now mono.Time) Events {
 			c.expireDelAck()
 		case timerOrphan:
 			c.moveTo(evTimeout)
-		case timerKeep:
-			c.expireKeepAlive(now)
 		}
+	}
+	if c.keepAt.Due(now) {
+		c.keepAt = 0
+		c.traceTimer(timerKeep)
+		c.expireKeepAlive(now)
 	}
 	if c.state == TimeWait && c.tw.Expire(now) == VerdictRemove {
 		c.moveTo(evTimeout)
 	}
 	c.traceMetrics()
 	return c.takeEvents()
+}
+
+// stopTimers stops all of them.
+func (c *Conn) stopTimers() {
+	c.timers, c.keepAt = [numFlightTimers]mono.Time{}, 0
 }
 
 // expireRexmit is the RETRANSMISSION TIMEOUT of RFC 9293 §3.10.8.
@@ -80,7 +89,9 @@ func (c *Conn) expireRexmit(now mono.Time) {
 }
 
 // rto is the retransmission time-out with its back-off (RFC 6298 §5).
-func (c *Conn) rto() time.Duration { return min(c.rtt.rto(), c.cfg.MaxRTO) }
+func (c *Conn) rto() time.Duration {
+	return min(c.rtt.rto(c.cfg.MinRTO, c.cfg.InitialRTO), c.cfg.MaxRTO)
+}
 
 // giveUp ends a connection whose peer is silent (R2 of RFC 9293 §3.8.3), with
 // the reason an ICMP message gave, if one did.

@@ -52,7 +52,7 @@ func (c *Conn) enterTimeWait(now mono.Time) {
 	if c.ecn != nil && c.ecn.acc != nil {
 		c.tw.ecn = c.feedbackFlags() // the counters stand still now
 	}
-	c.timers = [numTimers]mono.Time{}
+	c.stopTimers()
 	c.owedAcks, c.probeDue, c.rst = 0, false, resetNone
 	c.rexmit, c.rexmitEnd = c.sndNxt, c.sndNxt
 	c.board = scoreboard{}
@@ -69,6 +69,7 @@ func (c *Conn) TimeWait(now mono.Time) *TimeWaitRecord {
 	if w == nil {
 		return nil
 	}
+	c.wake()
 	c.traceAt(now)
 	c.release()
 	c.events = 0

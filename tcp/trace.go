@@ -103,8 +103,11 @@ type tracer struct {
 // SetTrace makes f hear of what happens from now on, beginning with the state;
 // nil ends it. segments says that it wants each segment, in and out, as well.
 func (c *Conn) SetTrace(now mono.Time, f Trace, segments bool) {
-	if c.tr = nil; f != nil {
-		c.tr = &tracer{f: f, segments: segments, now: now}
+	if c.tr != nil {
+		c.tr = nil
+	}
+	if f != nil {
+		c.extra().tr = &tracer{f: f, segments: segments, now: now}
 		c.tell(&TraceEvent{Kind: TraceState, From: Closed.String(), To: c.state.String()})
 	}
 }

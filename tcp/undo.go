@@ -42,7 +42,7 @@ type undo struct {
 // is sent again for it (RFC 4015 §3: pipe_prev). late says that it is because
 // something arrived out of order.
 func (c *Conn) undoBegin(late bool) {
-	u := &c.undo
+	u := &c.extra().undo
 	stamped := u.stamped && c.phase == phaseLoss // an older one is the safer
 	*u = undo{on: true, late: late, marker: c.sndUna, end: c.sndUna, told: c.sndUna, resent: -1, stamped: stamped, stamp: u.stamp}
 	if n := c.board.again; n > 0 {
@@ -55,7 +55,11 @@ func (c *Conn) undoBegin(late bool) {
 // undoNever says that the reduction stays: because another one has followed it,
 // for a probe that repaired a loss or a mark (RFC 3168), or because what is sent
 // again is too large for the path and did not arrive for certain.
-func (c *Conn) undoNever() { c.undo.on = false }
+func (c *Conn) undoNever() {
+	if c.undo.on {
+		c.undo.on = false
+	}
+}
 
 // sent notes that segs segments that end at end leave again at ts.
 func (u *undo) sent(segs int, end seq.Num, ts uint32) {
@@ -148,7 +152,8 @@ func (c *Conn) undoNow(now mono.Time, kind Counter) {
 		c.cc.Undo(now)
 		c.windowRestored()
 	}
-	c.undo.on, c.rack.undone = false, true
+	c.undoNever()
+	c.rack.undone = true
 	c.setPhase(phaseOpen, whyUndo)
 	c.frto, c.retries, c.dupBytes = false, 0, 0
 	c.kick = true

@@ -65,6 +65,7 @@ func (c *Conn) Recv(p []byte, flags RecvFlags) (int, error) {
 
 // take reads up to the mark, or from it on.
 func (c *Conn) take(p []byte, peek bool) int {
+	c.wake()
 	skip, n := c.toMark()
 	p = p[:min(len(p), n)]
 	if peek {
@@ -79,7 +80,7 @@ func (c *Conn) take(p []byte, peek bool) int {
 
 // taken is what follows when the user has taken bytes out of the ring.
 func (c *Conn) taken() {
-	if c.rcv.Len() == 0 && (c.state == Closed || c.rcv.Budget().Pressure()) {
+	if c.rcv.Len() == 0 && (c.state == Closed || c.cfg.Memory.Pressure()) {
 		c.rcv.Shrink()
 	}
 	c.passMark()
@@ -99,6 +100,7 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 	if err := c.takeErr(); err != nil {
 		return 0, err
 	}
+	c.wake()
 	switch {
 	case c.wrClosed:
 		return 0, syscall.EPIPE
@@ -147,7 +149,7 @@ func (c *Conn) TakeErr() error {
 	if soft == 0 {
 		return nil
 	}
-	return soft
+	return syscall.Errno(soft)
 }
 
 // takeErr returns the error of a failed connection the first time.
@@ -156,7 +158,7 @@ func (c *Conn) takeErr() error {
 		return nil
 	}
 	c.errTaken = true
-	return c.err
+	return syscall.Errno(c.err)
 }
 
 // Readable returns how many bytes Read can take, of which the mark of urgent
@@ -177,7 +179,7 @@ func (c *Conn) Writable() int {
 		if c.aboveLowat() || len(c.openRecords()) >= maxRecords {
 			return 0
 		}
-		return c.snd.Free()
+		return c.sndFree()
 	case c.Held():
 		return c.synRoom()
 	}
@@ -189,7 +191,7 @@ func (c *Conn) Err() error {
 	if c.err == 0 {
 		return nil
 	}
-	return c.err
+	return syscall.Errno(c.err)
 }
 
 // State returns the state.
@@ -206,6 +208,7 @@ func (c *Conn) CloseRead() { c.rdClosed = true }
 // CloseWrite is CLOSE of RFC 9293 §3.10.4: a FIN follows the last byte.
 // Reading goes on. It returns syscall.ENOTCONN when there is no connection.
 func (c *Conn) CloseWrite(now mono.Time) error {
+	c.wake()
 	c.traceAt(now)
 	switch c.state {
 	case Closed, Listen:
@@ -229,6 +232,7 @@ func (c *Conn) Close(now mono.Time) {
 	if c.orphan {
 		return
 	}
+	c.wake()
 	c.traceAt(now)
 	unread := c.rcv.Len() > 0
 	c.orphan, c.rdClosed = true, true
@@ -237,6 +241,7 @@ func (c *Conn) Close(now mono.Time) {
 	c.ooo = reassembly{}
 	c.chargeLists()
 	if c.state == Closed {
+		c.rest(now)
 		return
 	}
 	if unread && c.state != TimeWait {
@@ -255,6 +260,7 @@ func (c *Conn) Close(now mono.Time) {
 // Abort is ABORT of RFC 9293 §3.10.5: everything queued is dropped and the
 // peer gets a RST.
 func (c *Conn) Abort(now mono.Time) {
+	c.wake()
 	c.traceAt(now)
 	c.orphan, c.rdClosed, c.wrClosed = true, true, true
 	c.rcv.Release()
@@ -264,26 +270,33 @@ func (c *Conn) Abort(now mono.Time) {
 
 // SoftError notes an ICMP error that may pass (RFC 1122 §4.2.3.9, RFC 5461):
 // it becomes the error if the connection fails by time-out.
-func (c *Conn) SoftError(err syscall.Errno) { c.softErr = err }
+func (c *Conn) SoftError(err syscall.Errno) { c.softErr = uint16(err) }
 
 // HardError fails the connection with err, without a RST. Linux does this to
 // a connection in SYN-SENT or SYN-RECEIVED for every ICMP unreachable.
 func (c *Conn) HardError(now mono.Time, err syscall.Errno) Events {
+	c.wake()
 	c.traceAt(now)
 	c.fail(err)
 	return c.takeEvents()
 }
 
-// Holding reports that an empty buffer still has memory. It is kept while the
+// Holding reports that Trim would give memory back, if not now then within
+// challengeInterval. It is kept while the
 // connection is busy, because a buffer that empties with every segment would
 // otherwise grow anew, and copy, with every segment.
 func (c *Conn) Holding() bool {
-	return c.rcv.Cap() > 0 && c.rcv.Len() == 0 || c.snd.Cap() > 0 && c.snd.Len() == 0
+	return c.rcv.Cap() > 0 && c.rcv.Len() == 0 || c.snd.Cap() > 0 && c.snd.Len() == 0 || c.restful()
 }
 
-// Trim gives the memory of empty buffers back; for a connection that has been
-// idle for a while.
-func (c *Conn) Trim() {
+// Trim gives the memory of empty buffers back, and if nothing else is going on
+// all that an idle connection does not need; for one that has been idle for a
+// while. It changes nothing in what the connection does.
+func (c *Conn) Trim(now mono.Time) {
+	if c.flight == &asleep {
+		return
+	}
 	c.rcv.Shrink()
 	c.snd.Shrink()
+	c.rest(now)
 }

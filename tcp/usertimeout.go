@@ -74,7 +74,7 @@ func (c *Conn) untilStuck(now, from mono.Time, d time.Duration) time.Duration {
 // message said, if one came (RFC 1122 §4.2.3.9).
 func (c *Conn) timeoutError() syscall.Errno {
 	if c.softErr != 0 {
-		return c.softErr
+		return syscall.Errno(c.softErr)
 	}
 	return syscall.ETIMEDOUT
 }
@@ -108,24 +108,27 @@ func encodeTimeout(d time.Duration) uint16 {
 
 // adv is ADV_UTO as on the wire: the user's timeout, or what Config.Retries
 // retransmissions from the least RTO take, which is Linux's measure of R2.
-func (k *Config) adv() uint16 {
-	if ms := k.Knobs.userTimeout; ms != 0 {
+func (k *Knobs) adv(minRTO, maxRTO time.Duration, retries int) uint16 {
+	if ms := k.userTimeout; ms != 0 {
 		return encodeTimeout(time.Duration(ms) * time.Millisecond)
 	}
-	d, sum := k.MinRTO, time.Duration(0)
-	for range min(k.Retries, 100) + 1 {
+	d, sum := minRTO, time.Duration(0)
+	for range min(retries, 100) + 1 {
 		sum += d
-		d = min(2*d, k.MaxRTO)
+		d = min(2*d, maxRTO)
 	}
 	return encodeTimeout(sum)
 }
 
-func (c *Conn) adv() uint16 { return c.cfg.adv() }
+func (c *Conn) adv() uint16 { return c.cfg.Knobs.adv(c.cfg.MinRTO, c.cfg.MaxRTO, c.cfg.Retries) }
 
 // advertiseTimeout tells the peer of a new timeout with the next text (RFC
 // 5482 §3.1).
 func (c *Conn) advertiseTimeout() {
-	c.uto.due, c.uto.set = c.cfg.Knobs.uto, false
+	if on := c.cfg.Knobs.uto; on || c.uto.due {
+		u := &c.extra().uto
+		u.due, u.set = on, false
+	}
 }
 
 // putTimeout adds the option to a segment with text, [at, end).
@@ -143,6 +146,6 @@ func (c *Conn) putTimeout(o *Options, end seq.Num) {
 // the user wants it (RFC 5482 §3.1, ENABLED).
 func (c *Conn) inputTimeout(o *Options) {
 	if o.UserTimeout != 0 && c.cfg.Knobs.uto {
-		c.uto.peer = o.UserTimeout
+		c.extra().uto.peer = o.UserTimeout
 	}
 }

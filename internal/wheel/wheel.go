@@ -10,17 +10,29 @@ import (
 	"github.com/tapstack/tapstack/internal/mono"
 )
 
-// Timer is one owner's place in the queue. The zero value with F set is ready.
+// Timer is one owner's place in the queue. The zero value with Owner set is
+// ready.
 type Timer struct {
-	// F runs when the timer is due, without the queue's lock held, so it may
-	// take its owner's lock and call Arm. It may run early; the owner compares
-	// with its own deadline and arms again.
-	F func(now mono.Time)
+	Owner Owner
 
 	when  mono.Time // 0: not queued; guarded by Queue.mu
-	order uint64
-	index int
+	order uint32    // modulo 2^32
+	index int32
 }
+
+// Owner has a Timer.
+type Owner interface {
+	// Expire is called when the timer is due, without the queue's lock held,
+	// so it may take its owner's lock and call Arm. It may come early; the
+	// owner compares with its own deadline and arms again.
+	Expire(now mono.Time)
+}
+
+// Func is an Owner that is a function.
+type Func func(now mono.Time)
+
+// Expire implements Owner.
+func (f Func) Expire(now mono.Time) { f(now) }
 
 // Queue runs the timers of one stack on one Clock.
 type Queue struct {
@@ -28,11 +40,14 @@ type Queue struct {
 
 	mu     sync.Mutex // guards everything below
 	heap   []*Timer
-	order  uint64
+	order  uint32
 	woken  mono.Time // instant the clock is set to, 0: none
 	closed bool
 	active sync.WaitGroup
 }
+
+// minShrink is the room in the heap that is kept however few timers there are.
+const minShrink = 1024
 
 // New returns an empty queue. The queue is the only user of clock.Wake.
 func New(clock mono.Clock) *Queue { return &Queue{clock: clock} }
@@ -51,16 +66,16 @@ func (q *Queue) Arm(t *Timer, when mono.Time) {
 	q.order++
 	t.order = q.order
 	if t.when == 0 {
-		t.when, t.index = when, len(q.heap)
+		t.when, t.index = when, int32(len(q.heap))
 		q.heap = append(q.heap, t)
 	} else {
 		t.when = when
 	}
-	q.up(t.index)
+	q.up(int(t.index))
 	q.setClockLocked()
 }
 
-// Stop takes t out of the queue. A call of t.F may already be under way.
+// Stop takes t out of the queue. A call of its owner may already be under way.
 func (q *Queue) Stop(t *Timer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -105,7 +120,7 @@ func (q *Queue) run() {
 		t := q.heap[0]
 		q.removeLocked(t)
 		q.mu.Unlock()
-		t.F(now)
+		t.Owner.Expire(now)
 		q.mu.Lock()
 	}
 	q.setClockLocked()
@@ -126,13 +141,13 @@ func (q *Queue) setClockLocked() {
 
 func (q *Queue) less(i, j int) bool {
 	a, b := q.heap[i], q.heap[j]
-	return a.when < b.when || a.when == b.when && a.order < b.order
+	return a.when < b.when || a.when == b.when && int32(a.order-b.order) < 0
 }
 
 func (q *Queue) swap(i, j int) {
 	h := q.heap
 	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+	h[i].index, h[j].index = int32(i), int32(j)
 }
 
 func (q *Queue) up(i int) {
@@ -164,10 +179,13 @@ func (q *Queue) down(i int) {
 }
 
 func (q *Queue) removeLocked(t *Timer) {
-	i, last := t.index, len(q.heap)-1
+	i, last := int(t.index), len(q.heap)-1
 	q.swap(i, last)
 	q.heap[last] = nil
 	q.heap = q.heap[:last]
+	if c := cap(q.heap); c > minShrink && last < c/4 {
+		q.heap = append(make([]*Timer, 0, c/2), q.heap...)
+	}
 	if i < last {
 		q.down(i)
 		q.up(i)

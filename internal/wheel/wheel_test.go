@@ -17,7 +17,7 @@ func TestOrderAndLazyRearming(t *testing.T) {
 		var got []string
 		add := func(name string, d time.Duration) *Timer {
 			tm := &Timer{}
-			tm.F = func(mono.Time) { got = append(got, name) }
+			tm.Owner = Func(func(mono.Time) { got = append(got, name) })
 			q.Arm(tm, start.Add(d))
 			return tm
 		}
@@ -47,11 +47,11 @@ func TestTimerMayArmItself(t *testing.T) {
 		q := New(clock)
 		n := 0
 		tm := &Timer{}
-		tm.F = func(now mono.Time) {
+		tm.Owner = Func(func(now mono.Time) {
 			if n++; n < 1000 {
 				q.Arm(tm, now.Add(time.Millisecond))
 			}
-		}
+		})
 		q.Arm(tm, clock.Now().Add(time.Millisecond))
 		time.Sleep(2 * time.Second)
 		if n != 1000 {

@@ -24,9 +24,9 @@ import (
 // Cubic is a CUBIC window.
 type Cubic struct {
 	window
-	stage        // of congestion avoidance
-	undone stage // before the last congestion event (RFC 9438 §4.9.2)
-	frac   int32 // of a byte of cwnd, in units of 2^-fracBits
+	frac   int32  // of a byte of cwnd, in units of 2^-fracBits
+	stage         // of congestion avoidance
+	undone *stage // before the last congestion event (RFC 9438 §4.9.2); nil: there was none
 	// paused is when the window ceased to be the limit: its curve stands
 	// still from then on; 0: it does not.
 	paused mono.Time
@@ -126,7 +126,10 @@ func (c *Cubic) begin(now mono.Time) {
 // flight_size; a window that is not used does not grow, and shrinks.
 func (c *Cubic) decrease(percent int) (ssthresh int) {
 	cwnd := int(c.cwnd)
-	c.undone = c.stage
+	if c.undone == nil {
+		c.undone = new(stage)
+	}
+	*c.undone = c.stage
 	c.cwndPrior = c.cwnd
 	if c.cwnd < c.wMax {
 		c.wMax = int32(cwnd * (100 + cubicBeta) / 200)
@@ -135,6 +138,13 @@ func (c *Cubic) decrease(percent int) (ssthresh int) {
 	}
 	c.epoch, c.paused = 0, 0
 	return cwnd * percent / 100
+}
+
+func (c *Cubic) undoneStage() stage {
+	if c.undone == nil {
+		return stage{}
+	}
+	return *c.undone
 }
 
 // OnLoss implements Controller.
@@ -157,9 +167,9 @@ func (c *Cubic) OnECN(now mono.Time, inFlight int) {
 
 // OnTimeout implements Controller (RFC 9438 §4.8).
 func (c *Cubic) OnTimeout(now mono.Time, inFlight int) {
-	stage, undone := c.stage, c.undone
+	stage, undone := c.stage, c.undoneStage()
 	if !c.onTimeout(c.decrease(cubicBeta)) {
-		c.stage, c.undone = stage, undone // of the first timeout in a row
+		c.stage, *c.undone = stage, undone // of the first timeout in a row
 		c.epoch = 0
 	}
 	c.wMax = 0
@@ -168,7 +178,7 @@ func (c *Cubic) OnTimeout(now mono.Time, inFlight int) {
 // Undo implements Controller (RFC 9438 §4.9).
 func (c *Cubic) Undo(now mono.Time) {
 	if c.priorCwnd != 0 && c.cwnd < c.cwndPrior {
-		c.stage = c.undone
+		c.stage = c.undoneStage()
 	}
 	c.undo()
 }
