@@ -14,13 +14,15 @@ import (
 // Serve calls handle, on a goroutine of its own, for each connection that ln
 // accepts, and closes the connection when handle returns. While limit
 // connections are open no more are accepted: they wait in the listener's
-// queue. When ctx ends, listener and connections are closed; Serve returns
-// when every handle has.
+// queue. When ctx ends or the listener fails, listener and connections are
+// closed; Serve returns when every handle has.
 func Serve(ctx context.Context, ln net.Listener, limit int, handle func(net.Conn)) error {
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	defer ln.Close()
 	var handlers sync.WaitGroup
 	defer handlers.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer ln.Close()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
 	slots := make(chan struct{}, limit)
 	for {
 		select {
