@@ -63,6 +63,38 @@ func TestSOCKS5Password(t *testing.T) {
 	}
 }
 
+// TestSOCKS5Names: names are asked for through the stack too, for streams and
+// for datagrams.
+func TestSOCKS5Names(t *testing.T) {
+	l := newLab(t, 1)
+	lab.RequireProgram(t, "curl")
+	spawn(t, l, lab.RequireProgram(t, "dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=",
+		"--listen-address=10.77.0.1", "--bind-interfaces", "--host-record=page.test,10.77.0.1").waitFor("started")
+	page := pages(t, l, "10.77.0.1:0", nil)
+	_, at, _ := net.SplitHostPort(strings.TrimPrefix(page, "http://"))
+	p := start(t, l, 0, "socks5", "--dns", "10.77.0.1")
+	p.waitFor("listening on")
+	if got := must(t, l, "curl", "-sS", "--socks5-hostname", "127.0.0.1:1080", "http://page.test:"+at+"/who"); !strings.HasPrefix(got, "from 10.77.0.7\nfor page.test:") {
+		t.Errorf("%q", got)
+	}
+	out, err := run(t, l, "curl", "-sS", "--socks5-hostname", "127.0.0.1:1080", "http://none.test/")
+	if status(err) != 97 || !strings.Contains(out, "(4)") {
+		t.Errorf("%v, %q", err, out)
+	}
+	relay := ask(t, dial(t, l, "127.0.0.1:1080"), 3, netip.MustParseAddrPort("0.0.0.0:0"))
+	server := udp(t, l, "10.77.0.1:0")
+	head := fmt.Sprintf("\x00\x00\x00\x03%cpage.test", len("page.test"))
+	port := server.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	mine := udp(t, l, "127.0.0.1:0")
+	for _, text := range []string{"first", "second"} { // when the name is known
+		send(t, mine, append(binary.BigEndian.AppendUint16([]byte(head), port), text...), relay)
+		buf := make([]byte, 100)
+		if n, _, err := server.ReadFromUDPAddrPort(buf); err != nil || string(buf[:n]) != text {
+			t.Errorf("%q, %v", buf[:n], err)
+		}
+	}
+}
+
 // ask sends a SOCKS request for an address and returns the address of the
 // answer, which has to be yes.
 func ask(t *testing.T, c net.Conn, command byte, to netip.AddrPort) netip.AddrPort {

@@ -130,6 +130,9 @@ func parse(spec, bind string) (listen, to string, err error) {
 	if len(fields) != 4 {
 		return bad("it has " + strconv.Itoa(len(fields)) + " parts")
 	}
+	if strings.ContainsAny(strings.Join(fields, ""), "[]") {
+		return bad("its brackets are not around an address")
+	}
 	if fields[0] == "*" {
 		fields[0] = ""
 	}

@@ -25,6 +25,7 @@ import (
 	"log"
 	"math/big"
 	"net"
+	"os"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -44,7 +45,8 @@ const (
 func main() { attach.Main("", run) }
 
 func run(ctx context.Context, host *attach.Host, _ []string) error {
-	cert, err := newCertificate(host.Interface.MAC().String())
+	name, _ := os.Hostname() // the certificate may be without one
+	cert, err := newCertificate(name)
 	if err != nil {
 		return err
 	}
