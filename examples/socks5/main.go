@@ -11,6 +11,7 @@
 //	go run ./examples/socks5 & python3 -m http.server &
 //	curl --socks5 127.0.0.1:1080 http://10.77.0.1:8000/    # python sees 10.77.0.7 come
 //
+// With --dns it looks names up too (curl --socks5-hostname), through the stack.
 // udp.go has UDP ASSOCIATE, protocol.go the messages.
 package main
 
@@ -33,6 +34,7 @@ import (
 
 	"github.com/tapstack/tapstack/examples/internal/relay"
 	"github.com/tapstack/tapstack/internal/attach"
+	"github.com/tapstack/tapstack/socket"
 )
 
 var (
@@ -69,16 +71,10 @@ func run(ctx context.Context, host *attach.Host, _ []string) error {
 	})
 }
 
-// network is the way out: socket.Network, or package net in tests.
-type network interface {
-	DialContext(ctx context.Context, network, address string) (net.Conn, error)
-	ListenPacket(network, address string) (net.PacketConn, error)
-}
-
 type server struct {
 	ctx            context.Context
-	net            network
-	user, password string // "": nobody is asked
+	net            socket.System // the way out
+	user, password string        // "": nobody is asked
 }
 
 // serve does what one client asks for.

@@ -155,7 +155,7 @@ func (a *association) send(data []byte, to target) error {
 	return err
 }
 
-// resolve finds the address of a name as dialling it does: that sends nothing.
+// resolve finds the address of a name, and asks for each once.
 func (a *association) resolve(to target) (netip.AddrPort, error) {
 	key := to.String()
 	if dst, ok := a.names[key]; ok {
@@ -163,15 +163,14 @@ func (a *association) resolve(to target) (netip.AddrPort, error) {
 	}
 	limited, cancel := context.WithTimeout(a.server.ctx, resolveWait)
 	defer cancel()
-	c, err := a.server.net.DialContext(limited, "udp", key)
+	addrs, err := a.server.net.LookupNetIP(limited, "ip", to.name)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	defer c.Close()
 	if len(a.names) >= maxNames {
 		clear(a.names)
 	}
-	dst := addrPort(c.RemoteAddr())
+	dst := netip.AddrPortFrom(addrs[0].Unmap(), to.port)
 	a.names[key] = dst
 	return dst, nil
 }
