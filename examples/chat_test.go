@@ -54,6 +54,7 @@ func (k *talker) hear(want string) {
 }
 
 func TestChat(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	lab.RequireProgram(t, "nc")
 	start(t, l, 0, "chat")
@@ -100,6 +101,7 @@ func TestChat(t *testing.T) {
 // TestChatSlow: one who does not read holds nobody up, misses what does not
 // fit, and is thrown out.
 func TestChatSlow(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	start(t, l, 0, "chat", "--patience", "500ms")
 	ann, ben := enter(t, l, "10.77.0.7:7777", "ann"), enter(t, l, "10.77.0.7:7777", "ben")

@@ -91,6 +91,7 @@ func (h hand) halves(t *testing.T, from string, dial func() *net.TCPConn) {
 func port(a net.Addr) string { return strconv.Itoa(a.(*net.TCPAddr).Port) }
 
 func TestPortForward(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	four, six, back := newHand(t, l, "10.77.0.1:0"), newHand(t, l, "[fd77::1]:0"), newHand(t, l, "127.0.0.1:0")
 	p := start(t, l, 0, "port-forward",
@@ -137,6 +138,7 @@ func TestPortForward(t *testing.T) {
 
 // TestPortForwardMany: many connections at a time, each with its own bytes.
 func TestPortForwardMany(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	echo := listen(t, l, "10.77.0.1:0", func(c *net.TCPConn) {
 		if b, err := io.ReadAll(c); err == nil {
@@ -169,6 +171,7 @@ func TestPortForwardMany(t *testing.T) {
 // TestWrongUse: what is wrong is said in one line, with status 2; what fails,
 // with status 1.
 func TestWrongUse(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	listen(t, l, "127.0.0.1:1080", func(*net.TCPConn) {})
 	for _, c := range []struct {

@@ -15,6 +15,7 @@ import (
 )
 
 func TestSOCKS5(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	lab.RequireProgram(t, "curl")
 	body := pattern(5e6)
@@ -48,6 +49,7 @@ func TestSOCKS5(t *testing.T) {
 }
 
 func TestSOCKS5Password(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	lab.RequireProgram(t, "curl")
 	body := pattern(1000)
@@ -66,6 +68,7 @@ func TestSOCKS5Password(t *testing.T) {
 // TestSOCKS5Names: names are asked for through the stack too, for streams and
 // for datagrams.
 func TestSOCKS5Names(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	lab.RequireProgram(t, "curl")
 	spawn(t, l, lab.RequireProgram(t, "dnsmasq"), "--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=",
@@ -139,6 +142,7 @@ func socksAddr(b []byte, a netip.AddrPort) []byte {
 // TestSOCKS5Answers: refusals that curl does not provoke, told whole although
 // the client has sent more than was read.
 func TestSOCKS5Answers(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	p := start(t, l, 0, "socks5")
 	p.waitFor("listening on")
@@ -173,6 +177,7 @@ func TestSOCKS5Answers(t *testing.T) {
 // TestSOCKS5UDP sends datagrams by a client of ours: to both families, from
 // the stack's addresses; what is not for the association is dropped.
 func TestSOCKS5UDP(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	p := start(t, l, 0, "socks5")
 	p.waitFor("listening on")

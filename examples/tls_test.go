@@ -16,6 +16,7 @@ import (
 
 // TestTLSServer talks to it with openssl and with crypto/tls.
 func TestTLSServer(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 1)
 	lab.RequireProgram(t, "openssl")
 	p := start(t, l, 0, "tls-server")
@@ -51,6 +52,7 @@ func TestTLSServer(t *testing.T) {
 // TestTLSClient has two stacks talk to each other, and the client to openssl;
 // it talks to nobody whose certificate is another.
 func TestTLSClient(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	fingerprint := start(t, l, 0, "tls-server").waitFor("fingerprint=")
 	c := spawn(t, l, command(t, l, 1, "tls-client", "--fingerprint", fingerprint, "10.77.0.7:4433")...)
