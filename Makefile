@@ -9,11 +9,11 @@ BIN      := bin/tapstack
 
 # The packages in which goroutines meet.
 RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/attach ./internal/lab \
-	./internal/mono ./internal/pkt ./internal/service ./internal/wheel
+	./internal/mono ./internal/pkt ./internal/service ./internal/wheel ./examples/internal/...
 
 # The other ends of some tests, as Debian packages.
 PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl \
-	wrk nginx openssh-server openssh-client redis-server redis-tools socat
+	wrk nginx openssh-server openssh-client redis-server redis-tools socat openssl
 
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 

@@ -1,6 +1,7 @@
 // Http-server serves web pages over the stack with the standard library's
 // net/http, which neither knows nor cares: it only wants a net.Listener. The
-// page shows who asked, and the stack's counters.
+// page shows who asked, and the stack's counters; with --dir the files of a
+// directory are served too, whole or in ranges.
 //
 //	sudo make bridge tap && sudo go run ./examples/http-server --tap tap7 --ip 10.77.0.7/24
 //
@@ -9,6 +10,7 @@
 //	go run ./examples/http-server &
 //	curl http://10.77.0.7/
 //	curl http://10.77.0.7/bytes/1000000000 | sha256sum; curl http://10.77.0.7/sha256/1000000000
+//	go run ./examples/http-server --dir . & curl -r 0-99 http://10.77.0.7/files/README.md
 package main
 
 import (
@@ -21,12 +23,17 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/tapstack/tapstack/internal/attach"
 )
+
+var dir = pflag.String("dir", "", "serve the files of this `DIRECTORY` below /files/")
 
 func main() { attach.Main("", run) }
 
@@ -46,7 +53,16 @@ func run(ctx context.Context, host *attach.Host, _ []string) error {
 	})
 	mux.HandleFunc("GET /bytes/{n}", sendBytes)
 	mux.HandleFunc("GET /sha256/{n}", sendSum)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	if *dir != "" {
+		// A root lets no name and no symbolic link lead out of it.
+		root, err := os.OpenRoot(*dir)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		mux.Handle("GET /files/", http.StripPrefix("/files/", http.FileServerFS(root.FS())))
+	}
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 
 	// Shutdown lets requests finish that are being answered.
 	closed := make(chan struct{})
