@@ -17,7 +17,7 @@ const descriptors = 200
 // memory opens connections and keeps them, then opens as many that the server
 // closes at once. What the process grows by, after collecting garbage, is what
 // they weigh: in the first case the stack's state and the socket around it, but
-// no goroutine of an application.
+// no goroutine of an application. The connections are idle for a while before.
 func memory(p peer, l lengths, cc string) ([]float64, error) {
 	n := l.idle
 	var limit unix.Rlimit
@@ -43,6 +43,7 @@ func memory(p peer, l lengths, cc string) ([]float64, error) {
 		open = append(open, s)
 	}
 	rate := float64(n) / time.Since(begin).Seconds()
+	time.Sleep(l.rest)
 	held, err := weight(p, cc)
 	if err != nil {
 		return nil, err

@@ -60,14 +60,16 @@ type lengths struct {
 	// client for a minute.
 	requests int
 	pings    int
-	// idle is how many connections are weighed.
+	// idle is how many connections are weighed, and rest how long they have
+	// been idle then: ours give memory back after 10 s.
 	idle int
+	rest time.Duration
 }
 
 var (
 	fullLengths = lengths{
 		bulk: 800 * time.Millisecond, short: 500 * time.Millisecond,
-		lossy: 1200 * time.Millisecond, far: 2500 * time.Millisecond, requests: 3000, pings: 100, idle: 10000,
+		lossy: 1200 * time.Millisecond, far: 2500 * time.Millisecond, requests: 3000, pings: 100, idle: 10000, rest: 12 * time.Second,
 	}
 	quickLengths = lengths{
 		bulk: 200 * time.Millisecond, short: 150 * time.Millisecond,
@@ -151,7 +153,7 @@ var tests = []test{
 	}},
 	{name: "memory", on: userspace, rounds: 3, run: memory, metrics: []metric{
 		{"open", "connections opened, one after the other, and kept", "1/s", false, []goal{{Of: ours, To: gvisorTAP, Bound: 2}}},
-		{"idle_bytes", "memory for each of them", "bytes", true, []goal{
+		{"idle_bytes", "memory for each of them, idle for 12 s", "bytes", true, []goal{
 			{Of: ours, To: gvisorTAP, Bound: 0.5}, {Of: ours, Bound: 1000},
 		}},
 		{"timewait_bytes", "memory for each in TIME-WAIT", "bytes", true, []goal{{Of: ours, Bound: 200}}},
