@@ -1,5 +1,7 @@
 package tcp
 
+import "github.com/tapstack/tapstack/internal/seq"
+
 // This file owns text that goes straight to a reader who is waiting for it,
 // past the receive buffer: one copy less of each byte, and as a stream that is
 // read as fast as it comes is copied more than anything else is done with it,
@@ -13,6 +15,7 @@ package tcp
 type Sink struct {
 	room []byte
 	n    int
+	next seq.Num // what follows the n bytes
 }
 
 // Offer lets the text that arrives next go to p, from its beginning, until
@@ -22,7 +25,7 @@ func (c *Conn) Offer(s *Sink, p []byte) bool {
 	if c.sink != nil || len(p) == 0 {
 		return false
 	}
-	s.room, s.n = p, 0
+	*s = Sink{room: p}
 	c.sink = s
 	return true
 }
@@ -47,13 +50,16 @@ func (c *Conn) Collect(s *Sink) int {
 // land gives text that starts at rcvNxt to the waiting reader, and returns how
 // many bytes there were a reader and room for. Only with nothing before it and
 // nothing behind it in the buffer is its place there free to be left out, and
-// the mark of urgent data is the business of Read.
+// the mark of urgent data is the business of Read. When text has gone into the
+// buffer since some came here, another reader may have taken that: what follows
+// it is not for this one.
 func (c *Conn) land(text []byte) int {
 	s := c.sink
-	if s == nil || c.rcv.Len() > 0 || !c.ooo.empty() || c.urg.state != urgentNone || c.rdClosed {
+	if s == nil || c.rcv.Len() > 0 || !c.ooo.empty() || c.urg.state != urgentNone || c.rdClosed || s.n > 0 && s.next != c.rcvNxt {
 		return 0
 	}
 	n := copy(s.room[s.n:], text)
 	s.n += n
+	s.next = c.rcvNxt.Add(n)
 	return n
 }

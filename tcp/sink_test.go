@@ -116,3 +116,33 @@ func TestSinkKeepsOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestSinkOfTwoReaders: what one reader collects is in one piece, though another
+// took something from the buffer meanwhile.
+func TestSinkOfTwoReaders(t *testing.T) {
+	p := newPath(t, 10*time.Millisecond, false, nil)
+	c := p.a[1]
+	room := make([]byte, 1000)
+	var s Sink
+	c.Offer(&s, room)
+	var seg [4]Segment
+	for i := range seg {
+		p.a[0].SetKnob(p.now, KnobNoDelay, 1)
+		p.a[0].Write(bytes.Repeat([]byte{'a' + byte(i)}, 10))
+		seg[i] = p.take(0)[0]
+	}
+	for _, i := range []int{0, 2, 1} { // the second and third go into the buffer
+		c.Input(p.now, &seg[i])
+	}
+	n, _ := c.Read(p.buf)
+	if got := string(p.buf[:n]); got != "bbbbbbbbbbcccccccccc" {
+		t.Errorf("the other reader has %q", got)
+	}
+	c.Input(p.now, &seg[3])
+	if n := c.Collect(&s); string(room[:n]) != "aaaaaaaaaa" {
+		t.Errorf("collected %q", room[:n])
+	}
+	if n, _ := c.Read(p.buf); string(p.buf[:n]) != "dddddddddd" {
+		t.Errorf("then there is %q", p.buf[:n])
+	}
+}
