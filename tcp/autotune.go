@@ -145,7 +145,7 @@ func (c *Conn) tuneReceive(now mono.Time) {
 			win := 2*int64(copied) + 16*int64(c.cfg.MSS)
 			win += 2 * (win * int64(copied-int(t.space)) / int64(t.space))
 			most := c.widest(copied)
-			if win > most {
+			if most < int64(c.cfg.RcvBuf) && win > most {
 				copied = min(copied, max(int(t.space), int(most)/8)) // to ask again, once the queue is gone
 			}
 			if win = min(win, most); win > int64(c.rcvBuf) {

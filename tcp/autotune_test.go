@@ -172,6 +172,19 @@ func TestStandingQueue(t *testing.T) {
 	}
 }
 
+// TestReceiveSpace: TCP_INFO tells what is read in a round trip, also once the
+// buffer has grown to its limit.
+func TestReceiveSpace(t *testing.T) {
+	p := newPath(t, 10*time.Millisecond, false, nil)
+	n := 0
+	for range 40 {
+		n = p.round()
+	}
+	if i := p.a[1].Info(); i.RcvBuf != 6<<20 || i.RcvSpace < n/2 {
+		t.Errorf("a buffer of %d, %d of %d bytes read in a round trip", i.RcvBuf, i.RcvSpace, n)
+	}
+}
+
 // TestReaderWhoDoesNotRead gets no more than the first window.
 func TestReaderWhoDoesNotRead(t *testing.T) {
 	p := newPath(t, 10*time.Millisecond, false, nil)
