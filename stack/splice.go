@@ -49,11 +49,18 @@ func lockPair(a, b *TCPConn) {
 	b.mu.Lock()
 }
 
-// Lend lends at most n bytes of room in the send buffer, as tcp.Conn.Lend.
+// Lend lends at most n bytes of room in the send buffer, as tcp.Conn.Lend. Who
+// borrows it may wait for long: a connection that is idle meanwhile gives back
+// what it then holds.
 func (c *TCPConn) Lend(n int) tcp.Loan {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.core.Lend(n)
+	l := c.core.Lend(n)
+	if l.B != nil && !c.removed {
+		c.touched = c.tickLocked(c.stack.clock.Now())
+		c.armLocked(c.touched)
+	}
+	return l
 }
 
 // Settle ends a loan and sends its first n bytes, or reports that they have to

@@ -100,7 +100,6 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 	if err := c.takeErr(); err != nil {
 		return 0, err
 	}
-	c.wake()
 	switch {
 	case c.wrClosed:
 		return 0, syscall.EPIPE
@@ -123,6 +122,10 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 	case c.state != Established && c.state != CloseWait:
 		return 0, syscall.EPIPE
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c.wake()
 	n := c.snd.Write(p[:min(len(p), c.writeRoom())])
 	c.wantWrite = !c.roomy()
 	if n > 0 {
@@ -131,7 +134,7 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 		}
 		c.wrote(flags)
 	}
-	if n == 0 && len(p) > 0 {
+	if n == 0 {
 		return 0, syscall.EAGAIN
 	}
 	return n, nil
