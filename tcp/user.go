@@ -285,9 +285,9 @@ func (c *Conn) HardError(now mono.Time, err syscall.Errno) Events {
 }
 
 // Holding reports that Trim would give memory back, if not now then within
-// challengeInterval. It is kept while the
-// connection is busy, because a buffer that empties with every segment would
-// otherwise grow anew, and copy, with every segment.
+// challengeInterval. It is kept while the connection is busy, because a buffer
+// that empties with every segment would otherwise grow anew, and copy, with
+// every segment.
 func (c *Conn) Holding() bool {
 	return c.rcv.Cap() > 0 && c.rcv.Len() == 0 || c.snd.Cap() > 0 && c.snd.Len() == 0 || c.restful()
 }
