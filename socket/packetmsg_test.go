@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/tapstack/tapstack/ether/wire"
 	"github.com/tapstack/tapstack/socket"
@@ -41,6 +42,7 @@ func TestBatch(t *testing.T) {
 				in[i].Buffers = [][]byte{make([]byte, 5)}
 			}
 		}
+		synctest.Wait() // for all of them to be there
 		n, err = b.ReadBatch(in, 0)
 		if n != len(out) || err != nil {
 			t.Fatalf("%d read, %v", n, err)
