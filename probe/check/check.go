@@ -283,6 +283,9 @@ func (c *check) udp(ctx context.Context, at *Attempt) (answered bool) {
 	stop := context.AfterFunc(ctx, func() { s.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	s.SetDeadline(begin.Add(c.q.timeout()))
+	if v := c.q.Service; v != nil && v.stamp != nil {
+		c.q.Payload = v.stamp(c.q.Payload)
+	}
 	if _, err := s.Send(c.q.Payload, 0); err != nil {
 		at.Failure = ioFailure(PhaseSend, err)
 		return false

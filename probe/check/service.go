@@ -25,6 +25,8 @@ type Service struct {
 	Note string // what is sent and expected, for people
 
 	payload func(q *Request) []byte // nil: nothing is sent
+	// stamp returns the payload as it is to leave now; nil: as it is.
+	stamp func(payload []byte) []byte
 	// complete reports that the answer has all that describe looks at; nil:
 	// one read will do.
 	complete func(answer []byte) bool
@@ -52,7 +54,7 @@ var services = []*Service{
 	{Name: "postgres", Port: 5432, Note: "an answer to SSLRequest", payload: fixed(string(postgresSSL)), describe: describePostgres},
 	{Name: "dns", Port: 53, UDP: true, Note: "an answer about the root's servers", payload: dnsQuery, describe: describeDNS},
 	{Name: "dns-tcp", Port: 53, Note: "the same over TCP", payload: dnsQueryTCP, complete: wholeDNS, describe: describeDNSTCP},
-	{Name: "ntp", Port: 123, UDP: true, Note: "an answer with stratum and time", payload: ntpQuery, describe: describeNTP},
+	{Name: "ntp", Port: 123, UDP: true, Note: "an answer with stratum and time", payload: ntpQuery, stamp: ntpStamp, describe: describeNTP},
 }
 
 // Services returns the presets.
@@ -274,10 +276,19 @@ func fromNTP(n uint64) time.Time {
 	return s.Add(time.Duration((n & 0xffffffff) * uint64(time.Second) >> 32))
 }
 
-// ntpQuery is a client's packet (RFC 5905 §7.3) with nothing but the time.
+// ntpQuery is a client's packet (RFC 5905 §7.3) with nothing in it yet.
 func ntpQuery(*Request) []byte {
 	b := make([]byte, ntpLen)
 	b[0] = 4<<3 | 3 // version 4, mode client
+	return b
+}
+
+// ntpStamp puts in the time of sending, by which the answer is known.
+func ntpStamp(payload []byte) []byte {
+	if len(payload) < ntpLen {
+		return payload
+	}
+	b := bytes.Clone(payload)
 	binary.BigEndian.PutUint64(b[40:], ntpTime(time.Now()))
 	return b
 }

@@ -84,7 +84,7 @@ func (c *check) verdict(at *Attempt) Verdict {
 		return Cancelled
 	case c.q.UDP || at.Phase == PhaseConnect:
 		return c.unreached(at)
-	case at.Phase == PhaseTLS && at.Errno == 0 && !at.Handshake.lost():
+	case at.Phase == PhaseTLS && at.Errno == 0 && at.Text != textClosed && !at.Handshake.lost():
 		return BadTLS
 	}
 	return c.broken(at)
