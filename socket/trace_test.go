@@ -75,4 +75,3 @@ func TestSetTrace(t *testing.T) {
 		}
 	})
 }
-

@@ -54,8 +54,9 @@ func Many(ctx context.Context, n socket.System, list []Request, parallel int, ea
 }
 
 // ReadTargets reads a list of targets: on each line a host and a port, or a
-// service, or both, "10.77.0.1 22", "fd77::1 ssh", "mail.example 2525 smtp". What a line does not say is as in like. Empty lines, and what follows a
-// "#", are ignored.
+// service, or both, "10.77.0.1 22", "fd77::1 ssh", "mail.example 2525 smtp".
+// What a line does not say is as in like. Empty lines, and what follows a "#",
+// are ignored.
 func ReadTargets(r io.Reader, like Request) (list []Request, err error) {
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {

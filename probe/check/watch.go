@@ -42,12 +42,10 @@ type Handshake struct {
 	ECN                   string // "none", "classic", "accurate"
 	Window                int    // the peer's in its SYN-ACK, not scaled (a stack's only)
 	PathMTU               int
-	Retransmits           int // segments sent again, SYNs too
-	Sent, Acked, Received int // bytes: of ours, of them acknowledged, of the peer's
-	Unacked               int // bytes that wait for their acknowledgement at the end
-	Reset                 bool
-	ResetWindow           int // of the reset, if there was one (a stack's only)
-	ResetAfterAck         bool
+	Retransmits           int  // segments sent again, SYNs too
+	Sent, Acked, Received int  // bytes: of ours, of them acknowledged, of the peer's
+	Unacked               int  // bytes that wait for their acknowledgement at the end
+	Reset                 bool // the peer reset it (a stack's only)
 	BlackHole             bool // segments were made small because large ones vanished (RFC 4821)
 }
 
@@ -85,13 +83,16 @@ const (
 	solIPv6  = 41
 )
 
+// errorQueue is a socket of the kernel's.
+type errorQueue interface{ NextError() (kernel.Error, error) }
+
 // watch begins to watch a socket that is about to connect.
 func watch(s socket.Berkeley) *watcher {
 	w := &watcher{sock: s}
 	switch s := s.(type) {
 	case interface{ SetTrace(tcp.Trace, bool) error }:
 		s.SetTrace(w.event, true) // of a datagram socket there is nothing to hear
-	case interface{ NextError() (kernel.Error, error) }:
+	case errorQueue:
 		w.keepErrors(1)
 	}
 	return w
@@ -129,7 +130,7 @@ func (w *watcher) event(e *tcp.TraceEvent) {
 func (w *watcher) received(e *tcp.TraceEvent) {
 	switch s := e.Segment; {
 	case s.Flags&tcp.FlagRST != 0 && e.Reason == tcp.DropNone.String():
-		w.h.Reset, w.h.ResetWindow, w.h.ResetAfterAck = true, int(s.Window), w.h.Options
+		w.h.Reset = true
 	case s.Flags&(tcp.FlagSYN|tcp.FlagACK) != tcp.FlagSYN|tcp.FlagACK:
 	case w.h.Options:
 		w.h.SYNACKs++
@@ -161,7 +162,7 @@ func (w *watcher) answered(o *tcp.Options) int {
 // again, which the option would change (tcp(7)).
 func (w *watcher) connected() {
 	w.open = true
-	if _, ok := w.sock.(interface{ NextError() (kernel.Error, error) }); ok {
+	if _, ok := w.sock.(errorQueue); ok {
 		w.keepErrors(0)
 		if i, err := w.info(); err == nil {
 			w.h.SYNs = 1 + int(i.Retransmits)
@@ -182,7 +183,7 @@ func (w *watcher) info() (i tcp.Info, err error) {
 // finish puts what has become known into an attempt, before the socket is
 // closed.
 func (w *watcher) finish(at *Attempt, s socket.Berkeley) {
-	if k, ok := s.(interface{ NextError() (kernel.Error, error) }); ok {
+	if k, ok := s.(errorQueue); ok {
 		if e, err := k.NextError(); err == nil {
 			w.report = &Report{From: e.From, Type: e.Type, Code: e.Code, What: e.Errno.Error()}
 		}
