@@ -316,6 +316,19 @@ func TestCheckServices(t *testing.T) {
 		probeAll(t, h, pool, probe{port: 2525, q: need, banner: `220 .*`}, probe{port: 2525, service: "smtp", banner: `220 .*`, summary: `SMTP, .*`},
 			probe{port: 2525, start: "smtp"})
 	})
+	t.Run("mariadb", func(t *testing.T) {
+		program(t, "mariadbd")
+		dir := userDir(t)
+		// Without tables of its own, for which nobody has to be let in.
+		argv := []string{"mariadbd", "--no-defaults", "--datadir=" + dir, "--skip-grant-tables", "--skip-networking=0", "--bind-address=" + kernelHost,
+			"--socket=" + dir + "/socket", "--pid-file=" + dir + "/pid", "--ssl-cert=" + cert, "--ssl-key=" + key}
+		if !ordinary() {
+			argv = append(argv, "--user=root")
+		}
+		runServer(t, h.lab, "10.77.0.1:3306", argv...)
+		probeAll(t, h, pool, probe{port: 3306, q: check.Request{Banner: true}, banner: `.*MariaDB.*`},
+			probe{port: 3306, service: "mysql", banner: ".*", summary: "MySQL .*MariaDB.*, with TLS"}, probe{port: 3306, start: "mysql"})
+	})
 	t.Run("postgres", func(t *testing.T) {
 		list, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 		if len(list) == 0 || !ordinary() {
