@@ -245,13 +245,19 @@ func (o *checkOptions) run(out io.Writer, args []string) error {
 		}, p.done)
 		return nil
 	}); err != nil {
-		return err
+		return notTried{err}
 	}
 	if failed > 0 && !o.exitZero {
 		return exitStatus(1)
 	}
 	return nil
 }
+
+// notTried is why there was nothing to check over: exit status 2, since 1 says
+// that a check has failed.
+type notTried struct{ error }
+
+func (notTried) ExitCode() int { return 2 }
 
 func (o *checkOptions) readTargets(like check.Request) ([]check.Request, error) {
 	f := os.Stdin

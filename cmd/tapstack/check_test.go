@@ -147,6 +147,18 @@ func TestCheckCommand(t *testing.T) {
 	})
 }
 
+// TestCheckNotTried: without a network there is no result, and the status is
+// not that of a check that failed.
+func TestCheckNotTried(t *testing.T) {
+	c := tapstack(t, nil, "check", "10.77.0.1", "7", "--tap", "no-such-tap")
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if status := outcome(t, err); status != 2 || len(out) > 0 || !strings.Contains(stderr.String(), "no interface no-such-tap") {
+		t.Errorf("status %d\n%s%s", status, out, &stderr)
+	}
+}
+
 // TestCheckTargets: a list of targets gives a line for each, in order.
 func TestCheckTargets(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {

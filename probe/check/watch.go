@@ -61,7 +61,6 @@ type watcher struct {
 	sock socket.Berkeley
 
 	mu     sync.Mutex // guards what the trace writes
-	begin  mono.Time  // the first SYN
 	syns   []syn
 	h      Handshake
 	report *Report
@@ -83,6 +82,11 @@ const (
 	solIPv6  = 41
 )
 
+// tracer is a socket of a stack's.
+type tracer interface {
+	SetTrace(t tcp.Trace, segments bool) error
+}
+
 // errorQueue is a socket of the kernel's.
 type errorQueue interface{ NextError() (kernel.Error, error) }
 
@@ -90,7 +94,7 @@ type errorQueue interface{ NextError() (kernel.Error, error) }
 func watch(s socket.Berkeley) *watcher {
 	w := &watcher{sock: s}
 	switch s := s.(type) {
-	case interface{ SetTrace(tcp.Trace, bool) error }:
+	case tracer:
 		s.SetTrace(w.event, true) // of a datagram socket there is nothing to hear
 	case errorQueue:
 		w.keepErrors(1)
@@ -189,6 +193,9 @@ func (w *watcher) finish(at *Attempt, s socket.Berkeley) {
 		}
 	}
 	i, err := w.info()
+	if k, ok := s.(tracer); ok {
+		k.SetTrace(nil, false)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	at.Report = w.report
