@@ -60,7 +60,7 @@ var layers = []layer{
 	// The client core of dhcp is pure; its runner stands on socket.
 	{"dhcp", []string{"ether", "stack", "socket", "internal/mono"}},
 	// tcp for Info and traces, icmp for the names of messages, x/sys for those of errnos.
-	{"probe/check", []string{"socket", "socket/kernel", "tcp", "icmp", "internal/mono", "golang.org/x/sys"}},
+	{"probe/check", []string{"socket", "tcp", "icmp", "internal/mono", "golang.org/x/sys"}},
 }
 
 // TestImports keeps the arrows of the import table pointing one way.

@@ -398,49 +398,53 @@ func TestCheckFirewall(t *testing.T) {
 	eachFamily(t, func(t *testing.T, fam family) {
 		six := fam.kernel.Addr().Is6()
 		for side, do := range checks(t, h) {
-			for _, tc := range []struct {
-				port  uint16
-				udp   bool
-				host  netip.Addr
-				want  check.Verdict
-				errno string
-				code4 uint8 // of type 3
-				code6 uint8 // of type 1
-				from  bool  // the kernel host says so
-			}{
-				{port: 80, want: check.Closed, errno: "ECONNREFUSED"},
-				{port: 81, want: check.Rejected, errno: "EHOSTUNREACH", code4: 13, code6: 1, from: true},
-				{port: 82, want: check.Filtered, errno: "ETIMEDOUT"},
-				{port: 83, want: check.Closed, errno: "ECONNREFUSED"},
-				{port: 84, want: check.Rejected, errno: "EHOSTUNREACH", code4: 1, code6: 3, from: true},
-				{port: 80, udp: true, want: check.Closed, errno: "ECONNREFUSED"},
-				{port: 82, udp: true, want: check.Filtered, errno: "ETIMEDOUT"},
-				{port: 80, host: fam.nobody, want: check.NoNeighbour, errno: "EHOSTUNREACH"},
-				{port: 80, host: fam.remote, want: check.NoRoute, errno: "ENETUNREACH"},
-			} {
-				q := check.Request{Host: fam.kernel.Addr().String(), Port: tc.port, UDP: tc.udp, Timeout: 300 * time.Millisecond}
-				if tc.host.IsValid() {
-					q.Host, q.Timeout = tc.host.String(), patience
+			t.Run(side, func(t *testing.T) {
+				t.Parallel() // most of it is waiting
+				for _, tc := range []struct {
+					port  uint16
+					udp   bool
+					host  netip.Addr
+					want  check.Verdict
+					errno string
+					code4 uint8 // of type 3
+					code6 uint8 // of type 1
+					from  bool  // the kernel host says so
+				}{
+					{port: 80, want: check.Closed, errno: "ECONNREFUSED"},
+					{port: 81, want: check.Rejected, errno: "EHOSTUNREACH", code4: 13, code6: 1, from: true},
+					{port: 82, want: check.Filtered, errno: "ETIMEDOUT"},
+					{port: 83, want: check.Closed, errno: "ECONNREFUSED"},
+					{port: 84, want: check.Rejected, errno: "EHOSTUNREACH", code4: 1, code6: 3, from: true},
+					{port: 80, udp: true, want: check.Closed, errno: "ECONNREFUSED"},
+					{port: 81, udp: true, want: check.Rejected, errno: "EHOSTUNREACH", code4: 13, code6: 1, from: true},
+					{port: 82, udp: true, want: check.Filtered, errno: "ETIMEDOUT"},
+					{port: 80, host: fam.nobody, want: check.NoNeighbour, errno: "EHOSTUNREACH"},
+					{port: 80, host: fam.remote, want: check.NoRoute, errno: "ENETUNREACH"},
+				} {
+					q := check.Request{Host: fam.kernel.Addr().String(), Port: tc.port, UDP: tc.udp, Timeout: 300 * time.Millisecond}
+					if tc.host.IsValid() {
+						q.Host, q.Timeout = tc.host.String(), patience
+					}
+					r := do(q)
+					errno := tc.errno
+					if six && tc.port == 81 {
+						errno = "EACCES" // icmpv6_err_convert
+					}
+					if r.Verdict != tc.want || r.ErrnoName != errno {
+						t.Errorf("port %d: %s, %s: %s", tc.port, r.Verdict, r.ErrnoName, r.Reason)
+					}
+					if !tc.from {
+						continue
+					}
+					typ, code := uint8(3), tc.code4
+					if six {
+						typ, code = 1, tc.code6
+					}
+					if rep := r.Attempts[0].Report; rep == nil || rep.From != fam.kernel.Addr() || rep.Type != typ || rep.Code != code {
+						t.Errorf("port %d: %+v", tc.port, rep)
+					}
 				}
-				r := do(q)
-				errno := tc.errno
-				if six && tc.port == 81 {
-					errno = "EACCES" // icmpv6_err_convert
-				}
-				if r.Verdict != tc.want || r.ErrnoName != errno {
-					t.Errorf("%s, port %d: %s, %s: %s", side, tc.port, r.Verdict, r.ErrnoName, r.Reason)
-				}
-				if !tc.from {
-					continue
-				}
-				typ, code := uint8(3), tc.code4
-				if six {
-					typ, code = 1, tc.code6
-				}
-				if rep := r.Attempts[0].Report; rep == nil || rep.From != fam.kernel.Addr() || rep.Type != typ || rep.Code != code {
-					t.Errorf("%s, port %d: %+v", side, tc.port, rep)
-				}
-			}
+			})
 		}
 	})
 }

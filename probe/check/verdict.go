@@ -61,8 +61,8 @@ func (c *check) judge() {
 	}
 }
 
-// ownReport recognises an ICMP error that the kernel made itself: it comes from
-// an address of this host.
+// ownReport recognises an ICMP error that the host made itself: it comes from an
+// address of its own.
 func (c *check) ownReport(at *Attempt) {
 	if at.Report == nil || !at.Report.From.IsValid() || at.Report.From == at.Addr.Addr() {
 		return
@@ -110,8 +110,6 @@ func (c *check) unreached(at *Attempt) Verdict {
 		return Rejected
 	case e == syscall.ECONNREFUSED:
 		return Closed
-	case e == syscall.EHOSTUNREACH && c.q.UDP:
-		return NoNeighbour // as far as an errno says
 	case e == syscall.ENETUNREACH, e == syscall.EHOSTUNREACH, e == syscall.EACCES:
 		return NoRoute
 	case e == syscall.ECONNRESET:

@@ -105,6 +105,14 @@ func TestVerdict(t *testing.T) {
 			}},
 		{name: "rejected with port unreachable", host: "192.0.2.1", setup: func(t *testing.T, p *pair) { p.router(t, "10.77.0.254", icmp.TypeUnreachable4, icmp.CodePort4) },
 			want: Rejected, errno: "ECONNREFUSED"},
+		{name: "UDP rejected", host: "192.0.2.1", setup: func(t *testing.T, p *pair) { p.router(t, "10.77.0.254", icmp.TypeUnreachable4, icmp.CodeFiltered4) },
+			q: Request{UDP: true}, want: Rejected, errno: "EHOSTUNREACH", look: func(t *testing.T, r *Result, at *Attempt) {
+				if rep := at.Report; rep == nil || rep.From != netip.MustParseAddr("10.77.0.254") || rep.Type != 3 || rep.Code != 13 {
+					t.Errorf("%+v", rep)
+				}
+			}},
+		{name: "UDP, host unreachable", host: "192.0.2.1", setup: func(t *testing.T, p *pair) { p.router(t, "10.77.0.254", icmp.TypeUnreachable4, icmp.CodeHost4) },
+			q: Request{UDP: true}, want: Rejected, errno: "EHOSTUNREACH"},
 		{name: "a loop", host: "192.0.2.1", setup: func(t *testing.T, p *pair) { p.router(t, "10.77.0.254", icmp.TypeTimeExceeded4, icmp.CodeHopLimit) },
 			want: Rejected, errno: "EHOSTUNREACH"},
 		{name: "black hole for what is sent", setup: func(t *testing.T, p *pair) { p.drop(true, hasText) }, q: ask, want: BlackHole,

@@ -4,7 +4,7 @@ package check
 // went out and which of them was answered, what the handshake agreed on, what
 // was sent in vain, and the ICMP error that ended it. A stack's socket tells of
 // its connection as it happens; of the kernel's there are TCP_INFO and the
-// queue of errors.
+// queue of errors, which a stack's sockets have for datagrams.
 
 import (
 	"net/netip"
@@ -13,7 +13,6 @@ import (
 
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/socket"
-	"github.com/tapstack/tapstack/socket/kernel"
 	"github.com/tapstack/tapstack/tcp"
 )
 
@@ -88,14 +87,41 @@ type tracer interface {
 }
 
 // errorQueue is a socket of the kernel's.
-type errorQueue interface{ NextError() (kernel.Error, error) }
+type errorQueue interface {
+	NextError() (socket.ExtendedError, error)
+}
+
+// messages is a socket of a stack's, too: for datagrams it has such a queue.
+type messages interface {
+	Recvmsg(m *socket.Msg, flags int) (int, error)
+}
+
+// nextError takes an ICMP error from a socket's queue.
+func nextError(s socket.Berkeley) (e socket.ExtendedError, ok bool) {
+	switch s := s.(type) {
+	case errorQueue:
+		e, err := s.NextError()
+		return e, err == nil
+	case messages:
+		m := socket.Msg{Control: make([]byte, 512)}
+		if _, err := s.Recvmsg(&m, socket.MSG_ERRQUEUE); err != nil {
+			return e, false
+		}
+		if i, err := socket.ParseControl(m.Control[:m.ControlLen]); err == nil && i.Err != nil {
+			return *i.Err, true
+		}
+	}
+	return e, false
+}
 
 // watch begins to watch a socket that is about to connect.
 func watch(s socket.Berkeley) *watcher {
 	w := &watcher{sock: s}
 	switch s := s.(type) {
 	case tracer:
-		s.SetTrace(w.event, true) // of a datagram socket there is nothing to hear
+		if s.SetTrace(w.event, true) != nil {
+			w.keepErrors(1) // a datagram socket
+		}
 	case errorQueue:
 		w.keepErrors(1)
 	}
@@ -187,10 +213,8 @@ func (w *watcher) info() (i tcp.Info, err error) {
 // finish puts what has become known into an attempt, before the socket is
 // closed.
 func (w *watcher) finish(at *Attempt, s socket.Berkeley) {
-	if k, ok := s.(errorQueue); ok {
-		if e, err := k.NextError(); err == nil {
-			w.report = &Report{From: e.From, Type: e.Type, Code: e.Code, What: e.Errno.Error()}
-		}
+	if e, ok := nextError(s); ok {
+		w.report = &Report{From: e.Offender.Unmap(), Type: e.Type, Code: e.Code, What: e.Errno.Error()}
 	}
 	i, err := w.info()
 	if k, ok := s.(tracer); ok {

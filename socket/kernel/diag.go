@@ -4,13 +4,12 @@ package kernel
 // a connection (TCP_INFO) and the queue of ICMP errors (IP_RECVERR, ip(7)).
 
 import (
-	"encoding/binary"
-	"net/netip"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tapstack/tapstack/socket"
 	"github.com/tapstack/tapstack/tcp"
 )
 
@@ -73,59 +72,26 @@ func (s *Socket) TCPInfo() (i tcp.Info, err error) {
 // wscaleOffset is where in struct tcp_info the two window scales are.
 const wscaleOffset = 6
 
-// Error is an ICMP error about something that a socket sent, or one that the
-// host itself made of it.
-type Error struct {
-	Errno      unix.Errno
-	Type, Code uint8
-	From       netip.Addr // who sent the message; not valid if the host did without one
-}
-
-// sizeofExtendedError is the length of struct sock_extended_err, before the
-// address of who complains.
-const sizeofExtendedError = 16
-
 // NextError takes an error from the socket's queue, into which they go once
 // IP_RECVERR or IPV6_RECVERR is set; EAGAIN when there is none. For a stream
 // that is those of its handshake, since Linux 5.11.
-func (s *Socket) NextError() (e Error, err error) {
+func (s *Socket) NextError() (socket.ExtendedError, error) {
 	oob := make([]byte, 512)
 	n := 0
-	err = s.control(func(fd int) (err error) {
+	if err := s.control(func(fd int) (err error) {
 		_, n, _, _, err = unix.Recvmsg(fd, nil, oob, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
 		return err
-	})
+	}); err != nil {
+		return socket.ExtendedError{}, err
+	}
+	i, err := socket.ParseControl(oob[:n])
 	if err != nil {
-		return e, err
+		return socket.ExtendedError{}, err
 	}
-	list, err := unix.ParseSocketControlMessage(oob[:n])
-	if err != nil {
-		return e, err
+	if i.Err == nil {
+		return socket.ExtendedError{}, unix.EAGAIN
 	}
-	for _, m := range list {
-		v4 := m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_RECVERR
-		v6 := m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_RECVERR
-		if d := m.Data; (v4 || v6) && len(d) >= sizeofExtendedError {
-			e.Errno, e.Type, e.Code = unix.Errno(binary.NativeEndian.Uint32(d)), d[5], d[6]
-			e.From = offender(d[sizeofExtendedError:])
-			return e, nil
-		}
-	}
-	return e, unix.EAGAIN
-}
-
-// offender is the address in a sockaddr; not valid if it has none.
-func offender(b []byte) (a netip.Addr) {
-	if len(b) < 2 {
-		return a
-	}
-	switch family := binary.NativeEndian.Uint16(b); {
-	case family == unix.AF_INET && len(b) >= 8:
-		a, _ = netip.AddrFromSlice(b[4:8])
-	case family == unix.AF_INET6 && len(b) >= 24:
-		a, _ = netip.AddrFromSlice(b[8:24])
-	}
-	return a.Unmap()
+	return *i.Err, nil
 }
 
 // SetLinger is SO_LINGER, as socket.FD's.

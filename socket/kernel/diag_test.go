@@ -96,7 +96,7 @@ func TestNextError(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		e, err := c.NextError()
-		if err != nil || e.From != host || e.Type != tc.typ || e.Code != tc.code || e.Errno != syscall.ECONNREFUSED {
+		if err != nil || e.Offender != host || e.Type != tc.typ || e.Code != tc.code || e.Errno != syscall.ECONNREFUSED {
 			t.Errorf("%+v, %v", e, err)
 		}
 		if _, err := c.NextError(); err != syscall.EAGAIN {
