@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/probe/check"
+	"github.com/tapstack/tapstack/socket"
 	"github.com/tapstack/tapstack/socket/kernel"
 	"github.com/tapstack/tapstack/stack"
 )
@@ -347,13 +348,28 @@ func TestCheckServices(t *testing.T) {
 	t.Run("dnsmasq", func(t *testing.T) {
 		program(t, "dnsmasq")
 		startServer(t, h.lab, "10.77.0.1:5300", exec.Command("dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=5300", "--listen-address="+kernelHost,
-			"--bind-interfaces", "--no-resolv", "--no-hosts", "--address=/a.example/10.77.0.9", "--user="))
+			"--bind-interfaces", "--no-resolv", "--no-hosts", "--local=/example/", "--address=/a.example/10.77.0.1", "--user="))
 		query := "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x07example\x00\x00\x01\x00\x01"
 		udp := check.Request{UDP: true, Payload: []byte(query)}
 		banner := udp
 		banner.Banner = true
 		probeAll(t, h, pool, probe{port: 5300, q: udp}, probe{port: 5300, q: banner, banner: "\x124.*"},
 			probe{port: 5300, service: "dns", banner: ".*", summary: `DNS, \w+ with \d+ answers`}, probe{port: 5300, service: "dns-tcp", banner: ".*", summary: `DNS, \w+ with \d+ answers`})
+	})
+	t.Run("names", func(t *testing.T) {
+		program(t, "dnsmasq")
+		startServer(t, h.lab, "10.77.0.1:5301", exec.Command("dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=5301", "--listen-address="+kernelHost,
+			"--bind-interfaces", "--no-resolv", "--no-hosts", "--local=/example/", "--address=/a.example/10.77.0.1", "--user="))
+		h.net.Resolver = &socket.DNS{Net: h.net, Servers: []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(kernelHost), 5301)}}
+		defer func() { h.net.Resolver = nil }()
+		r := check.Check(t.Context(), h.net, check.Request{Host: "a.example", Port: 5301})
+		if !r.OK || r.Lookup <= 0 || r.Addr.String() != "10.77.0.1:5301" || r.Total < r.Lookup+r.Connect {
+			t.Errorf("%+v", r)
+		}
+		r = check.Check(t.Context(), h.net, check.Request{Host: "b.example", Port: 5301})
+		if r.OK || r.Phase != check.PhaseResolve || r.ErrnoName != "EAI_NONAME" || r.Verdict != check.Unresolved {
+			t.Errorf("%+v", r)
+		}
 	})
 	t.Run("chrony", func(t *testing.T) {
 		// Not among the programs to be installed: it takes the place of the

@@ -274,6 +274,36 @@ func TestEachAddress(t *testing.T) {
 	})
 }
 
+// TestSend: a peer that does not read, so that what is to be sent is never
+// taken, fails the check in that phase.
+func TestSend(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pair) {
+		end := make(chan struct{})
+		port := serve(t, p.nb, "10.77.0.2", func(c net.Conn) { <-end; c.Close() })
+		r := Check(t.Context(), p.na, Request{Host: "10.77.0.2", Port: port, Payload: make([]byte, 64<<20), Timeout: 5 * time.Second})
+		same(t, r, map[string]any{"phase": "send", "error": "Connection timed out", "errno_code": 110.0, "errno_name": "ETIMEDOUT",
+			"os_error": "Connection timed out", "family": "AF_INET", "sockaddr": sockaddr("10.77.0.2", port)})
+		if h := r.Attempts[0].Handshake; r.Verdict != Silent || h.Sent == 0 || h.Acked == 0 || r.Total < 5*time.Second || r.Total > 6*time.Second {
+			t.Errorf("%s, %+v after %v", r.Verdict, h, r.Total)
+		}
+		close(end)
+	})
+}
+
+// TestScope: a link-local address has its interface's number as the fourth part
+// of its socket address, and no zone in the first.
+func TestScope(t *testing.T) {
+	bubble(t, func(t *testing.T, p *pair) {
+		port := serve(t, p.nb, "fd77::2", echo)
+		l, err := p.nb.Listen("tcp", net.JoinHostPort("fe80::ff:fe00:2%eth0", portText(port+1)))
+		must(t, err)
+		defer l.Close()
+		r := Check(t.Context(), p.na, Request{Host: "fe80::ff:fe00:2%eth0", Port: port + 1})
+		// Loopback is the first interface.
+		same(t, r, map[string]any{"status": 1.0, "family": "AF_INET6", "sockaddr": []any{"fe80::ff:fe00:2", float64(port + 1), 0.0, 2.0}})
+	})
+}
+
 // TestCancel: a check ends with its context, in whatever it is.
 func TestCancel(t *testing.T) {
 	bubble(t, func(t *testing.T, p *pair) {
