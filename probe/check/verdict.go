@@ -118,17 +118,19 @@ func (c *check) unreached(at *Attempt) Verdict {
 	return Failed
 }
 
-// lost reports that something which was sent has not been acknowledged, though
-// it was sent again.
-// Or the peer sends its SYN-ACK again and again: then our ACK is what is lost.
+// lost reports that nothing came, and something which was sent has not been
+// acknowledged, though it was sent again. Or more SYN-ACKs came than SYNs were
+// sent: then our ACK is what does not arrive.
 func (h *Handshake) lost() bool {
-	return h != nil && h.Received == 0 && (h.Unacked > 0 && h.Retransmits > h.SYNs-1 || h.SYNACKs > 1)
+	return h != nil && h.Received == 0 && (h.Unacked > 0 && h.Retransmits > h.SYNs-1 || h.SYNACKs > h.SYNs)
 }
 
 // broken is the verdict on a connection that came to be and was no use.
 func (c *check) broken(at *Attempt) Verdict {
 	e, h := syscall.Errno(max(at.Errno, 0)), at.Handshake
 	switch {
+	case at.Phase == PhaseRecv && e == 0 && at.Text != textNoBanner && at.Text != textHungUp && at.Text != textClosed:
+		return Mismatch
 	case e == syscall.ECONNRESET || e == syscall.EPIPE || h != nil && h.Reset:
 		return Reset
 	case at.Text == textHungUp || at.Text == textClosed:
@@ -137,8 +139,6 @@ func (c *check) broken(at *Attempt) Verdict {
 		return BlackHole
 	case at.Text == textNoBanner || e == syscall.ETIMEDOUT:
 		return Silent
-	case at.Phase == PhaseRecv && at.Errno == 0:
-		return Mismatch
 	}
 	return Failed
 }

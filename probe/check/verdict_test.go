@@ -26,9 +26,7 @@ func hasText(f []byte) bool {
 	return isTCP(f) && n > 20+int(f[tcpAt+12]>>4)*4
 }
 
-const (
-	flagSYN = 2
-)
+const flagSYN = 2
 
 // nth says yes to the first n frames for which f does.
 func nth(n int, f func([]byte) bool) func([]byte) bool {
@@ -129,6 +127,9 @@ func TestVerdict(t *testing.T) {
 					t.Errorf("%s, %+v", r.Reason, h)
 				}
 			}},
+		{name: "a SYN-ACK is lost, and nothing is said", setup: func(t *testing.T, p *pair) {
+			p.drop(false, nth(1, func(f []byte) bool { return isTCP(f) && flagsOf(f)&flagSYN != 0 }))
+		}, q: Request{Banner: true, Require: true}, want: Silent},
 		{name: "acknowledged, not answered", setup: func(t *testing.T, p *pair) { p.drop(false, hasText) }, q: ask, want: Silent},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -27,8 +27,8 @@ type Handshake struct {
 	Answered int
 	// RTT is the time from the SYN that was answered to its answer.
 	RTT time.Duration
-	// SYNACKs is how many came (a stack's only); more than one after our ACK
-	// say that it did not arrive.
+	// SYNACKs is how many came (a stack's only); more than there were SYNs say
+	// that our ACK did not arrive.
 	SYNACKs int
 	// Options are whether there were any to be agreed on: there was a SYN-ACK.
 	Options bool
@@ -128,7 +128,7 @@ func watch(s socket.Berkeley) *watcher {
 	return w
 }
 
-// keepErrors has the kernel keep ICMP errors. The option of the other family
+// keepErrors has the socket keep ICMP errors. The option of the other family
 // fails, as it should.
 func (w *watcher) keepErrors(on int) {
 	w.sock.SetsockoptInt(solIP, recvErr4, on)
