@@ -56,9 +56,11 @@ var layers = []layer{
 	// tcp for the names of the states, dnsmessage for the stub resolver,
 	// bpf for filters.
 	{"socket", []string{"stack", "tcp", "golang.org/x/net/bpf", "golang.org/x/net/dns/dnsmessage"}},
-	{"socket/kernel", []string{"socket", "stack", "golang.org/x/sys"}}, // stack for Ready only
+	{"socket/kernel", []string{"socket", "stack", "tcp", "golang.org/x/sys"}}, // stack for Ready only, tcp for Info
 	// The client core of dhcp is pure; its runner stands on socket.
 	{"dhcp", []string{"ether", "stack", "socket", "internal/mono"}},
+	// tcp for Info and traces, icmp for the names of messages, x/sys for those of errnos.
+	{"probe/check", []string{"socket", "tcp", "icmp", "internal/mono", "golang.org/x/sys"}},
 }
 
 // TestImports keeps the arrows of the import table pointing one way.

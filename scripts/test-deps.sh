@@ -6,11 +6,12 @@
 # Some of the packages are servers, which Debian starts when they are installed
 # and whenever the machine starts from then on. The tests run the programs by
 # themselves, so the services of what was not there before are neither started
-# nor left switched on; those that were are left as they are.
+# nor left switched on; those that were are left as they are. Nothing is removed
+# for them, as another server of the same kind would be.
 set -eu
 
 POLICY=/usr/sbin/policy-rc.d # asked by Debian's tools before they start a service
-SERVICES="nginx openssh-server:ssh redis-server"
+SERVICES="nginx openssh-server:ssh redis-server memcached vsftpd dovecot-core:dovecot"
 
 [ $# -gt 0 ] || {
 	echo "usage: $0 PACKAGE..." >&2
@@ -35,9 +36,9 @@ if [ ! -e "$POLICY" ]; then
 	chmod +x "$POLICY"
 fi
 # shellcheck disable=SC2086 # a list
-apt-get install -y --no-install-recommends $missing || {
+apt-get install -y --no-install-recommends --no-remove $missing || {
 	apt-get update
-	apt-get install -y --no-install-recommends $missing
+	apt-get install -y --no-install-recommends --no-remove $missing
 }
 if command -v systemctl >/dev/null; then
 	for s in $new; do

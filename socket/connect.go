@@ -198,15 +198,16 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 		return nil, syscall.EISCONN
 	case bad != nil:
 		return nil, bad
+	case f.settings != nil && f.settings.trace != nil:
+		c, err = f.dialTracedLocked(a, fast)
 	case f.bind != nil && fast:
 		c, err = f.bind.DialFast(a)
 	case f.bind != nil:
 		c, err = f.bind.Dial(a)
 	default:
-		c, err = f.stack.DialTCPWith(netip.AddrPortFrom(f.any(), 0), a, stack.DialOptions{
-			Knobs: f.settingsLocked().knobs, Fast: fast, Device: f.settingsLocked().device, Sharing: f.sharing,
-			Filter: f.settingsLocked().filter,
-		})
+		o := f.dialOptionsLocked()
+		o.Fast = fast
+		c, err = f.stack.DialTCPWith(netip.AddrPortFrom(f.any(), 0), a, o)
 	}
 	if err != nil {
 		return nil, err
@@ -221,6 +222,12 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 	f.held.Store(fast && c.Held())
 	f.movedLocked()
 	return c, nil
+}
+
+// dialOptionsLocked are those of a connection from no port in particular.
+func (f *FD) dialOptionsLocked() stack.DialOptions {
+	s := f.settingsLocked()
+	return stack.DialOptions{Knobs: s.knobs, Device: s.device, Sharing: f.sharing, Filter: s.filter}
 }
 
 // handshake waits until the connection stands, or returns why it does not.

@@ -103,6 +103,8 @@ type settings struct {
 	fastKeys    [][16]byte           // TCP_FASTOPEN_KEY
 	fastConnect bool                 // TCP_FASTOPEN_CONNECT
 	device      *stack.Interface     // SO_BINDTODEVICE
+	trace       tcp.Trace            // SetTrace
+	segments    bool                 // with every segment
 	pair        *pairStack           // Socketpair's
 	program     []bpf.RawInstruction // SO_ATTACH_FILTER; nil: none
 	filter      stack.Filter         // which runs it

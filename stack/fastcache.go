@@ -172,7 +172,7 @@ func (s *Stack) DialTCPFast(local, remote netip.AddrPort) (*TCPConn, error) {
 
 // DialFast is Dial with TCP Fast Open, see DialTCPFast.
 func (l *TCPListener) DialFast(remote netip.AddrPort) (*TCPConn, error) {
-	o := l.dialOptions()
+	o := l.DialOptions()
 	o.Fast = true
 	return l.stack.DialTCPWith(netip.AddrPortFrom(l.addr, l.port), remote, o)
 }

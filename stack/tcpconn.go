@@ -98,6 +98,11 @@ type DialOptions struct {
 	Sharing Sharing
 	// Filter decides which segments arrive, see TCPConn.SetFilter.
 	Filter Filter
+	// Trace, if it is not nil, hears of the connection from the SYN on, see
+	// SetTrace, and takes the place of TCPConfig.Trace. With TraceSegments it
+	// hears of every segment.
+	Trace         tcp.Trace
+	TraceSegments bool
 }
 
 // DialTCPWith is DialTCP with options.
@@ -164,7 +169,11 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	c.core = tcp.NewActive(cfg, now)
 	c.setLowat(&o.Knobs)
 	c.tickLocked(now)
-	c.offerTraceLocked(id)
+	if o.Trace != nil {
+		c.core.SetTrace(now, o.Trace, o.TraceSegments)
+	} else {
+		c.offerTraceLocked(id)
+	}
 	if o.Filter != nil {
 		s.tcp.filters.set(c, o.Filter)
 	}
@@ -404,6 +413,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 		return
 	}
 	now := c.tickLocked(e.now)
+	c.traceErrorLocked(now, e)
 	var ready Ready
 	switch {
 	case e.tooBig:

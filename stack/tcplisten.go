@@ -138,10 +138,12 @@ func (l *TCPListener) Knobs() tcp.Knobs {
 
 // Dial connects from the port that is held.
 func (l *TCPListener) Dial(remote netip.AddrPort) (*TCPConn, error) {
-	return l.stack.DialTCPWith(netip.AddrPortFrom(l.addr, l.port), remote, l.dialOptions())
+	return l.stack.DialTCPWith(netip.AddrPortFrom(l.addr, l.port), remote, l.DialOptions())
 }
 
-func (l *TCPListener) dialOptions() DialOptions {
+// DialOptions are those of a connection from the listener's port: what was set
+// for the port holds for it.
+func (l *TCPListener) DialOptions() DialOptions {
 	return DialOptions{Knobs: l.Knobs(), Device: l.dev.Load(), Sharing: Sharing(l.sharing.Load()), Filter: l.stack.tcp.filters.of(l)}
 }
 

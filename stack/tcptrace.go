@@ -3,6 +3,7 @@ package stack
 import (
 	"net/netip"
 
+	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/tcp"
 )
 
@@ -32,4 +33,16 @@ func (c *TCPConn) offerTraceLocked(id fourTuple) {
 			c.core.SetTrace(c.now, f, t.TraceSegments)
 		}
 	}
+}
+
+// traceErrorLocked tells a listener of an ICMP error before it takes effect.
+func (c *TCPConn) traceErrorLocked(now mono.Time, e icmpError) {
+	if !c.core.Traced() {
+		return
+	}
+	from := ""
+	if !e.local {
+		from = e.message.From.Addr().String()
+	}
+	c.core.TraceICMP(now, from, e.typ, e.code, e.errno.Error())
 }

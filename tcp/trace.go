@@ -32,9 +32,10 @@ const (
 	TraceTimer                       // Reason: a timer expired
 	TraceSent                        // Segment; its payload may be that of many segments
 	TraceReceived                    // Segment; Reason: why it, or some of it, was not used, or "none"
+	TraceICMP                        // From, Type, Code, Reason: an ICMP error about a segment of ours was believed
 )
 
-var traceKindNames = [...]string{"state", "phase", "mark", "lost", "retransmit", "probe", "rtt", "metrics", "timer", "sent", "received"}
+var traceKindNames = [...]string{"state", "phase", "mark", "lost", "retransmit", "probe", "rtt", "metrics", "timer", "sent", "received", "icmp"}
 
 // String returns the kind's name in lower case.
 func (k TraceKind) String() string { return traceKindNames[k] }
@@ -53,6 +54,9 @@ type TraceEvent struct {
 	// ISS and IRS are the initial numbers of the two streams, to make those
 	// of a segment relative. IRS is 0 until the peer's SYN has come.
 	ISS, IRS seq.Num
+	// Of an ICMP error: From is the address that sent it, empty for this host
+	// itself, whose packet found no neighbour; Reason what it means to a socket.
+	Type, Code uint8
 }
 
 // TraceMetricSet is what congestion control and loss recovery go by. Sizes are in
@@ -200,5 +204,17 @@ func (c *Conn) traceMetrics() {
 	if m != c.tr.told {
 		c.tr.told = m
 		c.tell(&TraceEvent{Kind: TraceMetrics, Metrics: m})
+	}
+}
+
+// Traced reports that somebody listens.
+func (c *Conn) Traced() bool { return c.tr != nil }
+
+// TraceICMP tells of an ICMP error that is about to take effect. The fields are
+// those of TraceEvent.
+func (c *Conn) TraceICMP(now mono.Time, from string, typ, code uint8, reason string) {
+	if c.tr != nil {
+		c.traceAt(now)
+		c.tell(&TraceEvent{Kind: TraceICMP, From: from, Type: typ, Code: code, Reason: reason})
 	}
 }

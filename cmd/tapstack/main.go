@@ -17,11 +17,12 @@ const program = "tapstack"
 
 func main() {
 	lab.Init() // a process inside a lab takes another way from here
-	err := rootCommand().Execute()
+	name, command := called(os.Args[0])
+	err := command.Execute()
 	if status, ok := errors.AsType[exitStatus](err); ok {
 		os.Exit(int(status))
 	}
-	attach.Exit(program, err)
+	attach.Exit(name, err)
 }
 
 // rootCommand is the tree of commands. What they return decides the exit
@@ -31,13 +32,9 @@ func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   program,
 		Short: "A TCP/IP stack in user space",
-		// Errors are printed by main, as one line.
-		SilenceErrors: true,
-		SilenceUsage:  true,
 	}
-	root.SetOut(os.Stdout)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &attach.UsageError{Err: err} })
-	root.AddCommand(upCommand(), demoCommand(), labCommand(), versionCommand())
+	asRoot(root)
+	root.AddCommand(checkCommand(), upCommand(), demoCommand(), labCommand(), versionCommand())
 	return group(root)
 }
 

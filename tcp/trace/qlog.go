@@ -128,6 +128,8 @@ func (q *Qlog) describe(e *tcp.TraceEvent) (string, object) {
 		return "tcp:rtt_measured", object{"latest_rtt": millis(e.RTT)}
 	case tcp.TraceTimer:
 		return "recovery:loss_timer_updated", object{"event_type": "expired", "timer_type": e.Reason}
+	case tcp.TraceICMP:
+		return "tcp:icmp_received", object{"from": e.From, "type": e.Type, "code": e.Code, "trigger": e.Reason}
 	case tcp.TraceSent:
 		return "transport:packet_sent", segment(e, uint32(e.ISS), uint32(e.IRS))
 	case tcp.TraceReceived:

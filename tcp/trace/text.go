@@ -87,6 +87,12 @@ func appendEvent(b []byte, e *tcp.TraceEvent, last *tcp.TraceMetricSet) []byte {
 			b = fmt.Appendf(b, " dropped: %s", e.Reason)
 		}
 		return b
+	case tcp.TraceICMP:
+		from := e.From
+		if from == "" {
+			from = "this host"
+		}
+		return fmt.Appendf(b, "icmp        type %d code %d from %s: %s", e.Type, e.Code, from, e.Reason)
 	case tcp.TraceMetrics:
 		b = append(b, "metrics    "...)
 		forMetrics(e, last, func(name string, value any) { b = fmt.Appendf(b, " %s %v", name, value) })

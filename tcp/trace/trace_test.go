@@ -33,6 +33,8 @@ func events() []*tcp.TraceEvent {
 		{Kind: tcp.TraceReceived, Segment: in, Reason: "none"},
 		{Kind: tcp.TraceReceived, Segment: in, Reason: "paws"},
 		{Kind: tcp.TraceMark},
+		{Kind: tcp.TraceICMP, From: "192.0.2.1", Type: 3, Code: 13, Reason: "no route to host"},
+		{Kind: tcp.TraceICMP, Type: 3, Code: 1, Reason: "no route to host"},
 	}
 	for i, e := range list {
 		e.Time = mono.Time(time.Second).Add(time.Duration(i) * time.Millisecond)
@@ -61,6 +63,8 @@ func TestText(t *testing.T) {
    0.010000 received    . 7:7(0) ack 5 win 60 <sack 10:20>
    0.011000 received    . 7:7(0) ack 5 win 60 <sack 10:20> dropped: paws
    0.012000 mark        reduces the window
+   0.013000 icmp        type 3 code 13 from 192.0.2.1: no route to host
+   0.014000 icmp        type 3 code 1 from this host: no route to host
 `
 	if got := out.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -182,6 +186,8 @@ func TestQlog(t *testing.T) {
 		{"transport:packet_received", map[string]any{"seq": 7.0, "length": 0.0, "ack": 5.0, "flags": ".", "window": 60.0, "sack": []any{[]any{10.0, 20.0}}}},
 		{"transport:packet_dropped", map[string]any{"seq": 7.0, "length": 0.0, "ack": 5.0, "flags": ".", "window": 60.0, "sack": []any{[]any{10.0, 20.0}}, "trigger": "paws"}},
 		{"recovery:congestion_marked", map[string]any{}},
+		{"tcp:icmp_received", map[string]any{"from": "192.0.2.1", "type": 3.0, "code": 13.0, "trigger": "no route to host"}},
+		{"tcp:icmp_received", map[string]any{"from": "", "type": 3.0, "code": 1.0, "trigger": "no route to host"}},
 	}
 	if len(records) != 1+len(want) {
 		t.Fatalf("%d records", len(records))
