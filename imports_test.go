@@ -61,6 +61,12 @@ var layers = []layer{
 	{"dhcp", []string{"ether", "stack", "socket", "internal/mono"}},
 	// tcp for Info and traces, icmp for the names of messages, x/sys for those of errnos.
 	{"probe/check", []string{"socket", "tcp", "icmp", "internal/mono", "golang.org/x/sys"}},
+
+	// telnet stands on net.Conn alone.
+	{"telnet/engine", nil},
+	{"telnet/option", []string{"telnet/engine"}},
+	{"telnet", []string{"telnet/engine", "telnet/option", "golang.org/x/text"}},
+	{"telnet/expect", nil},
 }
 
 // TestImports keeps the arrows of the import table pointing one way.
@@ -110,7 +116,7 @@ func TestImports(t *testing.T) {
 	// Every package of the data path is in the table.
 	for pkg := range imports {
 		top := strings.SplitN(pkg, "/", 2)[0]
-		if slices.Contains([]string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "stack", "socket", "dhcp"}, top) &&
+		if slices.Contains([]string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "stack", "socket", "dhcp", "telnet"}, top) &&
 			!slices.ContainsFunc(layers, func(l layer) bool { return l.pkg == pkg }) {
 			t.Errorf("%s is missing from the import table", pkg)
 		}
