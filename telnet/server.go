@@ -1,0 +1,394 @@
+package telnet
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// This file owns Server, in the shape of that of net/http.
+
+// ErrServerClosed is Serve's error after Shutdown and Close.
+var ErrServerClosed = errors.New("telnet: Server closed")
+
+// Handler serves a session. The Conn is closed when it returns; ctx ends when
+// the server is shut down by Close.
+type Handler interface {
+	ServeTELNET(ctx context.Context, c *Conn)
+}
+
+// HandlerFunc is a function as a Handler.
+type HandlerFunc func(ctx context.Context, c *Conn)
+
+// ServeTELNET calls f.
+func (f HandlerFunc) ServeTELNET(ctx context.Context, c *Conn) { f(ctx, c) }
+
+// Middleware makes a Handler of another one.
+type Middleware func(Handler) Handler
+
+// Chain puts middleware around a Handler; the first is the outermost.
+func Chain(h Handler, m ...Middleware) Handler {
+	for i := len(m) - 1; i >= 0; i-- {
+		h = m[i](h)
+	}
+	return h
+}
+
+// Server serves telnet. Its fields must not change once it serves.
+type Server struct {
+	Handler Handler
+	Config  *Config // nil: the zero Config
+	// MaxConns bounds the sessions at a time; those beyond it get Busy and are
+	// closed. 0: no bound.
+	MaxConns int
+	Busy     string
+	// IdleTimeout ends a session in which nothing was received for so long,
+	// with "Timeout." 0: never.
+	IdleTimeout time.Duration
+	// TLSConfig is what ServeTLS uses.
+	TLSConfig *tls.Config
+	Logger    *slog.Logger // nil: slog.Default
+
+	mu        sync.Mutex
+	listeners map[net.Listener]bool
+	conns     map[*session]bool
+	down      bool
+	ctx       context.Context
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
+
+	accepted, refused, timedOut, panicked atomic.Uint64
+}
+
+// session is a connection with what the server watches about it.
+type session struct {
+	net.Conn
+	s      *Server
+	c      *Conn
+	since  time.Time
+	heard  atomic.Int64 // when something was received last, in ns since since
+	in     atomic.Uint64
+	out    atomic.Uint64
+	timer  *time.Timer
+	closed atomic.Bool
+}
+
+// ConnInfo is what Conns tells of a session.
+type ConnInfo struct {
+	Conn    *Conn
+	Since   time.Time
+	Idle    time.Duration
+	In, Out uint64 // bytes on the wire
+}
+
+// ServerStats is what a Server has counted.
+type ServerStats struct {
+	Open                                  int
+	Accepted, Refused, TimedOut, Panicked uint64
+}
+
+// Serve accepts connections and serves each on a goroutine of its own, until
+// Shutdown or Close; then the error is ErrServerClosed. A listener's error that
+// is a timeout or temporary ends nothing.
+func (s *Server) Serve(l net.Listener) error {
+	if !s.track(l) {
+		l.Close()
+		return ErrServerClosed
+	}
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+		l.Close()
+	}()
+	delay := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		s.mu.Lock()
+		down, ctx := s.down, s.ctx
+		s.mu.Unlock()
+		switch {
+		case err == nil:
+			delay = 0
+			s.start(ctx, nc)
+			continue
+		case down:
+			return ErrServerClosed
+		case !passing(err):
+			return err
+		}
+		delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+		s.log().Warn("telnet: accept", "err", err, "again", delay)
+		select {
+		case <-ctx.Done():
+		case <-time.After(delay):
+		}
+	}
+}
+
+// passing reports whether a listener may recover from an error.
+func passing(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
+
+// ServeTLS is Serve with TLS from the first byte (TELNETS), by TLSConfig.
+func (s *Server) ServeTLS(l net.Listener) error {
+	if s.TLSConfig == nil {
+		return errors.New("telnet: no TLSConfig")
+	}
+	return s.Serve(tls.NewListener(l, s.TLSConfig))
+}
+
+func (s *Server) track(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return false
+	}
+	if s.listeners == nil {
+		s.listeners = make(map[net.Listener]bool)
+		s.conns = make(map[*session]bool)
+		s.ctx, s.cancel = context.WithCancel(context.Background())
+	}
+	s.listeners[l] = true
+	return true
+}
+
+func (s *Server) log() *slog.Logger {
+	if s.Logger != nil {
+		return s.Logger
+	}
+	return slog.Default()
+}
+
+func (s *Server) start(ctx context.Context, nc net.Conn) {
+	cfg := s.Config
+	if cfg == nil {
+		cfg = &Config{}
+	}
+	x := &session{Conn: nc, s: s, since: time.Now()}
+	x.c = NewServerConn(x, cfg)
+	s.mu.Lock()
+	full := s.MaxConns > 0 && len(s.conns) >= s.MaxConns
+	if !full && !s.down {
+		s.conns[x] = true
+		s.wg.Add(1)
+	}
+	down := s.down
+	s.mu.Unlock()
+	switch {
+	case down:
+		nc.Close()
+		return
+	case full:
+		s.refused.Add(1)
+		go func() { // it may not read
+			nc.SetWriteDeadline(time.Now().Add(time.Second))
+			io.WriteString(nc, s.Busy)
+			nc.Close()
+		}()
+		return
+	}
+	s.accepted.Add(1)
+	go s.serve(ctx, x)
+}
+
+func (s *Server) serve(ctx context.Context, x *session) {
+	log := s.log().With("peer", x.RemoteAddr().String())
+	if s.IdleTimeout > 0 {
+		x.timer = time.AfterFunc(time.Hour, x.idle) // which reads x.timer
+		x.timer.Reset(s.IdleTimeout)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked.Add(1)
+			log.Error("telnet: panic in the handler", "panic", p, "stack", string(debug.Stack()))
+		}
+		x.closed.Store(true)
+		if x.timer != nil {
+			x.timer.Stop()
+		}
+		x.linger()
+		x.c.Close()
+		s.mu.Lock()
+		delete(s.conns, x)
+		s.mu.Unlock()
+		log.Debug("telnet: session over", "duration", time.Since(x.since), "in", x.in.Load(), "out", x.out.Load())
+		s.wg.Done()
+	}()
+	if err := x.c.Handshake(ctx); err != nil {
+		log.Debug("telnet: handshake", "err", err)
+		return
+	}
+	s.Handler.ServeTELNET(ctx, x.c)
+}
+
+// lingering is how long a session's end waits for the peer's.
+const lingering = 500 * time.Millisecond
+
+// linger ends our half and reads what the peer still sends: to close with bytes
+// unread, as answers to what was negotiated last, resets the connection, and
+// then the peer may lose our last words.
+func (x *session) linger() {
+	h, ok := x.Conn.(interface{ CloseWrite() error })
+	if !ok || h.CloseWrite() != nil {
+		return
+	}
+	x.Conn.SetReadDeadline(time.Now().Add(lingering))
+	io.Copy(io.Discard, io.LimitReader(x.Conn, 1<<20))
+}
+
+// idle is called when nothing may have been received for too long.
+func (x *session) idle() {
+	quiet := time.Since(x.since) - time.Duration(x.heard.Load())
+	if left := x.s.IdleTimeout - quiet; left > 0 || x.closed.Load() {
+		if !x.closed.Load() {
+			x.timer.Reset(left)
+		}
+		return
+	}
+	x.s.timedOut.Add(1)
+	x.c.SetWriteDeadline(time.Now().Add(time.Second))
+	io.WriteString(x.c, "\r\nTimeout.\r\n")
+	x.c.Close()
+}
+
+// Read implements net.Conn.
+func (x *session) Read(p []byte) (int, error) {
+	n, err := x.Conn.Read(p)
+	if n > 0 {
+		x.in.Add(uint64(n))
+		x.heard.Store(int64(time.Since(x.since)))
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (x *session) Write(p []byte) (int, error) {
+	n, err := x.Conn.Write(p)
+	x.out.Add(uint64(n))
+	return n, err
+}
+
+// Conns returns the sessions there are.
+func (s *Server) Conns() []ConnInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]ConnInfo, 0, len(s.conns))
+	for x := range s.conns {
+		list = append(list, ConnInfo{x.c, x.since, time.Since(x.since) - time.Duration(x.heard.Load()), x.in.Load(), x.out.Load()})
+	}
+	return list
+}
+
+// Stats returns what was counted.
+func (s *Server) Stats() ServerStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ServerStats{len(s.conns), s.accepted.Load(), s.refused.Load(), s.timedOut.Load(), s.panicked.Load()}
+}
+
+func (s *Server) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = true
+	for l := range s.listeners {
+		l.Close()
+	}
+}
+
+// Shutdown stops accepting and waits until the sessions are over, or ctx is:
+// then its error is returned, and they go on.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop()
+	over := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close stops accepting and ends all sessions.
+func (s *Server) Close() error {
+	s.stop()
+	s.mu.Lock()
+	if s.cancel != nil {
+		s.cancel()
+	}
+	var open []net.Conn
+	for x := range s.conns {
+		open = append(open, x.Conn)
+	}
+	s.mu.Unlock()
+	for _, nc := range open {
+		nc.Close()
+	}
+	return nil
+}
+
+// WithLog logs when sessions begin and end.
+func WithLog(log *slog.Logger) Middleware {
+	return func(h Handler) Handler {
+		return HandlerFunc(func(ctx context.Context, c *Conn) {
+			start, i := time.Now(), c.Info()
+			// What the peer says is quoted by slog's handlers.
+			log.Info("telnet: session", "peer", c.RemoteAddr().String(), "term", i.Term, "cols", i.Size.Cols, "rows", i.Size.Rows,
+				"charset", i.Charset, "mode", i.Mode.String())
+			defer func() {
+				log.Info("telnet: session over", "peer", c.RemoteAddr().String(), "duration", time.Since(start))
+			}()
+			h.ServeTELNET(ctx, c)
+		})
+	}
+}
+
+// WithLimit serves at most n sessions at a time by the handler, the others by
+// busy.
+func WithLimit(n int, busy Handler) Middleware {
+	slots := make(chan struct{}, n)
+	return func(h Handler) Handler {
+		return HandlerFunc(func(ctx context.Context, c *Conn) {
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+				h.ServeTELNET(ctx, c)
+			default:
+				busy.ServeTELNET(ctx, c)
+			}
+		})
+	}
+}
+
+// WithMaxDuration ends sessions after d.
+func WithMaxDuration(d time.Duration) Middleware {
+	return func(h Handler) Handler {
+		return HandlerFunc(func(ctx context.Context, c *Conn) {
+			ctx, cancel := context.WithTimeout(ctx, d)
+			defer cancel()
+			defer context.AfterFunc(ctx, func() {
+				if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+					c.SetDeadline(time.Unix(1, 0))
+				}
+			})()
+			h.ServeTELNET(ctx, c)
+		})
+	}
+}
+
+// IsTimeout reports whether err is that of a deadline.
+func IsTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
