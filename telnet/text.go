@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -23,8 +24,8 @@ var ErrLineTooLong = errors.New("telnet: line too long")
 
 // Text reads and writes a Conn as text. Its characters are in the character set
 // that the peers have agreed on by then; what has no form in it becomes U+FFFD
-// when read, a substitute when written. Reading is for one goroutine at a time,
-// and so is writing. Who uses it should not Read the Conn himself.
+// when read, a substitute when written. Reading is for one goroutine at a time;
+// any may write. Who uses it should not Read the Conn himself.
 type Text struct {
 	c    *Conn
 	raw  []byte // not decoded yet
@@ -35,6 +36,7 @@ type Text struct {
 
 	afterCR bool // the last character was a CR: an LF or NUL belongs to it
 
+	wmu     sync.Mutex // of what follows
 	outName string
 	enc     *encoding.Encoder
 	lastCR  bool // written
@@ -130,16 +132,23 @@ func (t *Text) next() (rune, error) {
 		if err != nil {
 			return 0, err
 		}
-		after := t.afterCR
-		t.afterCR = r == '\r'
-		switch {
-		case after && (r == '\n' || r == 0):
-		case r == '\r':
-			return '\n', nil
-		default:
+		if r, ok := t.foldIn(r); ok {
 			return r, nil
 		}
 	}
+}
+
+// foldIn makes the ends of lines one; false for what belongs to the last one.
+func (t *Text) foldIn(r rune) (rune, bool) {
+	after := t.afterCR
+	t.afterCR = r == '\r'
+	switch {
+	case after && (r == '\n' || r == 0):
+		return 0, false
+	case r == '\r':
+		return '\n', true
+	}
+	return r, true
 }
 
 // ReadLine reads a line without its end. When it is ours to echo, in character
@@ -222,21 +231,25 @@ func (t *Text) readLine(edit, echo bool) (string, error) {
 
 // Read implements io.Reader: UTF-8, with the ends of lines as '\n'.
 func (t *Text) Read(p []byte) (n int, err error) {
-	for n+utf8.UTFMax <= len(p) {
-		if n > 0 && len(t.raw) == 0 {
-			return n, nil
+	if len(p) < utf8.UTFMax {
+		if len(p) == 0 {
+			return 0, nil
 		}
-		r, err := t.next()
-		if err != nil {
-			return n, err
-		}
-		n += utf8.EncodeRune(p[n:], r)
-		if n > 0 && (len(t.raw) == 0 || !utf8.FullRune(t.raw)) {
-			return n, nil
-		}
-	}
-	if n == 0 && len(p) > 0 {
 		return 0, io.ErrShortBuffer
+	}
+	r, err := t.next()
+	if err != nil {
+		return 0, err
+	}
+	n = utf8.EncodeRune(p, r)
+	for n+utf8.UTFMax <= len(p) { // and what there is without waiting
+		r, _, ok := t.decode(false)
+		if !ok {
+			break
+		}
+		if r, ok := t.foldIn(r); ok {
+			n += utf8.EncodeRune(p[n:], r)
+		}
 	}
 	return n, nil
 }
@@ -247,6 +260,8 @@ func (t *Text) Write(p []byte) (int, error) { return t.WriteString(string(p)) }
 // WriteString writes s. Each "\n" becomes "\r\n" unless it is one, and a CR that
 // is alone "\r\0" unless we send BINARY (RFC 854).
 func (t *Text) WriteString(s string) (int, error) {
+	t.wmu.Lock()
+	defer t.wmu.Unlock()
 	out := t.fold(s)
 	if name := t.c.charsetName(); name != t.outName {
 		t.outName, t.enc = name, nil

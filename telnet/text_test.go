@@ -257,3 +257,19 @@ func TestNewlines(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTextReadDoesNotWait for more when it has something.
+func TestTextReadDoesNotWait(t *testing.T) {
+	a, b := tcpPair(t)
+	x := NewServerConn(b, &Config{Passive: true}).Text()
+	buf := make([]byte, 100)
+	for _, c := range [][2]string{{"line\r\n", "line\n"}, {"x\r", "x\n"}, {"\x00y", "y"}, {"z\xc3", "z"}, {"\xbc", "ü"}} {
+		a.Write([]byte(c[0]))
+		if n, err := x.Read(buf); string(buf[:n]) != c[1] || err != nil {
+			t.Errorf("%q: %q %v", c[0], buf[:n], err)
+		}
+	}
+	if _, err := x.Read(buf[:2]); err != io.ErrShortBuffer {
+		t.Error(err)
+	}
+}
