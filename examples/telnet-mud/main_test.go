@@ -47,7 +47,6 @@ func TestTwoPlayers(t *testing.T) {
 		}
 	}
 	ann.SendLine("quit")
-	t.Logf("%q %+v", bob.Drain(time.Second), server.Stats())
 	if _, err := bob.ReadUntil(ctx, "Ann has left.\n"); err != nil {
 		t.Error(err)
 	}
