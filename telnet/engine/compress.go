@@ -173,28 +173,26 @@ func (e *Engine) refill() bool {
 		f.in = nil
 		return false
 	}
-	for {
-		b, ok := f.next()
-		switch {
-		case !ok && f.err == io.EOF: // the stream ended in order: plain again
-			e.in, e.inflate = f.in, nil
-			return len(e.in) > 0
-		case !ok:
-			e.fault(errors.Join(ErrCorrupt, f.err))
-			return true
-		case len(b) == 0:
-			return false
-		}
-		f.produced += len(b)
-		if f.produced > freeExpansion && f.produced/e.cfg.Limits.Ratio > f.consumed {
-			f.stop()
-			f.err = ErrRatio
-			e.fault(ErrRatio)
-			return true
-		}
-		e.in = b
+	b, ok := f.next()
+	switch {
+	case !ok && f.err == io.EOF: // the stream ended in order: plain again
+		e.in, e.inflate = f.in, nil
+		return len(e.in) > 0
+	case !ok:
+		e.fault(errors.Join(ErrCorrupt, f.err))
+		return true
+	case len(b) == 0:
+		return false
+	}
+	f.produced += len(b)
+	if f.produced > freeExpansion && f.produced/e.cfg.Limits.Ratio > f.consumed {
+		f.stop()
+		f.err = ErrRatio
+		e.fault(ErrRatio)
 		return true
 	}
+	e.in = b
+	return true
 }
 
 // fault posts an error after which nothing can be received.
