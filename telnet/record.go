@@ -64,6 +64,8 @@ func (r *Recorder) add(c chunk) {
 type Replay struct {
 	net.Conn
 	far  net.Conn
+	stop chan struct{}
+	once sync.Once
 	done chan struct{}
 	err  error // before done is closed
 }
@@ -71,7 +73,7 @@ type Replay struct {
 // NewReplay makes a Replay. Speed is how much faster than it was; 0 is without
 // any waiting. It must be closed.
 func NewReplay(r io.Reader, speed float64) *Replay {
-	p := &Replay{done: make(chan struct{})}
+	p := &Replay{stop: make(chan struct{}), done: make(chan struct{})}
 	p.Conn, p.far = net.Pipe()
 	go io.Copy(io.Discard, p.far)
 	go func() {
@@ -92,12 +94,23 @@ func (r *Replay) play(lines *json.Decoder, speed float64) error {
 			return fmt.Errorf("telnet: record: %w", err)
 		}
 		if speed > 0 {
-			time.Sleep(time.Until(start.Add(time.Duration(min(c.At/speed, 1e9) * float64(time.Second)))))
+			at := start.Add(time.Duration(min(c.At/speed, 1e9) * float64(time.Second)))
+			select {
+			case <-r.stop:
+				return nil
+			case <-time.After(time.Until(at)):
+			}
 		}
 		if _, err := r.far.Write(c.Got); err != nil {
 			return nil // closed
 		}
 	}
+}
+
+// Close implements net.Conn.
+func (r *Replay) Close() error {
+	r.once.Do(func() { close(r.stop) })
+	return r.Conn.Close()
 }
 
 // Err waits for the end of the record and returns what was wrong with it.

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -181,10 +182,16 @@ func TestServerClose(t *testing.T) {
 
 func TestMiddleware(t *testing.T) {
 	var log strings.Builder
+	var mu sync.Mutex
 	var order []string
 	note := func(s string) Middleware {
 		return func(h Handler) Handler {
-			return HandlerFunc(func(ctx context.Context, c *Conn) { order = append(order, s); h.ServeTELNET(ctx, c) })
+			return HandlerFunc(func(ctx context.Context, c *Conn) {
+				mu.Lock()
+				order = append(order, s)
+				mu.Unlock()
+				h.ServeTELNET(ctx, c)
+			})
 		}
 	}
 	busy := HandlerFunc(func(_ context.Context, c *Conn) { io.WriteString(c, "busy") })
