@@ -225,12 +225,24 @@ func (s *Server) serve(ctx context.Context, x *session) {
 		log.Debug("telnet: session over", "duration", time.Since(x.since), "in", x.in.Load(), "out", x.out.Load())
 		s.wg.Done()
 	}()
+	if t, ok := x.Conn.(*tls.Conn); ok { // not within MaxWait: it could not be taken up again
+		limited, cancel := context.WithTimeout(ctx, tlsWait)
+		err := t.HandshakeContext(limited)
+		cancel()
+		if err != nil {
+			log.Debug("telnet: TLS", "err", err)
+			return
+		}
+	}
 	if err := x.c.Handshake(ctx); err != nil {
 		log.Debug("telnet: handshake", "err", err)
 		return
 	}
 	s.Handler.ServeTELNET(ctx, x.c)
 }
+
+// tlsWait is how long TLS's own handshake may take.
+const tlsWait = 10 * time.Second
 
 // lingering is how long a session's end waits for the peer's.
 const lingering = 500 * time.Millisecond
