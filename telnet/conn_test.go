@@ -501,3 +501,58 @@ func TestLogoutAndCommands(t *testing.T) {
 		t.Errorf("the client got %q", cp.data)
 	}
 }
+
+// TestAckWait: what is wanted behind a WONT that the peer never acknowledges is
+// asked for after a while.
+func TestAckWait(t *testing.T) {
+	a, b := tcpPair(t)
+	s := NewServerConn(b, &Config{Passive: true, AckWait: 5 * time.Millisecond})
+	defer s.Close()
+	go s.Read(make([]byte, 10))
+	a.Write([]byte("\xff\xfd\x01"))
+	s.Enable(engine.Us, engine.Echo)
+	if err := s.WaitFor(testContext(t), Local(engine.Echo)); err != nil {
+		t.Fatal(err)
+	}
+	s.Disable(engine.Us, engine.Echo)
+	s.Enable(engine.Us, engine.Echo)
+	got := make([]byte, 9)
+	if _, err := io.ReadFull(a, got); err != nil || string(got) != "\xff\xfb\x01\xff\xfc\x01\xff\xfb\x01" {
+		t.Errorf("%x %v", got, err)
+	}
+}
+
+// TestServerAsks: what a server asks for, by what the client tells.
+func TestServerAsks(t *testing.T) {
+	first, rest := "\xff\xfd\x18", "\xff\xfb\x03\xff\xfb\x00\xff\xfd\x1f\xff\xfd\x2a"
+	mark, echo, env := "\xff\xfd\x06", "\xff\xfb\x01", "\xff\xfd\x27"
+	next := "\xff\xfa\x18\x01\xff\xf0"
+	is := func(s string) string { return "\xff\xfa\x18\x00" + s + "\xff\xf0" }
+	for _, c := range []struct {
+		name, in, out string
+		line          bool
+	}{
+		{"refuses", "\xff\xfc\x18", first, false},
+		{"has a terminal", "\xff\xfb\x18" + is("vt100"), first + next + rest + mark + echo + env + mark + next, false},
+		{"edits lines", "\xff\xfb\x18" + is("vt100"), first + next + rest[3:] + mark + env + mark + next, true},
+		{"a game's client", "\xff\xfb\x18" + is("MUDLET"), first + next + rest + mark + env + mark + next, false},
+		{"Microsoft's", "\xff\xfb\x18" + is("ANSI"), first + next + rest + mark + next, false},
+		{"Microsoft's, more", "\xff\xfb\x18" + is("ANSI") + is("VT100"), first + next + rest + mark + next + echo + env + mark + next, false},
+		{"no terminal, yet telnet", "\xff\xfb\x1f\xff\xfc\x18", first + "\xff\xfd\x1f" + "\xff\xfb\x03\xff\xfb\x00\xff\xfd\x2a" + mark + echo + env + mark, false},
+		{"telnet after the refusal", "\xff\xfc\x18\xff\xfb\x1f", first + "\xff\xfd\x1f" + "\xff\xfb\x03\xff\xfb\x00\xff\xfd\x2a" + echo + env + mark, false},
+	} {
+		cfg := &Config{LineMode: c.line, Charset: "UTF-8", Server: option.ServerConfig{Env: []option.Var{{Name: "LANG"}}}}
+		p := &serverPolicy{cfg: cfg}
+		e := engine.New(engine.Config{Role: engine.Server, Options: cfg.options(engine.Server), Watch: p.watch})
+		p.begin(e)
+		e.Feed([]byte(c.in))
+		for {
+			if _, ok := e.Next(); !ok {
+				break
+			}
+		}
+		if got := string(e.Take()); got != c.out {
+			t.Errorf("%s:\n%x, want\n%x", c.name, got, c.out)
+		}
+	}
+}

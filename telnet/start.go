@@ -50,8 +50,10 @@ func (p *serverPolicy) watch(e *engine.Engine, ev engine.Event) {
 			e.Enable(engine.Him, engine.Binary)
 		}
 		p.advance(e)
-	case ev.Kind == engine.Changed && ev.Code == engine.TType && ev.Side == engine.Him && !p.advanced:
-		p.refused = true
+	case ev.Kind == engine.Changed && ev.Code == engine.TType && ev.Side == engine.Him:
+		if p.refused = true; p.advanced {
+			p.askMore(e, nil)
+		}
 	case ev.Kind == engine.Subneg && ev.Code == engine.TType:
 		p.terminal(e)
 	case ev.Kind == engine.Mark && p.advanced && !p.settled:
@@ -78,19 +80,30 @@ func (p *serverPolicy) advance(e *engine.Engine) {
 			e.Enable(engine.Us, code)
 		}
 	}
+	if p.refused {
+		p.askMore(e, nil)
+		return
+	}
 	p.fence(e)
 }
 
-// terminal is for what depends on the terminal's type. Games' clients mask what
-// is typed when we ECHO, so it is not offered to them. Microsoft's telnet, which
-// says "ANSI" first, is left alone with variables until it has said more.
+// terminal is for a name of the terminal's type. Microsoft's telnet, which says
+// "ANSI" first, is left alone with variables until it has said more.
 func (p *serverPolicy) terminal(e *engine.Engine) {
-	tt, ok := e.Option(engine.TType).(*option.TType)
-	if !ok || p.second || len(tt.Types()) == 1 && tt.Types()[0] == "ANSI" && !tt.Done() {
+	if tt, ok := e.Option(engine.TType).(*option.TType); ok && (len(tt.Types()) != 1 || tt.Types()[0] != "ANSI" || tt.Done()) {
+		p.askMore(e, tt.Types())
+	}
+}
+
+// askMore is for what depends on the terminal's type, once that is known or
+// refused. Games' clients mask what is typed when we ECHO, so it is not offered
+// to them.
+func (p *serverPolicy) askMore(e *engine.Engine, types []string) {
+	if p.second {
 		return
 	}
 	p.second = true
-	if !p.cfg.LineMode && !slices.ContainsFunc(tt.Types(), isGameClient) {
+	if !p.cfg.LineMode && !slices.ContainsFunc(types, isGameClient) {
 		e.Enable(engine.Us, engine.Echo)
 	}
 	if env, ok := e.Option(engine.NewEnviron).(*option.Environ); ok && len(env.Ask) > 0 {

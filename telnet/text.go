@@ -183,6 +183,9 @@ func (t *Text) readLine(edit, echo bool) (string, error) {
 	var line []rune
 	size := 0
 	erase := func(n int) {
+		for _, r := range line[len(line)-n:] {
+			size -= utf8.RuneLen(r)
+		}
 		line = line[:len(line)-n]
 		if echo {
 			t.WriteString(strings.Repeat("\b \b", n))
@@ -217,7 +220,7 @@ func (t *Text) readLine(edit, echo bool) (string, error) {
 			}
 			erase(n)
 		default:
-			if size += utf8.RuneLen(max(r, 0)); size > t.c.cfg.maxLine() {
+			if size += utf8.RuneLen(r); size > t.c.cfg.maxLine() {
 				line = line[:0] // passed over up to its end
 				continue
 			}
