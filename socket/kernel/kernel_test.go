@@ -199,6 +199,98 @@ var scenes = []struct {
 		n, err = a.SendTo(make([]byte, 70000), 0, to)
 		s.note("too long", n, err)
 	}},
+	{"messages", func(s *scene) {
+		a, b := s.socket(socket.SOCK_DGRAM), s.socket(socket.SOCK_DGRAM)
+		s.note("bind", a.Bind(netip.AddrPortFrom(s.lo, 0)), b.Bind(netip.AddrPortFrom(s.lo, 0)))
+		to, _ := b.Getsockname()
+		me, _ := a.Getsockname()
+		level, info, hops, hopsOf, errs := socket.IPPROTO_IP, socket.IP_PKTINFO, socket.IP_RECVTTL, socket.IP_TTL, socket.IP_RECVERR
+		if s.lo.Is6() {
+			level, info, hops, hopsOf, errs = socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, socket.IPV6_RECVHOPLIMIT, socket.IPV6_HOPLIMIT, socket.IPV6_RECVERR
+		}
+		s.note("ask", b.SetsockoptInt(level, info, 1), b.SetsockoptInt(level, hops, 1), a.SetsockoptInt(level, errs, 1))
+		send := func(what string, control []byte, pieces ...string) {
+			m := socket.Msg{Name: to, Control: control}
+			for _, p := range pieces {
+				m.Buffers = append(m.Buffers, []byte(p))
+			}
+			n, err := a.Sendmsg(&m, 0)
+			s.note(what, n, err)
+		}
+		receive := func(what string, f socket.Berkeley, flags int, room ...int) {
+			m := socket.Msg{Control: make([]byte, 200)}
+			for _, n := range room {
+				m.Buffers = append(m.Buffers, make([]byte, n))
+			}
+			n, err := f.Recvmsg(&m, flags)
+			info, bad := socket.ParseControl(m.Control[:m.ControlLen])
+			s.note(what, n, err, fmt.Sprintf("%q", m.Buffers), m.Name == me, m.Name == to, m.Flags, m.ControlLen)
+			if e := info.Err; e != nil {
+				s.note("error", *e)
+				info.Err = nil
+			}
+			s.note("control", info, bad)
+		}
+		send("pieces", socket.AppendControlInt(nil, level, hopsOf, 9), "he", "", "llo")
+		receive("peek", b, socket.MSG_PEEK, 3)
+		receive("all", b, 0, 1, 0, 2, 9)
+		send("from here", socket.AppendPktInfo(nil, s.lo, 1), "x")
+		receive("a byte", b, 0, 1)
+		send("nothing", nil)
+		receive("nothing", b, 0)
+		send("wrong", socket.AppendControlInt(nil, level, hopsOf, 999), "x")
+		receive("nothing there", b, socket.MSG_DONTWAIT, 9)
+		receive("no error", a, socket.MSG_ERRQUEUE, 9)
+		b.Close()
+		send("to nobody", nil, "lost")
+		receive("refused", a, 0, 9)
+		receive("why", a, socket.MSG_ERRQUEUE, 2)
+	}},
+	{"messages of a stream", func(s *scene) {
+		c, p := s.pair()
+		n, err := c.Sendmsg(&socket.Msg{Buffers: [][]byte{[]byte("he"), nil, []byte("llo, "), []byte("world")}}, 0)
+		s.note("send", n, err)
+		m := socket.Msg{Buffers: [][]byte{make([]byte, 1), nil, make([]byte, 3), make([]byte, 8)}, Control: make([]byte, 64)}
+		n, err = p.Recvmsg(&m, socket.MSG_WAITALL)
+		s.note("receive", n, err, fmt.Sprintf("%q", m.Buffers), m.Name, m.Flags, m.ControlLen)
+		go func() {
+			c.Send([]byte("a"), 0)
+			c.Sendmsg(&socket.Msg{Buffers: [][]byte{[]byte("b"), []byte("c")}}, 0)
+			c.Shutdown(socket.SHUT_WR)
+		}()
+		m = socket.Msg{Buffers: [][]byte{make([]byte, 2), make([]byte, 2)}}
+		n, err = p.Recvmsg(&m, socket.MSG_WAITALL)
+		s.note("until the end", n, err, fmt.Sprintf("%q", m.Buffers))
+		n, err = p.Recvmsg(&m, 0)
+		s.note("end", n, err)
+		n, err = p.Recvmsg(&m, socket.MSG_ERRQUEUE)
+		s.note("no error", n, err)
+		big := bytes.Repeat([]byte("0123456789"), 1<<17)
+		sent := make(chan error)
+		go func() {
+			_, err := p.Sendmsg(&socket.Msg{Buffers: [][]byte{big[:1], big[1:70000], big[70000:]}}, 0)
+			sent <- err
+		}()
+		b := make([]byte, len(big))
+		n, err = c.Recv(b, socket.MSG_WAITALL)
+		s.note("much", bytes.Equal(b[:n], big), err, <-sent)
+	}},
+	{"types with flags", func(s *scene) {
+		l, c := s.socket(socket.SOCK_STREAM|socket.SOCK_NONBLOCK), s.socket(socket.SOCK_STREAM|socket.SOCK_CLOEXEC)
+		s.note("listen", l.Bind(netip.AddrPortFrom(s.lo, 0)), l.Listen(5))
+		_, _, err := l.Accept(context.Background())
+		s.note("accept", err)
+		at, _ := l.Getsockname()
+		s.note("connect", c.Connect(context.Background(), at))
+		s.note("mode", l.SetNonblock(false))
+		p, _, err := l.Accept(context.Background())
+		s.note("accept", err)
+		s.closes(p)
+		s.note("shut", p.Shutdown(socket.SHUT_WR))
+		n, err := c.Recv(make([]byte, 1), 0)
+		s.note("end", n, err)
+		s.note("ready", c.Ready())
+	}},
 	{"options", func(s *scene) {
 		c := s.socket(socket.SOCK_STREAM)
 		s.note("set", c.SetsockoptInt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1))
