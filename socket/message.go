@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/tapstack/tapstack/stack"
 )
@@ -214,7 +213,7 @@ func (f *FD) control(m *Msg, a *stack.Arrival) {
 func (f *FD) controlSocket(w *controlWriter, want uint32, a *stack.Arrival) {
 	if want&(wantTime|wantTimeNS) != 0 {
 		var d [16]byte
-		t := time.Now().Add(-a.Age())
+		t := a.Time()
 		binary.NativeEndian.PutUint64(d[:], uint64(t.Unix()))
 		typ, fraction := SO_TIMESTAMPNS, t.Nanosecond()
 		if want&wantTime != 0 {
