@@ -199,6 +199,43 @@ var scenes = []struct {
 		n, err = a.SendTo(make([]byte, 70000), 0, to)
 		s.note("too long", n, err)
 	}},
+	{"names of datagram sockets", func(s *scene) {
+		to := s.socket(socket.SOCK_DGRAM)
+		to.Bind(netip.AddrPortFrom(s.lo, 0))
+		at, _ := to.Getsockname()
+		any := netip.IPv4Unspecified()
+		if s.lo.Is6() {
+			any = netip.IPv6Unspecified()
+		}
+		name := func(what string, f socket.Berkeley) {
+			a, err := f.Getsockname()
+			s.note(what, a.Addr(), a.Port() != 0, err)
+		}
+		for _, how := range []string{"unbound", "any port", "any address", "bound"} {
+			f := s.socket(socket.SOCK_DGRAM)
+			switch how {
+			case "any port":
+				s.note("bind", f.Bind(netip.AddrPortFrom(s.lo, 0)))
+			case "any address":
+				s.note("bind", f.Bind(netip.AddrPortFrom(any, 41234)))
+			case "bound":
+				s.note("bind", f.Bind(netip.AddrPortFrom(s.lo, 41234)))
+			}
+			name(how, f)
+			for range 2 {
+				s.note("connect", f.Connect(context.Background(), at))
+				name("connected", f)
+				s.note("option", f.SetsockoptInt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1))
+				name("still", f)
+				s.note("disconnect", f.Connect(context.Background(), netip.AddrPort{}))
+				name("disconnected", f)
+				_, err := f.SendTo([]byte("x"), 0, at)
+				s.note("send", err)
+				name("sent", f)
+			}
+			f.Close()
+		}
+	}},
 	{"messages", func(s *scene) {
 		a, b := s.socket(socket.SOCK_DGRAM), s.socket(socket.SOCK_DGRAM)
 		s.note("bind", a.Bind(netip.AddrPortFrom(s.lo, 0)), b.Bind(netip.AddrPortFrom(s.lo, 0)))
