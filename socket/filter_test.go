@@ -6,8 +6,8 @@ import (
 	"slices"
 	"syscall"
 	"testing"
-	"time"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/bpf"
 
