@@ -135,6 +135,15 @@ func (f *FD) recvmsg(m *Msg, b []byte, flags int) (n int, err error) {
 	if flags&MSG_ERRQUEUE != 0 {
 		return f.recvError(m, b)
 	}
+	if f.packet != nil {
+		if n, _, err = f.RecvPacket(b, flags|MSG_TRUNC); n > len(b) {
+			m.Flags = MSG_TRUNC
+			if flags&MSG_TRUNC == 0 {
+				n = len(b)
+			}
+		}
+		return n, err
+	}
 	if f.dgram == nil {
 		if n, err = f.Recv(b, flags); err == nil && flags&MSG_OOB != 0 {
 			m.Flags |= MSG_OOB
