@@ -164,17 +164,14 @@ func (f *FD) recvmsg(m *Msg, b []byte, flags int) (n int, err error) {
 
 // Recvmmsg is recvmmsg(2): it waits for the first message, and for others only
 // without MSG_WAITFORONE and MSG_DONTWAIT. It returns how many there are; the
-// error only if that is none.
+// error only if that is none, else it is for the next call.
 func (f *FD) Recvmmsg(msgs []Msg, flags int) (int, error) {
 	one := flags&MSG_WAITFORONE != 0
 	flags &^= MSG_WAITFORONE
 	for i := range msgs {
 		n, err := f.Recvmsg(&msgs[i], flags)
 		if err != nil {
-			if i > 0 {
-				err = nil
-			}
-			return i, err
+			return i, f.later(i, err)
 		}
 		msgs[i].N = n
 		if one {
@@ -182,6 +179,27 @@ func (f *FD) Recvmmsg(msgs []Msg, flags int) (int, error) {
 		}
 	}
 	return len(msgs), nil
+}
+
+// later leaves the error that has ended a batch to the next call, unless it is
+// that of the first of n messages.
+func (f *FD) later(n int, err error) error {
+	if n == 0 {
+		return err
+	}
+	errno, ok := err.(syscall.Errno)
+	if !ok || errno == syscall.EAGAIN {
+		return nil
+	}
+	switch c := f.Stream(); {
+	case f.dgram != nil:
+		f.dgram.PutError(errno)
+	case f.packet != nil:
+		f.packet.PutError(errno)
+	case c != nil:
+		c.PutError()
+	}
+	return nil
 }
 
 // What Recvmsg was asked to tell: bits of FD.want.

@@ -147,6 +147,14 @@ func (d *Datagram) TakeError() error {
 	return nil
 }
 
+// PutError makes an error pending again that a call has returned.
+func (d *Datagram) PutError(e syscall.Errno) {
+	d.mu.Lock()
+	d.err = e
+	d.mu.Unlock()
+	d.waiters.Wake(ReadyErr)
+}
+
 // Ready returns what could be done without waiting; sending always can. An
 // error is one while it is pending and while it is in the queue of errors.
 func (d *Datagram) Ready() Ready {

@@ -288,6 +288,14 @@ func (p *PacketSocket) TakeError() error {
 	return nil
 }
 
+// PutError makes an error pending again that a call has returned.
+func (p *PacketSocket) PutError(e syscall.Errno) {
+	p.mu.Lock()
+	p.err = e
+	p.mu.Unlock()
+	p.waiters.Wake(ReadyErr)
+}
+
 // Ready returns what could be done without waiting; sending always can.
 func (p *PacketSocket) Ready() Ready {
 	p.mu.Lock()
