@@ -236,6 +236,27 @@ var scenes = []struct {
 			f.Close()
 		}
 	}},
+	{"one address of many", func(s *scene) {
+		if s.lo.Is6() {
+			return // which has one loopback address
+		}
+		a, b := s.socket(socket.SOCK_DGRAM), s.socket(socket.SOCK_DGRAM)
+		a.Bind(netip.AddrPortFrom(s.lo, 0))
+		at, _ := a.Getsockname()
+		s.note("connect", b.Connect(context.Background(), at))
+		me, _ := b.Getsockname()
+		other := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), me.Port())
+		for _, to := range []netip.AddrPort{other, me} {
+			_, err := a.SendTo([]byte("to "+to.Addr().String()), 0, to)
+			s.note("send", err)
+		}
+		buf := make([]byte, 99)
+		n, err := b.Recv(buf, 0)
+		s.note("connected", string(buf[:n]), err)
+		s.note("disconnect", b.Connect(context.Background(), netip.AddrPort{}))
+		n, err = b.Recv(buf, socket.MSG_DONTWAIT)
+		s.note("nothing there", n, err)
+	}},
 	{"messages", func(s *scene) {
 		a, b := s.socket(socket.SOCK_DGRAM), s.socket(socket.SOCK_DGRAM)
 		s.note("bind", a.Bind(netip.AddrPortFrom(s.lo, 0)), b.Bind(netip.AddrPortFrom(s.lo, 0)))
