@@ -79,7 +79,8 @@ func (d *Datagram) autobindLocked(v4 bool) error {
 
 // Connect fixes the peer: sends go there, and only what comes from there is
 // received. The zero AddrPort dissolves the connection; a port that nobody has
-// asked for is given back then, as on Linux.
+// asked for is given back then, and the socket unpinned from its interface, as on
+// Linux.
 func (d *Datagram) Connect(remote netip.AddrPort) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -104,7 +105,9 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 }
 
 func (d *Datagram) disconnectLocked() {
-	d.remote, d.source = netip.AddrPort{}, netip.Addr{}
+	d.remote, d.source, d.route = netip.AddrPort{}, netip.Addr{}, route{}
+	d.oif = nil
+	d.dev.Store(nil)
 	d.Narrow(netip.Addr{})
 	if d.bound && d.chosen && d.raw == nil {
 		d.table.remove(d, d.local.Port())

@@ -229,6 +229,17 @@ var scenes = []struct {
 			f.Close()
 		}
 	}},
+	{"device of a datagram socket", func(s *scene) {
+		to, f := s.socket(socket.SOCK_DGRAM), s.socket(socket.SOCK_DGRAM)
+		to.Bind(netip.AddrPortFrom(s.lo, 0))
+		at, _ := to.Getsockname()
+		s.note("pin", f.SetsockoptInt(socket.SOL_SOCKET, socket.SO_BINDTOIFINDEX, 1))
+		for _, to := range []netip.AddrPort{at, {}, at} {
+			s.note("connect", f.Connect(context.Background(), to))
+			n, err := f.GetsockoptInt(socket.SOL_SOCKET, socket.SO_BINDTOIFINDEX)
+			s.note("device", n, err)
+		}
+	}},
 	{"one address of many", func(s *scene) {
 		if s.lo.Is6() {
 			return // which has one loopback address
