@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -198,6 +200,21 @@ func TestWrongUse(t *testing.T) {
 		if status(err) != c.status || strings.Count(complaint, "\n") != 1 || !strings.Contains(complaint, c.says) ||
 			!strings.HasPrefix(complaint, c.argv[0]+": ") {
 			t.Errorf("%v: status %d, %q", c.argv, status(err), complaint)
+		}
+	}
+}
+
+// TestNeedsStack: a program that is about the stack does not run without one.
+func TestNeedsStack(t *testing.T) {
+	t.Parallel()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	for _, argv := range [][]string{{"raw-ping", "10.77.0.1"}, {"packet-sniffer"}, {"discover"}, {"run-stack"}} {
+		c := exec.CommandContext(within(t), filepath.Join(binaries, argv[0]), append([]string{"--net", "host"}, argv[1:]...)...)
+		out, err := c.CombinedOutput()
+		if status(err) != 2 || !strings.Contains(string(out), "needs one") || strings.Contains(string(out), "goroutine") {
+			t.Errorf("%v: status %d, %q", argv, status(err), out)
 		}
 	}
 }

@@ -38,6 +38,8 @@ type Berkeley interface {
 	SendTo(b []byte, flags int, to netip.AddrPort) (int, error)
 	Recv(b []byte, flags int) (int, error)
 	RecvFrom(b []byte, flags int) (int, netip.AddrPort, error)
+	Sendmsg(m *Msg, flags int) (int, error)
+	Recvmsg(m *Msg, flags int) (int, error)
 	Shutdown(how int) error
 	Close() error
 

@@ -131,7 +131,7 @@ func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 		return syscall.EOPNOTSUPP
 	}
 	if f.dgram != nil && !remote.IsValid() {
-		return ofStack(f.dgram.Connect(netip.AddrPort{}))
+		return f.disconnect()
 	}
 	if f.dgram != nil {
 		a, err := f.toStack(f.fromStack(remote))
@@ -159,6 +159,16 @@ func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 		c.Abort()
 	}
 	return err
+}
+
+// disconnect makes a datagram socket forget its peer, and its device with it.
+func (f *FD) disconnect() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.settings != nil {
+		f.settings.device = nil
+	}
+	return ofStack(f.dgram.Connect(netip.AddrPort{}))
 }
 
 // dialled ends what dial began; after an error the socket is as before.

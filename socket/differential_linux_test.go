@@ -366,8 +366,6 @@ var differences = []struct {
 		"a failed connect gives its port back; Linux keeps it until the next one"},
 	{"stream/(over.*|peer reset.*|peer closed, written to since)/(bind|bind 0|set v6only)",
 		"a stream socket lives once; Linux lets one whose connection is over be bound again"},
-	{"dgram/disconnected/(bind|bind 0|listen|shutdown SHUT_RDWR|names|set v6only)",
-		"the port that connect chose stays bound until Close; Linux gives it back with the peer"},
 	{"v6/dgram/(bound.*|.*data waiting|an empty datagram waits|connected, a stranger sends|shut without a peer)/connect other family",
 		"an IPv6 address cannot send IPv4: ENETUNREACH from connect as from sendto; Linux has EAFNOSUPPORT for connect alone"},
 	{"stream/(refused.*|peer closed, written to since)/queues",

@@ -7,8 +7,10 @@ package socket
 // What Linux takes and that machine cannot do is refused with EINVAL, so that no
 // filter decides otherwise than it would there: loads of SKF_AD_OFF other than
 // the packet's length, loads relative to SKF_NET_OFF and SKF_LL_OFF, negative
-// offsets from X, and the length loaded into X. One difference is left: a shift
-// by X of 32 or more bits gives 0, where Linux uses the low five bits of X.
+// offsets from X, and the length loaded into X. Two differences are left, which
+// only a running program shows: a shift by X of 32 or more bits gives 0, where
+// Linux uses the low five bits of X; and an offset from X of 2^32 or more is
+// outside of the packet, where Linux begins again at 0.
 
 import (
 	"encoding/binary"

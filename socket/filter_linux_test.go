@@ -88,6 +88,27 @@ func TestFilterRandom(t *testing.T) {
 	}
 }
 
+// TestFilterDifferences: where a program that both take decides otherwise here.
+func TestFilterDifferences(t *testing.T) {
+	k := newKernelFilter(t)
+	for _, c := range []struct {
+		name    string
+		program []bpf.RawInstruction
+		kernel  int // bytes of the payload
+		ours    int // of the datagram
+	}{
+		{"a shift by 33", []bpf.RawInstruction{{Op: 0x00, K: 24}, {Op: 0x01, K: 33}, {Op: 0x7c}, {Op: 0x16}}, 4, 0},
+		{"an offset of 2^32+8", []bpf.RawInstruction{{Op: 0x01, K: 0xffffffff}, {Op: 0x50, K: 9}, {Op: 0x16}}, 4, 0},
+	} {
+		must(t, k.attach(c.program))
+		packet, kernel := k.send(t, []byte{12, 2, 3, 4, 5, 6, 7, 8})
+		ours, err := socket.RunFilter(programBytes(c.program), packet)
+		if kernel != c.kernel || ours != c.ours || err != nil {
+			t.Errorf("%s: the kernel keeps %d, we %d, %v", c.name, kernel, ours, err)
+		}
+	}
+}
+
 func attachable(p []bpf.RawInstruction) bool {
 	_, err := socket.RunFilter(programBytes(p), nil)
 	return err == nil

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/net/bpf"
 
@@ -137,6 +138,33 @@ func TestFilterSegments(t *testing.T) {
 		}
 		if n := p.b.Counters()["udp.drop.filtered"]; n != 2 {
 			t.Errorf("%d filtered", n)
+		}
+	})
+}
+
+// TestFilterSegmentsTold: what control messages tell of datagrams that came as
+// one, and went through a filter one by one, is what came with them.
+func TestFilterSegmentsTold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPair(t, wire.Options{GSO: true})
+		in, out := sock(t, p.b, socket.AF_INET6, socket.SOCK_DGRAM, 0), sock(t, p.a, socket.AF_INET6, socket.SOCK_DGRAM, 0)
+		must(t, in.Bind(ap("[::]:9")))
+		must(t, in.AttachFilter(accept(99)))
+		must(t, in.SetsockoptInt(socket.IPPROTO_IPV6, socket.IPV6_FLOWINFO, 1))
+		must(t, in.SetsockoptInt(socket.SOL_SOCKET, socket.SO_TIMESTAMPNS, 1))
+		must(t, out.SetsockoptInt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 8))
+		_, err := out.SendSegments([]byte("aaaabbbb"), 4, 0, ap("[fd77::2]:9"))
+		must(t, err)
+		time.Sleep(time.Second)
+		sent := time.Now()
+		time.Sleep(time.Hour)
+		for range 2 {
+			m := socket.Msg{Buffers: [][]byte{make([]byte, 9)}, Control: make([]byte, 100)}
+			n, err := in.Recvmsg(&m, 0)
+			info, bad := socket.ParseControl(m.Control[:m.ControlLen])
+			if n != 4 || err != nil || bad != nil || info.FlowInfo != 8<<20 || info.Time.After(sent) {
+				t.Errorf("%d bytes, %v; %+v, %v", n, err, info, bad)
+			}
 		}
 	})
 }

@@ -1,16 +1,14 @@
 package socket
 
 // This file owns sendmsg(2), recvmsg(2) and their forms for many messages:
-// pieces of a message in several buffers, and what goes with it in control
+// pieces of a message in several buffers, and what is told of it in control
 // messages, whose layout is in cmsg.go.
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/tapstack/tapstack/stack"
 )
@@ -136,6 +134,15 @@ func (f *FD) recvmsg(m *Msg, b []byte, flags int) (n int, err error) {
 	if flags&MSG_ERRQUEUE != 0 {
 		return f.recvError(m, b)
 	}
+	if f.packet != nil {
+		if n, _, err = f.RecvPacket(b, flags|MSG_TRUNC); n > len(b) {
+			m.Flags = MSG_TRUNC
+			if flags&MSG_TRUNC == 0 {
+				n = len(b)
+			}
+		}
+		return n, err
+	}
 	if f.dgram == nil {
 		if n, err = f.Recv(b, flags); err == nil && flags&MSG_OOB != 0 {
 			m.Flags |= MSG_OOB
@@ -156,17 +163,14 @@ func (f *FD) recvmsg(m *Msg, b []byte, flags int) (n int, err error) {
 
 // Recvmmsg is recvmmsg(2): it waits for the first message, and for others only
 // without MSG_WAITFORONE and MSG_DONTWAIT. It returns how many there are; the
-// error only if that is none.
+// error only if that is none, else it is for the next call.
 func (f *FD) Recvmmsg(msgs []Msg, flags int) (int, error) {
 	one := flags&MSG_WAITFORONE != 0
 	flags &^= MSG_WAITFORONE
 	for i := range msgs {
 		n, err := f.Recvmsg(&msgs[i], flags)
 		if err != nil {
-			if i > 0 {
-				err = nil
-			}
-			return i, err
+			return i, f.later(i, err)
 		}
 		msgs[i].N = n
 		if one {
@@ -174,6 +178,27 @@ func (f *FD) Recvmmsg(msgs []Msg, flags int) (int, error) {
 		}
 	}
 	return len(msgs), nil
+}
+
+// later leaves the error that has ended a batch to the next call, unless it is
+// that of the first of n messages.
+func (f *FD) later(n int, err error) error {
+	if n == 0 {
+		return err
+	}
+	errno, ok := err.(syscall.Errno)
+	if !ok || errno == syscall.EAGAIN {
+		return nil
+	}
+	switch c := f.Stream(); {
+	case f.dgram != nil:
+		f.dgram.PutError(errno)
+	case f.packet != nil:
+		f.packet.PutError(errno)
+	case c != nil:
+		c.PutError()
+	}
+	return nil
 }
 
 // What Recvmsg was asked to tell: bits of FD.want.
@@ -214,7 +239,7 @@ func (f *FD) control(m *Msg, a *stack.Arrival) {
 func (f *FD) controlSocket(w *controlWriter, want uint32, a *stack.Arrival) {
 	if want&(wantTime|wantTimeNS) != 0 {
 		var d [16]byte
-		t := time.Now().Add(-a.Age())
+		t := a.Time()
 		binary.NativeEndian.PutUint64(d[:], uint64(t.Unix()))
 		typ, fraction := SO_TIMESTAMPNS, t.Nanosecond()
 		if want&wantTime != 0 {
@@ -284,136 +309,4 @@ func originalTo(to netip.Addr) (bit uint32, level, typ int) {
 		return wantOrigDst, IPPROTO_IP, IP_ORIGDSTADDR
 	}
 	return wantOrigDst6, IPPROTO_IPV6, IPV6_ORIGDSTADDR
-}
-
-// sendControl reads the control messages that go with a datagram. Those of
-// another family than the datagram's are left alone, as Linux does.
-func (f *FD) sendControl(b []byte, v4 bool, m *stack.SendInfo) error {
-	level := IPPROTO_IPV6
-	if v4 {
-		level = IPPROTO_IP
-	}
-	for {
-		c, rest, more, err := NextControl(b)
-		if !more || err != nil {
-			return err
-		}
-		b = rest
-		switch {
-		case c.Level == SOL_UDP && f.isUDP():
-			if c.Type != UDP_SEGMENT || len(c.Data) != 2 {
-				return syscall.EINVAL
-			}
-			m.Segment = int(binary.NativeEndian.Uint16(c.Data))
-		case c.Level == SOL_SOCKET:
-			return syscall.EINVAL // SO_MARK and their like: nothing here goes by them
-		case c.Level == level && v4:
-			err = f.sendControl4(c, m)
-		case c.Level == level:
-			err = f.sendControl6(c, m)
-		case v4 && f.domain == AF_INET6 && c.Level == IPPROTO_IPV6 && c.Type == IPV6_PKTINFO:
-			if len(c.Data) < 20 || !netip.AddrFrom16([16]byte(c.Data[:16])).Is4In6() {
-				return syscall.EINVAL
-			}
-			err = f.sendPktInfo6(c.Data, m)
-			m.Source = m.Source.Unmap()
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-func (f *FD) sendControl4(c Control, m *stack.SendInfo) error {
-	v := -1
-	switch len(c.Data) {
-	case 4:
-		v = int(int32(binary.NativeEndian.Uint32(c.Data)))
-	case 1:
-		if c.Type == IP_TOS {
-			v = int(c.Data[0])
-		}
-	}
-	switch {
-	case c.Type == IP_TTL && v >= 1 && v <= 255:
-		m.Hops = int16(v)
-	case c.Type == IP_TOS && v >= 0 && v <= 255:
-		m.TOS = int16(v)
-	case c.Type == IP_PKTINFO && len(c.Data) == 12:
-		m.Source = netip.AddrFrom4([4]byte(c.Data[4:8]))
-		err := f.leaveBy(binary.NativeEndian.Uint32(c.Data), m)
-		if err != nil && !m.Source.IsUnspecified() && f.stack.InterfaceOf(m.Source) == nil {
-			err = syscall.ENETUNREACH // of the two Linux finds this first
-		}
-		return err
-	default:
-		return syscall.EINVAL
-	}
-	return nil
-}
-
-func (f *FD) sendControl6(c Control, m *stack.SendInfo) error {
-	if c.Type == IPV6_PKTINFO {
-		return f.sendPktInfo6(c.Data, m)
-	}
-	if len(c.Data) != 4 {
-		return syscall.EINVAL
-	}
-	v := int(int32(binary.NativeEndian.Uint32(c.Data)))
-	switch {
-	case c.Type == IPV6_HOPLIMIT && v >= -1 && v <= 255:
-		m.Hops = int16(v)
-	case c.Type == IPV6_TCLASS && v >= -1 && v <= 255:
-		m.TOS = int16(v)
-	case c.Type == IPV6_DONTFRAG && (v == 0 || v == 1):
-		m.DontFrag = int16(v)
-	default:
-		return syscall.EINVAL
-	}
-	return nil
-}
-
-// sendPktInfo6 reads an IPV6_PKTINFO. A source that is not ours is EINVAL, a
-// link-local one needs the interface.
-func (f *FD) sendPktInfo6(d []byte, m *stack.SendInfo) error {
-	if len(d) < 20 {
-		return syscall.EINVAL
-	}
-	m.Source = netip.AddrFrom16([16]byte(d[:16]))
-	if err := f.leaveBy(binary.NativeEndian.Uint32(d[16:]), m); err != nil {
-		return err
-	}
-	if m.Source.IsLinkLocalUnicast() && m.Interface == nil {
-		return syscall.EINVAL
-	}
-	return nil
-}
-
-// leaveBy is the number of an interface in a message; 0 is any.
-func (f *FD) leaveBy(index uint32, m *stack.SendInfo) error {
-	if index == 0 {
-		return nil
-	}
-	if m.Interface = f.stack.InterfaceByIndex(int(int32(index))); m.Interface == nil {
-		return syscall.ENODEV
-	}
-	return nil
-}
-
-// streamControl checks the control messages of a stream, which knows none: those
-// of SOL_SOCKET are refused, others not looked at, as on Linux.
-func (f *FD) streamControl(b []byte) error {
-	if f.closed.Load() {
-		return net.ErrClosed
-	}
-	for {
-		c, rest, more, err := NextControl(b)
-		if !more || err != nil {
-			return err
-		}
-		if c.Level == SOL_SOCKET {
-			return syscall.EINVAL
-		}
-		b = rest
-	}
 }

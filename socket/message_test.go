@@ -242,6 +242,53 @@ func TestBatches(t *testing.T) {
 	})
 }
 
+// TestBatchError: an error that ends a batch is that of the next call.
+func TestBatchError(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPair(t, wire.Options{})
+		a, b := udp4(t, p.a), udp4(t, p.b)
+		must(t, b.Bind(ap("0.0.0.0:5")))
+		must(t, a.Connect(bg, ap("10.77.0.2:5")))
+		at, err := a.Getsockname()
+		must(t, err)
+		_, err = b.SendTo([]byte("x"), 0, at)
+		must(t, err)
+		time.Sleep(time.Second)
+		b.Close()
+		in := make([]socket.Msg, 2)
+		time.AfterFunc(time.Second, func() { a.Send([]byte("to nobody"), 0) })
+		n, err := a.Recvmmsg(in, 0)
+		if n != 1 || err != nil {
+			t.Errorf("received %d, %v", n, err)
+		}
+		n, err = a.Recvmmsg(in, socket.MSG_DONTWAIT)
+		if n != 0 || err != syscall.ECONNREFUSED {
+			t.Errorf("then %d, %v", n, err)
+		}
+
+		l := listen(t, p.b, "0.0.0.0:5", 1)
+		c := tcp4(t, p.a)
+		must(t, c.Connect(bg, ap("10.77.0.2:5")))
+		server, _, err := l.Accept(bg)
+		must(t, err)
+		_, err = server.Send([]byte("x"), 0)
+		must(t, err)
+		must(t, server.SetLinger(0))
+		time.AfterFunc(time.Second, func() { server.Close() })
+		for i := range in {
+			in[i].Buffers = [][]byte{make([]byte, 1)}
+		}
+		n, err = c.Recvmmsg(in, 0)
+		if n != 1 || err != nil {
+			t.Errorf("received %d of a stream, %v", n, err)
+		}
+		n, err = c.Recvmmsg(in, 0)
+		if n != 0 || err != syscall.ECONNRESET {
+			t.Errorf("then %d, %v", n, err)
+		}
+	})
+}
+
 // TestFlowInfo: IPV6_FLOWINFO tells the traffic class, and is silent of 0.
 func TestFlowInfo(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -130,6 +130,12 @@ func TestPacketFilter(t *testing.T) {
 		must(t, f.AttachFilter([]bpf.RawInstruction{{Op: 0x28, K: 12}, {Op: 0x15, Jf: 1, K: 0x800}, {Op: 6, K: 30}, {Op: 6}}))
 		_, err = udp4(t, p.a).SendTo([]byte("hello"), 0, ap("10.77.0.2:9"))
 		must(t, err)
+		for _, c := range []struct{ room, flags, n, got int }{{10, 0, 10, socket.MSG_TRUNC}, {10, socket.MSG_TRUNC, 30, socket.MSG_TRUNC}, {30, 0, 30, 0}} {
+			msg := socket.Msg{Buffers: [][]byte{buf[:c.room]}}
+			if n, err := f.Recvmsg(&msg, socket.MSG_PEEK|c.flags); n != c.n || msg.Flags != c.got || err != nil {
+				t.Errorf("message of %d bytes, flags %#x, %v; want %+v", n, msg.Flags, err, c)
+			}
+		}
 		n, m, err := f.RecvPacket(buf[:10], socket.MSG_TRUNC)
 		if n != 30 || m.Size != 47 || err != nil {
 			t.Errorf("%d bytes of %d, %v", n, m.Size, err)

@@ -7,7 +7,6 @@ package socket
 import (
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 
 	"github.com/tapstack/tapstack/stack"
@@ -62,19 +61,13 @@ type Message struct {
 	Flags   int      // MSG_TRUNC when Buffers were too short
 }
 
-// parts has room for the largest datagram while its parts lie elsewhere.
-var parts = sync.Pool{New: func() any { return new([1 << 16]byte) }}
-
 // ReadBatch waits for a datagram, and reads it and those that wait behind it,
 // as many as ms has room for. It returns how many there were; an error only if
-// there was none.
+// there was none, else it is for the next call.
 func (c *PacketConn) ReadBatch(ms []Message, flags int) (int, error) {
 	for i := range ms {
 		if err := c.readMessage(&ms[i], flags); err != nil {
-			if i > 0 {
-				return i, nil // the error, if it is one, is for the next call
-			}
-			return 0, c.wrap("read", "recvmmsg", err)
+			return i, c.wrap("read", "recvmmsg", c.fd.later(i, err))
 		}
 		flags |= MSG_DONTWAIT
 	}
@@ -82,29 +75,12 @@ func (c *PacketConn) ReadBatch(ms []Message, flags int) (int, error) {
 }
 
 func (c *PacketConn) readMessage(m *Message, flags int) error {
-	b := []byte(nil)
-	if len(m.Buffers) == 1 {
-		b = m.Buffers[0]
-	} else {
-		whole := parts.Get().(*[1 << 16]byte)
-		defer parts.Put(whole)
-		room := 0
-		for _, p := range m.Buffers {
-			room += len(p)
-		}
-		b = whole[:min(room, len(whole))]
-	}
-	n, oobn, got, from, err := c.fd.recvMsg(b, m.OOB, flags)
+	msg := Msg{Buffers: m.Buffers, Control: m.OOB}
+	n, err := c.fd.Recvmsg(&msg, flags)
 	if err != nil {
 		return err
 	}
-	m.N, m.NN, m.Flags, m.Addr = n, oobn, got, addrOf(c.network, from)
-	if len(m.Buffers) != 1 {
-		b = b[:n]
-		for _, p := range m.Buffers {
-			b = b[copy(p, b):]
-		}
-	}
+	m.N, m.NN, m.Flags, m.Addr = min(n, size(m.Buffers)), msg.ControlLen, msg.Flags, addrOf(c.network, msg.Name)
 	return nil
 }
 
@@ -136,19 +112,9 @@ func (c *PacketConn) writeMessage(m *Message, flags int) error {
 	} else if c.remote == nil {
 		return errMissingAddress
 	}
-	b := []byte(nil)
-	if len(m.Buffers) == 1 {
-		b = m.Buffers[0]
-	} else {
-		whole := parts.Get().(*[1 << 16]byte)
-		defer parts.Put(whole)
-		b = whole[:0]
-		for _, p := range m.Buffers {
-			if len(b)+len(p) > cap(b) {
-				return syscallError("sendmmsg", syscall.EMSGSIZE)
-			}
-			b = append(b, p...)
-		}
+	b, p := gather(m.Buffers)
+	if p != nil {
+		defer scratch.Put(p)
 	}
 	n, err := c.sendMsg(b, m.OOB, flags, to)
 	m.N = n

@@ -35,6 +35,7 @@ func TestBatch(t *testing.T) {
 		if n != len(out) || err != nil || out[1].N != 3 {
 			t.Fatalf("%d written, %v", n, err)
 		}
+		synctest.Wait() // all are there
 		in := make([]socket.Message, 6)
 		for i := range in {
 			in[i].Buffers = [][]byte{make([]byte, 2), make([]byte, 3)}

@@ -7,6 +7,7 @@ package socket
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"syscall"
 
@@ -71,8 +72,8 @@ var mayNotBeEmpty = map[int]bool{IP_MULTICAST_TTL: true, IP_MULTICAST_LOOP: true
 // a value that is too short.
 func (f *FD) Setsockopt(level, opt int, value []byte) error {
 	if o, ok := f.raw(level, opt); ok && o.set != nil {
-		if err := f.mayWait(background, &f.read); f.closed.Load() {
-			return err
+		if f.closed.Load() {
+			return net.ErrClosed
 		}
 		return o.set(f, value)
 	}
@@ -98,8 +99,8 @@ func (f *FD) Setsockopt(level, opt int, value []byte) error {
 // Getsockopt is getsockopt(2): it returns how much of value it has filled.
 func (f *FD) Getsockopt(level, opt int, value []byte) (int, error) {
 	if o, ok := f.raw(level, opt); ok && o.get != nil {
-		if err := f.mayWait(background, &f.read); f.closed.Load() {
-			return 0, err
+		if f.closed.Load() {
+			return 0, net.ErrClosed
 		}
 		b, err := o.get(f)
 		return copy(value, b), err

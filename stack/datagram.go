@@ -20,15 +20,15 @@ type Datagram struct {
 	hdr   int  // bytes of the transport header
 	both  bool // the IPv6 wildcard takes IPv4 as well
 	holder
-	// held is the address in the table of ports; it is set before the socket
-	// is entered there and never changes.
-	held netip.Addr
+	held atomic.Pointer[held] // nil before the socket is entered in the table of ports
 
 	mu     sync.Mutex // guards everything below
 	local  netip.AddrPort
 	sets   datagramSets
 	bound  bool
+	chosen bool           // the port is not one that Bind was given
 	remote netip.AddrPort // valid when connected
+	source netip.Addr     // what a connection of the wildcard is from, else invalid
 	route  route          // to remote, when connected
 	oif    *Interface
 	// segSize cuts what is sent (UDP_SEGMENT), 0: one datagram; together lets
@@ -78,8 +78,6 @@ func (s *Stack) newDatagram(d *Datagram) (*Datagram, error) {
 	return d, nil
 }
 
-func (d *Datagram) holds() hold { return d.hold(d.held, d.both) }
-
 // SetShare lets others who share bind the same port (SO_REUSEADDR); call it
 // before Bind.
 func (d *Datagram) SetShare(on bool) {
@@ -125,154 +123,6 @@ func (d *Datagram) SetInterface(i *Interface) {
 	d.mu.Unlock()
 }
 
-// Bind gives the socket its local address; port 0 takes a free one. Errors:
-// EINVAL when already bound, EADDRNOTAVAIL, EADDRINUSE.
-func (d *Datagram) Bind(local netip.AddrPort) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.bindLocked(local)
-}
-
-func (d *Datagram) bindLocked(local netip.AddrPort) error {
-	if d.closed {
-		return syscall.EBADF
-	}
-	if d.bound && d.raw == nil {
-		return syscall.EINVAL
-	}
-	a := local.Addr()
-	if !a.IsMulticast() && !d.stack.cfg.Load().broadcast(a) && !d.sets.on(DatagramFreebind) && !d.sets.on(DatagramTransparent) {
-		if err := d.stack.checkLocal(a); err != nil {
-			return err
-		}
-	}
-	if z := a.Zone(); z != "" {
-		if d.oif = d.stack.cfg.Load().named(z); d.oif == nil {
-			return syscall.EINVAL
-		}
-	}
-	if d.raw != nil {
-		return d.bindRawLocked(a)
-	}
-	d.held = a.WithZone("")
-	if local.Port() == 0 && d.sets.on(DatagramNoPort) && !d.local.IsValid() {
-		d.local = netip.AddrPortFrom(d.held, 0) // the port comes with the first datagram
-		return nil
-	}
-	port, err := d.table.add(d.stack, d, local.Port())
-	if err != nil {
-		return err
-	}
-	d.local = netip.AddrPortFrom(d.held, port)
-	d.bound = true
-	return nil
-}
-
-// autobindLocked binds a socket that sends before Bind.
-func (d *Datagram) autobindLocked(v4 bool) error {
-	if d.bound {
-		return nil
-	}
-	a := any6
-	if d.local.IsValid() {
-		a = d.local.Addr() // of a Bind that took no port
-	} else if v4 && !d.both {
-		a = any4
-	}
-	return d.bindLocked(netip.AddrPortFrom(a, 0))
-}
-
-// Connect fixes the peer: sends go there, and only what comes from there is
-// received. An unspecified address dissolves the connection.
-func (d *Datagram) Connect(remote netip.AddrPort) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !remote.IsValid() {
-		d.remote = netip.AddrPort{}
-		d.Narrow(netip.Addr{})
-		return nil
-	}
-	if err := d.autobindLocked(remote.Addr().Is4()); err != nil {
-		return err
-	}
-	r, err := d.routeLocked(remote.Addr(), plainSend)
-	if err != nil {
-		return err
-	}
-	d.route = r
-	d.remote = netip.AddrPortFrom(r.dst, remote.Port())
-	if d.held.IsUnspecified() {
-		d.Narrow(r.src)
-	}
-	return nil
-}
-
-// routeLocked finds the way to dst for one datagram. What m asks for goes before
-// what the socket is bound to, and for groups that before their interface.
-func (d *Datagram) routeLocked(dst netip.Addr, m *SendInfo) (route, error) {
-	if dst.IsUnspecified() {
-		// As Linux: "any address" means this host.
-		if dst.Is6() {
-			dst = netip.IPv6Loopback()
-		} else {
-			dst = loopback4
-		}
-	}
-	src, oif := d.local.Addr(), d.oif
-	switch {
-	case src.Is4() == dst.Is4():
-	case src.Is4():
-		return route{}, syscall.EAFNOSUPPORT
-	case !src.IsUnspecified() || !d.both:
-		return route{}, syscall.ENETUNREACH
-	}
-	if src.IsMulticast() || src.IsUnspecified() || d.stack.cfg.Load().broadcast(src) {
-		src = netip.Addr{} // bound to receive there; nothing is sent from it
-	}
-	if m.Source.IsValid() && m.Source.Is4() != dst.Is4() {
-		return route{}, syscall.EINVAL
-	}
-	own := m.Source.IsValid() && (!m.Source.IsUnspecified() || dst.Is4())
-	if own {
-		src = m.Source
-	}
-	if m.Interface != nil {
-		oif = m.Interface
-	}
-	if dst.IsMulticast() {
-		group := d.group6
-		if dst.Is4() {
-			group = d.group4
-			if !src.IsValid() || src.IsUnspecified() {
-				src = d.groupSrc
-			}
-		}
-		if oif == nil {
-			oif = group
-		}
-	}
-	// Linux asks of IPv6 only where the address is bound.
-	free := d.sets.on(DatagramTransparent) || d.sets.on(DatagramFreebind) && dst.Is6()
-	if free && src.IsValid() && d.stack.checkLocal(src) != nil {
-		r, err := d.stack.findRoute(dst, netip.Addr{}, oif)
-		r.src = src.WithZone("")
-		return r, err
-	}
-	r, err := d.stack.findRoute(dst, src, oif)
-	switch {
-	case err == syscall.EADDRNOTAVAIL && (own || d.sets.on(DatagramFreebind)) && src.IsValid():
-		if dst.Is4() {
-			return route{}, syscall.ENETUNREACH // as Linux calls a source that is not ours
-		}
-		return route{}, syscall.EINVAL
-	case err == nil && r.bcast && !d.sets.on(DatagramBroadcast):
-		return route{}, syscall.EACCES
-	case err == nil && (m.DontRoute || d.sets.on(DatagramDontRoute)) && r.nextHop != r.dst && !r.iface.loopback:
-		return route{}, syscall.ENETUNREACH
-	}
-	return r, err
-}
-
 // SendTo sends one datagram; an invalid to means the connected peer. For ping
 // sockets b is an ICMP echo request, whose identifier is replaced. Errors: the
 // pending error of an earlier datagram; EDESTADDRREQ; EMSGSIZE above what UDP
@@ -295,6 +145,14 @@ func (d *Datagram) TakeError() error {
 		return e
 	}
 	return nil
+}
+
+// PutError makes an error pending again that a call has returned.
+func (d *Datagram) PutError(e syscall.Errno) {
+	d.mu.Lock()
+	d.err = e
+	d.mu.Unlock()
+	d.waiters.Wake(ReadyErr)
 }
 
 // Ready returns what could be done without waiting; sending always can. An
@@ -328,24 +186,6 @@ func (d *Datagram) ready() (r Ready, queued bool) {
 		r |= ReadyHup | ReadyIn
 	}
 	return r, len(d.errs.list) > 0
-}
-
-// LocalAddr returns the address the socket is bound to; for a connected one
-// the address that its datagrams come from.
-func (d *Datagram) LocalAddr() netip.AddrPort {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.remote.IsValid() && d.local.Addr().IsUnspecified() {
-		return netip.AddrPortFrom(d.route.src, d.local.Port())
-	}
-	return d.local
-}
-
-// RemoteAddr returns the connected peer, invalid when there is none.
-func (d *Datagram) RemoteAddr() netip.AddrPort {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.remote
 }
 
 // Close gives the port back and drops what was not read.
@@ -475,7 +315,11 @@ func (d *Datagram) fits(local, remote netip.AddrPort, in *Interface) int {
 	if d.oif != nil && in != nil && d.oif != in && !in.loopback {
 		return 0
 	}
-	n := accepts(d.local.Addr(), d.both, local.Addr())
+	own, both := d.local.Addr(), d.both
+	if d.remote.IsValid() && d.source.IsValid() {
+		own, both = d.source.WithZone(""), false
+	}
+	n := accepts(own, both, local.Addr())
 	if n == 0 || !d.remote.IsValid() {
 		return n
 	}

@@ -44,12 +44,12 @@ type Arrival struct {
 	at mono.Time
 }
 
-// Age is how long ago the frame was read from its device.
-func (a *Arrival) Age() time.Duration {
+// Time is when the frame was read from its device, or now if it came from none.
+func (a *Arrival) Time() time.Time {
 	if a.at == 0 || a.Interface == nil {
-		return 0
+		return time.Now()
 	}
-	return a.Interface.stack.clock.Now().Sub(a.at)
+	return a.Interface.stack.wall(a.at)
 }
 
 // Local is the address of this host that an answer would come from: To, unless

@@ -45,11 +45,17 @@ func filtered(f Filter, b, payload []byte, hdr int) []byte {
 // inputPieces gives a socket with a filter several datagrams that came as one,
 // each with a header of its own.
 func (d *Datagram) inputPieces(p packet, payload []byte, size int, from netip.AddrPort) {
-	head := udp.Header(p.Bytes())
+	head, at := udp.Header(p.Bytes()), p.At
+	ip := p.Network()
+	ip = ip[:len(ip)-p.Len()] // of all of them
 	for len(payload) > 0 {
 		piece := payload[:min(size, len(payload))]
 		payload = payload[len(piece):]
-		q := pkt.Get(udp.HeaderLen + len(piece))
+		q := pkt.Get(len(ip) + udp.HeaderLen + len(piece))
+		q.At = at
+		copy(q.Append(len(ip)), ip)
+		q.MarkNetwork()
+		q.Pull(len(ip))
 		b := q.Append(udp.HeaderLen + len(piece))
 		udp.Put(b, head.SrcPort(), head.DstPort(), len(piece))
 		copy(b[udp.HeaderLen:], piece)

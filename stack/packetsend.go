@@ -23,7 +23,7 @@ func (p *PacketSocket) Send(b []byte, i *Interface, proto uint16, dst *[6]byte) 
 	if i == nil {
 		i = p.iface
 	}
-	closed, pending := p.closed, p.err
+	closed := p.closed
 	p.mu.Unlock()
 	n := len(b)
 	if p.cooked {
@@ -45,9 +45,11 @@ func (p *PacketSocket) Send(b []byte, i *Interface, proto uint16, dst *[6]byte) 
 		return syscall.ENETDOWN
 	case n > limit:
 		return syscall.EMSGSIZE
-	case pending != 0:
-		return p.TakeError()
-	case n < ether.HeaderLen || p.cooked && dst == nil && !i.loopback:
+	}
+	if err := p.TakeError(); err != nil {
+		return err
+	}
+	if n < ether.HeaderLen || p.cooked && dst == nil && !i.loopback {
 		return syscall.EINVAL
 	}
 	f := pkt.Get(n)

@@ -20,7 +20,6 @@ import (
 type PacketSocket struct {
 	stack  *Stack
 	cooked bool
-	epoch  int64 // nanoseconds from the stack's clock to the calendar's
 
 	mu      sync.Mutex // guards everything below; comes after Interface.mu
 	proto   ether.Type // 0: nothing is received
@@ -93,8 +92,7 @@ type member struct {
 // EtherAll for any type; a socket with type 0 receives nothing before Bind.
 // cooked leaves the link-layer header out.
 func (s *Stack) NewPacket(cooked bool, proto uint16) (*PacketSocket, error) {
-	p := &PacketSocket{stack: s, cooked: cooked, proto: ether.Type(proto), limit: s.limits.DatagramReceive,
-		epoch: time.Now().UnixNano() - int64(s.clock.Now())}
+	p := &PacketSocket{stack: s, cooked: cooked, proto: ether.Type(proto), limit: s.limits.DatagramReceive}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed.Load() {
@@ -240,7 +238,7 @@ func (p *PacketSocket) Recv(b []byte, peek bool) (n, size int, info FrameInfo, e
 	}
 	m := &p.queue[p.head]
 	n, size, info = copy(b, m.v.p.Bytes()[m.off:m.off+m.n]), m.n, m.info
-	info.Time = p.wall(m.at)
+	info.Time = p.stack.wall(m.at)
 	p.last = m.at
 	if !peek {
 		p.popLocked()
@@ -258,11 +256,6 @@ func (p *PacketSocket) popLocked() {
 	}
 }
 
-// wall is an instant of the stack's clock by the calendar, as it was when the
-// socket was made: frames are as far apart as they were, even when somebody
-// sets the machine's clock meanwhile.
-func (p *PacketSocket) wall(at mono.Time) time.Time { return time.Unix(0, p.epoch+int64(at)) }
-
 // LastTime returns when the frame arrived or left that was read last, the zero
 // Time if none was (SIOCGSTAMP).
 func (p *PacketSocket) LastTime() time.Time {
@@ -271,7 +264,7 @@ func (p *PacketSocket) LastTime() time.Time {
 	if p.last == 0 {
 		return time.Time{}
 	}
-	return p.wall(p.last)
+	return p.stack.wall(p.last)
 }
 
 // NextSize returns the size of the oldest frame, 0 without one.
@@ -293,6 +286,14 @@ func (p *PacketSocket) TakeError() error {
 		return e
 	}
 	return nil
+}
+
+// PutError makes an error pending again that a call has returned.
+func (p *PacketSocket) PutError(e syscall.Errno) {
+	p.mu.Lock()
+	p.err = e
+	p.mu.Unlock()
+	p.waiters.Wake(ReadyErr)
 }
 
 // Ready returns what could be done without waiting; sending always can.

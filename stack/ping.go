@@ -39,7 +39,7 @@ func (d *Datagram) sendPingLocked(now mono.Time, r *route, b []byte, hops, tos u
 // lookupPing returns the socket with the echo identifier local.Port().
 func (s *Stack) lookupPing(local netip.AddrPort) *Datagram {
 	for _, d := range s.ping.on(local.Port()) {
-		if accepts(d.held, d.both, local.Addr()) > 0 {
+		if h := d.held.Load(); accepts(h.addr, h.both, local.Addr()) > 0 {
 			return d
 		}
 	}

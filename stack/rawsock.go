@@ -113,8 +113,8 @@ func (d *Datagram) takesRawLocked(proto uint8, local, remote netip.Addr, in *Int
 		if d.remote.Addr() != remote {
 			return false
 		}
-		if own.IsUnspecified() && d.route.src.IsValid() {
-			own = d.route.src // as Linux, where Connect binds
+		if d.source.IsValid() {
+			own = d.source.WithZone("") // as Linux, where Connect binds
 		}
 	}
 	return !d.closed && d.raw.proto == proto && d.raw.v6 == local.Is6() && (own.IsUnspecified() || own == local) &&

@@ -115,6 +115,7 @@ type TCPConfig struct {
 // Stack is one host.
 type Stack struct {
 	clock  mono.Clock
+	epoch  atomic.Int64 // see wall
 	limits Limits
 	tcpcfg TCPConfig
 	timers *wheel.Queue

@@ -127,6 +127,14 @@ func (c *TCPConn) TakeError() error {
 	return c.core.TakeErr()
 }
 
+// PutError undoes a TakeError, or the call that has returned the error of a
+// failed connection.
+func (c *TCPConn) PutError() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.core.PutErr()
+}
+
 // Final reports whether a read can get no more than n bytes, however long it
 // waits.
 func (c *TCPConn) Final(n int) bool {

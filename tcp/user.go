@@ -164,6 +164,9 @@ func (c *Conn) takeErr() error {
 	return syscall.Errno(c.err)
 }
 
+// PutErr lets the error of a failed connection be told once more.
+func (c *Conn) PutErr() { c.errTaken = false }
+
 // Readable returns how many bytes Read can take, of which the mark of urgent
 // data may make more than one Read.
 func (c *Conn) Readable() int {

@@ -37,6 +37,9 @@ var (
 func main() { attach.Main("", run) }
 
 func run(ctx context.Context, host *attach.Host, _ []string) error {
+	if err := host.NeedStack(); err != nil {
+		return err
+	}
 	fd, err := socket.Socket(host.Stack, socket.AF_PACKET, socket.SOCK_RAW, 0)
 	if err != nil {
 		return err

@@ -50,6 +50,9 @@ var (
 )
 
 func run(ctx context.Context, host *attach.Host, args []string) error {
+	if err := host.NeedStack(); err != nil {
+		return err
+	}
 	addr, err := netip.ParseAddr(args[0])
 	if err != nil {
 		return attach.Usagef("%q is not an address", args[0])

@@ -3,7 +3,6 @@ package kernel
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -39,7 +38,11 @@ func NewSocket(domain, typ, proto int) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newSocket(fd, typ)
+	s, err := newSocket(fd, typ&^(unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK))
+	if err == nil {
+		s.async.Store(typ&unix.SOCK_NONBLOCK != 0)
+	}
+	return s, err
 }
 
 func newSocket(fd, typ int) (*Socket, error) {
@@ -126,80 +129,6 @@ func (s *Socket) Connect(ctx context.Context, to netip.AddrPort) error {
 	return err
 }
 
-// Send is send(2): all of b of a stream, unless MSG_DONTWAIT says not to wait.
-func (s *Socket) Send(b []byte, flags int) (int, error) { return s.SendTo(b, flags, netip.AddrPort{}) }
-
-// SendTo is sendto(2).
-func (s *Socket) SendTo(b []byte, flags int, to netip.AddrPort) (sent int, err error) {
-	for {
-		err = s.do(context.Background(), &s.write, flags, func(fd int) error {
-			var sa unix.Sockaddr
-			if to.IsValid() {
-				var err error
-				if sa, err = sockaddr(to); err != nil {
-					return err
-				}
-			}
-			n, err := unix.SendmsgN(fd, b[sent:], nil, sa, flags|unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-			if err == nil {
-				sent += n
-			}
-			return err
-		})
-		if err != nil || sent == len(b) || s.typ != unix.SOCK_STREAM || !s.waits(flags) {
-			break
-		}
-	}
-	if sent > 0 && err == unix.EAGAIN {
-		err = nil
-	}
-	return sent, err
-}
-
-// Recv is recv(2).
-func (s *Socket) Recv(b []byte, flags int) (int, error) {
-	n, _, err := s.RecvFrom(b, flags)
-	return n, err
-}
-
-// RecvFrom is recvfrom(2). io.EOF is the end of a stream.
-func (s *Socket) RecvFrom(b []byte, flags int) (got int, from netip.AddrPort, err error) {
-	all := flags&unix.MSG_WAITALL != 0 && s.typ == unix.SOCK_STREAM && s.waits(flags)
-	for {
-		n := 0
-		err = s.do(context.Background(), &s.read, flags, func(fd int) (err error) {
-			var sa unix.Sockaddr
-			at := b[got:]
-			if flags&unix.MSG_PEEK != 0 {
-				at = b
-			}
-			n, sa, err = unix.Recvfrom(fd, at, flags&^unix.MSG_WAITALL|unix.MSG_DONTWAIT)
-			if err == nil && sa != nil {
-				from = fromSockaddr(sa)
-			}
-			if err == nil && all && flags&unix.MSG_PEEK != 0 && 0 < n && n < len(b) {
-				// Readiness would not tell of more: the caller asked to look at
-				// what a stream does not have yet, and gets what it has.
-				all = false
-			}
-			return err
-		})
-		if err != nil {
-			if got > 0 {
-				return got, from, nil // an error is for the next call
-			}
-			return 0, from, err
-		}
-		if n == 0 && len(b) > 0 && got == 0 && s.typ == unix.SOCK_STREAM {
-			return 0, from, io.EOF
-		}
-		got += n
-		if !all || n == 0 || got >= len(b) {
-			return got, from, nil
-		}
-	}
-}
-
 // Shutdown is shutdown(2).
 func (s *Socket) Shutdown(how int) error {
 	return s.control(func(fd int) error { return unix.Shutdown(fd, how) })
@@ -273,12 +202,12 @@ func (s *Socket) SetNonblock(on bool) error {
 // Ready is poll(2).
 func (s *Socket) Ready() (r stack.Ready) {
 	err := s.control(func(fd int) error {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT | unix.POLLPRI}}
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT | unix.POLLPRI | unix.POLLRDHUP}}
 		if _, err := unix.Poll(p, 0); err != nil {
 			return err
 		}
 		for bit, ready := range map[int16]stack.Ready{unix.POLLIN: stack.ReadyIn, unix.POLLOUT: stack.ReadyOut,
-			unix.POLLPRI: stack.ReadyPri, unix.POLLERR: stack.ReadyErr, unix.POLLHUP: stack.ReadyHup} {
+			unix.POLLPRI: stack.ReadyPri, unix.POLLERR: stack.ReadyErr, unix.POLLHUP: stack.ReadyHup, unix.POLLRDHUP: stack.ReadyRdHup} {
 			if p[0].Revents&bit != 0 {
 				r |= ready
 			}
