@@ -57,6 +57,7 @@ func TestSetTrace(t *testing.T) {
 			if !slices.Contains(h.kinds[n:], "sent") {
 				t.Errorf("later: %v", h.kinds[n:])
 			}
+			must(t, f.SetTrace(nil, false)) // the answer to that is for nobody
 		}
 		// Nobody has the address: the host tells itself, which names no sender.
 		h = heard{}
