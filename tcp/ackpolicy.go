@@ -29,12 +29,18 @@ const (
 )
 
 // observe learns the peer's segment size and rhythm from n bytes of text that
-// came in segs segments.
-func (c *Conn) observe(now mono.Time, n, segs int) {
-	if segs > 1 {
-		n = (n + segs - 1) / segs
+// came in s.
+func (c *Conn) observe(now mono.Time, n int, s *Segment) {
+	if s.Segs > 1 {
+		n = (n + s.Segs - 1) / s.Segs
 	}
 	c.measureMSS(n)
+	if s.Flags&FlagPSH != 0 && n >= int(c.rcvMSS) {
+		// What was written ends with a full segment, and whoever wrote it may
+		// be held up by its window until that is acknowledged: as soon as it is
+		// read, then, as if it had been smaller (Linux).
+		c.smallSegs = max(c.smallSegs, 1)
+	}
 	least := c.cfg.DelayedAck
 	if c.ato == 0 {
 		c.ato = least

@@ -83,7 +83,7 @@ func (c *Conn) inputSynSent(now mono.Time, s *Segment) Drop {
 	c.ackHandshake(now)
 	// "If there are other controls or text in the segment, then continue
 	// processing at the sixth step."
-	return c.inputText(now, s.Seq+1, s.Payload[0], s.Flags&FlagFIN != 0, s.Segs)
+	return c.inputText(now, s.Seq+1, s.Payload[0], s.Flags&FlagFIN != 0, s)
 }
 
 // inputSynchronized is RFC 9293 §3.10.7.4 for the states from SYN-RECEIVED to
@@ -216,7 +216,7 @@ func (c *Conn) inputSynchronized(now mono.Time, s *Segment) Drop {
 		c.measureReceive(now, s)
 	}
 	// RFC 9293 §3.10.7.4, seventh and eighth: text and FIN.
-	d := c.inputText(now, at, text, fin, s.Segs)
+	d := c.inputText(now, at, text, fin, s)
 	if c.ecn != nil {
 		c.inputMark(now, s)
 	}

@@ -9,8 +9,9 @@ import (
 // peer's FIN, when to acknowledge, and what window to offer.
 
 // inputText is RFC 9293 §3.10.7.4, seventh and eighth: at is the number of
-// text's first byte; some of it may lie outside the window.
-func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs int) Drop {
+// the first byte of text, which is that of s; some of it may lie outside the
+// window.
+func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, s *Segment) Drop {
 	if len(text) == 0 && !fin {
 		return DropNone
 	}
@@ -41,7 +42,7 @@ func (c *Conn) inputText(now mono.Time, at seq.Num, text []byte, fin bool, segs 
 
 	d := DropNone
 	if n := len(text); n > 0 {
-		c.observe(now, n, segs)
+		c.observe(now, n, s)
 		if at == c.rcvNxt {
 			d = c.inOrder(now, text)
 		} else {
