@@ -113,6 +113,12 @@ func (p *Prober) Close() {
 			calls = append(calls, func() { e.f(Result{Kind: Closed, Err: ErrClosed, CorruptAt: -1, Transmissions: len(e.sent)}) })
 		}
 	}
+	// Sessions that wait for their time find that nothing can be sent.
+	for p.timers.first() != 0 {
+		t := p.timers.heap[0]
+		p.timers.remove(t)
+		calls = append(calls, t.f(p.out.Now()))
+	}
 	p.mu.Unlock()
 	p.out.Close()
 	for _, f := range calls {

@@ -30,6 +30,8 @@ type Router struct {
 	// Silent routers report nothing, BlackHole ones not that a packet is too
 	// large.
 	Silent, BlackHole bool
+	// Refuse makes it report that there is no route where there is none.
+	Refuse bool
 	// Limit is how many errors it reports in a second, 0: all. It counts by the
 	// second, as many do.
 	Limit int
@@ -211,6 +213,9 @@ func (r *Router) input(b []byte, in *link) {
 	SetIPChecksum(b)
 	out := r.choose(b)
 	if out == nil {
+		if r.Refuse {
+			r.report(b, icmp.TypeUnreachable4, icmp.TypeUnreachable6, icmp.CodeHost4, 0)
+		}
 		return
 	}
 	if r.Mangle != nil {
@@ -414,4 +419,23 @@ func Translate(b []byte, from, to netip.Addr) {
 		binary.BigEndian.PutUint16(f, ^csum.Add(v, csum.Sum(now[:], 0)))
 	}
 	SetIPChecksum(b)
+}
+
+// SetMTU changes the MTU of the line to a router that is connected.
+func (r *Router) SetMTU(o *Router, mtu int) {
+	for _, h := range r.routes {
+		if len(h.next) == 1 && h.next[0].to == o && !h.prefix.IsValid() {
+			h.next[0].mtu = mtu
+		}
+	}
+}
+
+// SetICMPChecksum makes the checksum of a message right; the addresses are those
+// of an IPv6 packet, invalid for IPv4.
+func SetICMPChecksum(b []byte, src, dst netip.Addr) {
+	if dst.IsValid() {
+		icmp.SetChecksum6(b, src, dst)
+	} else {
+		icmp.SetChecksum4(b)
+	}
 }
