@@ -63,7 +63,7 @@ func (p *Prober) StartMTU(q MTURequest, done func(MTUResult)) (stop func()) {
 	s.init(p, nil)
 	s.mu.Lock()
 	defer s.unlock()
-	if route, err := p.out.Route(q.Dst.Unmap(), q.Src, nil); err != nil {
+	if route, err := p.route(&q.Request); err != nil {
 		s.r.Err = err
 		s.finish()
 	} else {

@@ -19,10 +19,10 @@ type PingRequest struct {
 	// request has DataStep more than the one before, and begins again behind
 	// DataTo.
 	Data, DataTo, DataStep int
-	// Interval between requests, 0: a second. Flood sends the next as soon as
-	// one is answered, and a hundred a second at least.
-	Interval time.Duration
-	Flood    bool
+	// Interval between requests, 0: a second. Adaptive sends the next as soon as
+	// one is answered, Flood does too and sends a hundred a second at least.
+	Interval        time.Duration
+	Flood, Adaptive bool
 	// Preload is how many are sent at once in the beginning.
 	Preload int
 	// Deadline ends it whatever has been sent, 0: never.
@@ -145,11 +145,7 @@ func (s *Pinging) tick(now mono.Time) {
 			s.later(func() { s.on(PingPacket{Seq: seq, Outstanding: true}) })
 		}
 		s.sendNext(now)
-		pace := s.q.Interval
-		if s.q.Flood {
-			pace = min(pace, 10*time.Millisecond)
-		}
-		s.next = s.next.Add(pace)
+		s.next = s.next.Add(s.pace())
 		if s.next < now {
 			s.next = now // we were held up
 		}
@@ -168,6 +164,14 @@ func (s *Pinging) rest(now mono.Time) {
 		when = mono.Earliest(when, s.next)
 	}
 	s.wake(when)
+}
+
+// pace is the time to the next request if nothing is answered.
+func (s *Pinging) pace() time.Duration {
+	if s.q.Flood {
+		return min(s.q.Interval, 10*time.Millisecond)
+	}
+	return s.q.Interval
 }
 
 // data is how much the seq-th request carries.
@@ -203,7 +207,7 @@ func (s *Pinging) sendNext(now mono.Time) {
 	// A sequence number comes again after 65536; until then duplicates and late
 	// answers are told apart.
 	q.Watch = time.Second
-	if !s.q.Flood {
+	if !s.q.Flood && !s.q.Adaptive {
 		q.Watch = 10 * time.Second
 	}
 	s.waiting[seq] = struct{}{}
@@ -256,8 +260,9 @@ func (s *Pinging) result(seq, data int, r Result) {
 		s.r.Corrupt++
 	}
 	s.later(func() { s.on(PingPacket{Seq: seq, Data: data, Result: r}) })
-	if s.q.Flood && !s.allSent && r.Kind == Reply && !r.Duplicate {
+	if (s.q.Flood || s.q.Adaptive) && !s.allSent && r.Kind == Reply && !r.Duplicate {
 		s.sendNext(now)
+		s.next = now.Add(s.pace())
 	}
 	s.rest(now)
 }

@@ -266,7 +266,7 @@ func kindOf(err error) Kind {
 		return NetworkDown
 	case syscall.EMSGSIZE:
 		return MessageSize
-	case syscall.EINVAL:
+	case syscall.EINVAL, syscall.ENODEV:
 		return InvalidArgument
 	}
 	return UnexpectedError
@@ -277,18 +277,7 @@ func (p *Prober) begin(q *Request, f func(Result)) (*probe, []byte, Kind, error)
 	if q.Proto >= numProtos || !q.Dst.IsValid() || q.Src.IsValid() && q.Src.Is4() != q.Dst.Unmap().Is4() || q.Size < 0 || q.FlowLabel > 0xfffff {
 		return nil, nil, InvalidArgument, syscall.EINVAL
 	}
-	var dev *stack.Interface
-	if q.Device != "" {
-		for _, i := range p.stack.Interfaces() {
-			if i.Name() == q.Device {
-				dev = i
-			}
-		}
-		if dev == nil {
-			return nil, nil, InvalidArgument, syscall.ENODEV
-		}
-	}
-	r, err := p.out.Route(q.Dst.Unmap(), q.Src, dev)
+	r, err := p.route(q)
 	if err != nil {
 		return nil, nil, kindOf(err), err
 	}
@@ -620,4 +609,37 @@ func (d Drop) String() string {
 		return dropNames[d]
 	}
 	return "unknown"
+}
+
+// Path is what is known of the way to a destination before anything is sent.
+type Path struct {
+	Src   netip.Addr
+	Group bool // a multicast or broadcast address
+	// MTU is what the path is known to carry, LinkMTU what its first link does.
+	MTU, LinkMTU int
+}
+
+// Path looks up the way that a request would take. Errors are those of
+// stack.Prober.Route, and ENODEV.
+func (p *Prober) Path(q *Request) (Path, error) {
+	r, err := p.route(q)
+	if err != nil {
+		return Path{}, err
+	}
+	return Path{r.Src(), r.Group(), r.MTU(), r.LinkMTU()}, nil
+}
+
+func (p *Prober) route(q *Request) (stack.ProbeRoute, error) {
+	var dev *stack.Interface
+	if q.Device != "" {
+		for _, i := range p.stack.Interfaces() {
+			if i.Name() == q.Device {
+				dev = i
+			}
+		}
+		if dev == nil {
+			return stack.ProbeRoute{}, syscall.ENODEV
+		}
+	}
+	return p.out.Route(q.Dst.Unmap(), q.Src, dev)
 }

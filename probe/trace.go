@@ -153,7 +153,7 @@ func (p *Prober) StartTrace(q TraceRequest, on func(ttl int, r Result), done fun
 	t.init(p, t.tick)
 	t.mu.Lock()
 	defer t.unlock()
-	route, err := p.out.Route(q.Dst.Unmap(), q.Src, nil)
+	route, err := p.route(&q.Request)
 	if err == nil && q.Proto != SCTP {
 		t.src = route.Src()
 		port := q.SrcPort
