@@ -79,8 +79,11 @@ func (p *Prober) input(in stack.ProbeInput) {
 		r.From = r.From.WithZone(in.Interface.Name())
 	}
 	r.Duplicate, r.Late = e.done && !e.group, e.late
+	if !e.done && !e.late && !e.group {
+		e.forget = p.Now().Add(e.watch)
+	}
 	e.done = true
-	if e.watch || e.group {
+	if e.watch > 0 || e.group {
 		p.armLocked(e)
 	} else {
 		p.removeLocked(e)

@@ -206,7 +206,7 @@ func (s *Pinging) sendNext(now mono.Time) {
 	}
 	// A sequence number comes again after 65536; until then duplicates and late
 	// answers are told apart.
-	q.Watch = time.Second
+	q.Watch = 200 * time.Millisecond
 	if !s.q.Flood && !s.q.Adaptive {
 		q.Watch = 10 * time.Second
 	}

@@ -82,8 +82,9 @@ type Request struct {
 	Device    string // the interface to leave by, "": the route's
 	// Timeout is how long to wait for an answer, 0: 10 s.
 	Timeout time.Duration
-	// Watch is for how long after Timeout answers are still wanted: they are
-	// told as Duplicate or Late. 0: the first result is the only one.
+	// Watch is for how long after the result other answers are still wanted:
+	// they are told as Duplicate or Late. 0: the first result is the only one,
+	// but of probes to groups, of which every answer within Timeout is told.
 	Watch time.Duration
 	// Retries is how often a SYN or INIT is sent again within Timeout, first
 	// after a second and then after twice as long each time (RFC 6298 §5.5), as

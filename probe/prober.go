@@ -219,10 +219,10 @@ type probe struct {
 	giveUp  mono.Time
 	forget  mono.Time // after watching
 	wait    time.Duration
-	watch   bool // it is wanted after its result
-	done    bool // it had an answer
-	late    bool // NoReply was told
-	group   bool // whoever answers is right
+	watch   time.Duration // how long it is wanted after its result
+	done    bool          // it had an answer
+	late    bool          // NoReply was told
+	group   bool          // whoever answers is right
 	// next and previous have the same ports.
 	next, previous *probe
 	f              func(Result)
@@ -315,7 +315,7 @@ func (p *Prober) begin(q *Request, f func(Result)) (*probe, []byte, Kind, error)
 	e.sent = append(e.sent, now)
 	e.giveUp = now.Add(timeout)
 	e.forget = e.giveUp.Add(max(q.Watch, 0))
-	e.watch = q.Watch > 0
+	e.watch = max(q.Watch, 0)
 	e.timer.f = func(now mono.Time) func() { return p.expireLocked(e, now) }
 	e.wait = time.Second
 	p.armLocked(e)
