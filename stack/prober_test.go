@@ -340,3 +340,32 @@ func TestProberAllocs(t *testing.T) {
 		t.Errorf("%v allocations to send", got) // of the simulated wire
 	}
 }
+
+// TestProberBesideRaw: a raw socket of the same protocol takes nothing from it.
+func TestProberBesideRaw(t *testing.T) {
+	n, a, _, p, h := proberNet(t)
+	for _, proto := range []uint8{1, 17, 132} {
+		d, err := a.NewRaw(proto, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		r := route(t, p, "10.0.0.2")
+		from := port(t, p, proto)
+		b := make([]byte, 12)
+		binary.BigEndian.PutUint16(b, from)
+		switch proto {
+		case 1:
+			b = echo(&r, from, "hello")
+		case 17:
+			udp.Put(b, from, 4444, 4)
+			udp.SetChecksum(b, r.Src(), r.Dst())
+		}
+		h.inputs = nil
+		send(t, p, &r, stack.ProbeHeader{Protocol: proto}, b)
+		n.RunFor(time.Second)
+		if len(h.inputs) != 1 || h.inputs[0].Quoted != (proto != 1) {
+			t.Errorf("protocol %d: %d answers", proto, len(h.inputs))
+		}
+	}
+}
