@@ -17,6 +17,7 @@ type batch struct {
 	iface *Interface
 	queue int
 	now   mono.Time // 0: to be read at the next frame
+	stamp bool      // each frame is to have the time at which it was read
 	dirty []*TCPConn
 	seg   tcp.Segment // scratch for the segment being input
 	reply tcp.Segment // scratch for an answer without a connection
@@ -50,9 +51,16 @@ func (i *Interface) newBatch(queue int) *batch {
 func (b *batch) deliver(p *pkt.Buf) {
 	if b.now == 0 {
 		b.now = b.iface.stack.clock.Now()
+		b.stamp = b.iface.stack.probers.Load() != nil
+		if p.At == 0 {
+			p.At = b.now
+		}
 	}
 	if p.At == 0 {
 		p.At = b.now
+		if b.stamp {
+			p.At = b.iface.stack.clock.Now()
+		}
 	}
 	b.n++
 	st := &b.iface.stack.stats.Ether

@@ -254,7 +254,8 @@ func (s *Stack) inputError(now mono.Time, p packet, m icmp.Message, v6 bool) {
 		s.stats.ICMP.Drop[DropNotForHost].inc() // a type or code nobody here knows
 		return
 	}
-	if !s.deliverError(q, e) {
+	// A raw socket may have taken it as well.
+	if delivered := s.deliverError(q, e); !s.probeError(p, q) && !delivered {
 		s.stats.ICMP.Drop[DropNoSocket].inc()
 	}
 }
@@ -288,6 +289,7 @@ func (s *Stack) localError(p *pkt.Buf, errno syscall.Errno) {
 			e.typ, e.code = icmp.TypeUnreachable6, icmp.CodeAddress6
 		}
 		s.deliverError(q, e)
+		s.probeFailed(p, q, errno)
 	}
 }
 

@@ -285,6 +285,7 @@ func (s *Stack) deliver(b *batch, p packet) {
 		s.inputICMP6(b, p)
 	case p.proto == ipv6.ProtoNone && p.dst.Is6():
 		// RFC 8200 §4.7: nothing follows, and that is fine.
+	case s.probeUnknown(p):
 	case took:
 		// A raw socket makes of it what it likes.
 	case p.dst.Is4():

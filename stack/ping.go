@@ -50,6 +50,9 @@ func (s *Stack) lookupPing(local netip.AddrPort) *Datagram {
 func (s *Stack) inputPing(p packet, id uint16) {
 	s.stats.Ping.Input.inc()
 	d := s.lookupPing(netip.AddrPortFrom(p.dst, id))
+	if d == nil && s.probeInput(probeEcho, id, p) {
+		return
+	}
 	if d == nil {
 		s.stats.Ping.Drop[DropNoSocket].inc()
 		return

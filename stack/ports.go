@@ -80,11 +80,12 @@ type bound interface {
 
 // bindings is the table of ports held, of one protocol.
 type bindings[E bound] struct {
-	mu sync.RWMutex // guards m
-	m  map[uint16][]E
+	table int          // where probers have the same ports (probeports.go)
+	mu    sync.RWMutex // guards m
+	m     map[uint16][]E
 }
 
-func (t *bindings[E]) init() { t.m = make(map[uint16][]E) }
+func (t *bindings[E]) init(table int) { t.table, t.m = table, make(map[uint16][]E) }
 
 // meets reports whether there are packets for both.
 func (a *hold) meets(b *hold) bool {
@@ -128,7 +129,9 @@ func (t *bindings[E]) add(s *Stack, e E, port uint16) (uint16, error) {
 		return port, nil
 	}
 	_, stream := any(e).(*TCPListener)
-	free := func(port uint16) bool { return len(t.m[port]) == 0 && !(stream && s.tcp.conns.any(port)) }
+	free := func(port uint16) bool {
+		return len(t.m[port]) == 0 && !(stream && s.tcp.conns.any(port)) && s.proberOf(t.table, port) == nil
+	}
 	port, ok := s.localPorts.forSocket(s.randUint32(), stream, free)
 	if !ok && stream {
 		// None that nobody uses: one whose users are not in the way.
@@ -157,7 +160,7 @@ func (t *bindings[E]) takenLocked(s *Stack, e E, port uint16, reuse bool) bool {
 			return true
 		}
 	}
-	return stream && s.tcp.portTaken(&a, port, reuse)
+	return stream && s.tcp.portTaken(&a, port, reuse) || s.proberOf(t.table, port) != nil
 }
 
 // held reports whether anybody holds the port.

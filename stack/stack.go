@@ -154,6 +154,10 @@ type Stack struct {
 	localPorts localPorts
 	fast       fastCache
 
+	// probers are those that send packets of their own making, nil: none; mu is
+	// held to change them.
+	probers atomic.Pointer[[]*Prober]
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // reader goroutines
@@ -189,8 +193,8 @@ func New(c Config) *Stack {
 	s.localPorts.init(c.LocalPorts, slices.Clone(c.ReservedPorts))
 	s.fast.init(c.Limits.FastOpen)
 	s.tcp.init(s)
-	s.udp.init()
-	s.ping.init()
+	s.udp.init(probeUDP)
+	s.ping.init(probeEcho)
 	s.pmtu.init(c.Limits.PathMTU)
 	s.initLoopback()
 	return s
@@ -242,6 +246,7 @@ func (s *Stack) Close() error {
 		d.Close()
 	}
 	s.closePackets()
+	s.closeProbers()
 	s.timers.Close()
 	s.cancel()
 	s.update(func(*config) error { return nil }) // an AddInterface under way has ended

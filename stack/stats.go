@@ -123,6 +123,11 @@ type counters struct {
 		Input, Output counter
 		Drop          dropCounters
 	}
+	// Probe counts packets that probers sent, answers to them, ICMP errors about
+	// them, and those that did not leave.
+	Probe struct {
+		Output, Input, ErrorIn, Failed counter
+	}
 	// Offload is the segmentation done in place of a device.
 	Offload struct {
 		Cut        counter // super-frames cut into frames

@@ -60,7 +60,7 @@ type tcpTable struct {
 
 func (t *tcpTable) init(s *Stack) {
 	t.stack, t.seed = s, maphash.MakeSeed()
-	t.listen.init()
+	t.listen.init(probeTCP)
 	t.wait.table = t
 	t.wait.timer.Owner = wheel.Func(t.wait.expire)
 	t.half.table = t
@@ -138,6 +138,13 @@ func (t *tcpTable) insert(id fourTuple, e tcpEntry) error {
 	sh.putLocked(e)
 	t.size.Add(1)
 	t.conns.count(k.localPort, 1)
+	if t.stack.proberOf(probeTCP, k.localPort) != nil {
+		sh.removeLocked(e)
+		t.stack.memory.Return(e.cost())
+		t.size.Add(-1)
+		t.conns.count(k.localPort, -1)
+		return syscall.EADDRINUSE
+	}
 	return nil
 }
 
@@ -218,6 +225,9 @@ func (t *tcpTable) dispatch(b *batch, p packet) {
 		return
 	}
 	if l := t.lookupListener(id.local, id.remote, p.iface); l != nil && (filtered && !t.passes(b, p, l) || l.input(b, p, id)) {
+		return
+	}
+	if t.stack.probeInput(probeTCP, b.seg.DstPort, p) {
 		return
 	}
 	t.stack.stats.TCP.Drop[tcp.DropNoConnection].inc()

@@ -56,6 +56,9 @@ func (s *Stack) inputUDP(b *batch, p packet) {
 		return
 	}
 	d := s.lookupUDP(local, remote, p.iface)
+	if d == nil && s.probeInput(probeUDP, h.DstPort(), p) {
+		return
+	}
 	if d == nil {
 		st.Drop[DropNoSocket].inc()
 		if !p.Group {

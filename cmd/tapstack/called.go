@@ -15,6 +15,7 @@ import (
 // links are the commands of those names. Any other name, and so a copy of the
 // program under one of its own, is the tree of commands.
 var links = map[string]func() *cobra.Command{
+	"ping":      pingCommand,
 	"pyminitcp": pyminitcpCommand,
 }
 

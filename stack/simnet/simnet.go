@@ -31,11 +31,12 @@ type Net struct {
 	order  uint64
 	rnd    *rand.Rand
 	hosts  int
+	macs   map[netip.Addr]ether.Addr // of the hosts, for routers
 }
 
 // New returns an empty network at the instant of one second.
 func New(seed uint64) *Net {
-	return &Net{now: mono.Time(time.Second), rnd: rand.New(rand.NewPCG(seed, 0x73696d))}
+	return &Net{now: mono.Time(time.Second), rnd: rand.New(rand.NewPCG(seed, 0x73696d)), macs: make(map[netip.Addr]ether.Addr)}
 }
 
 // Now returns the virtual instant.
@@ -135,6 +136,7 @@ func (n *Net) Host(seg *wire.Segment, c stack.Config, wrap func(ether.Device) et
 	for _, a := range addrs {
 		if err == nil {
 			err = i.AddAddr(netip.MustParsePrefix(a))
+			n.macs[netip.MustParsePrefix(a).Addr()] = mac
 		}
 	}
 	if err != nil {

@@ -1,0 +1,398 @@
+package probe
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/internal/mono"
+)
+
+// This file owns trace: probes with every TTL up to the destination's, again and
+// again, and the figures of each hop. All probes of a trace have the same ports,
+// or echo checksum, so that routers that share out flows send them one way
+// (Paris); ecmp.go asks for the other ways.
+
+// Defaults of TraceRequest, mtr's.
+const (
+	DefaultMaxTTL     = 30
+	DefaultMaxUnknown = 12
+	DefaultGrace      = 5 * time.Second
+	DefaultCycles     = 10
+)
+
+// TraceRequest says what to send. Every field of Request counts but TTL, EchoID,
+// EchoSeq, Watch, Retries and Connect.
+type TraceRequest struct {
+	Request
+	FirstTTL, MaxTTL uint8         // 0: 1 and 30
+	Cycles           int           // 0: 10
+	Interval         time.Duration // between cycles, 0: a second
+	// MaxUnknown is how many hops in a row may be silent before it goes no
+	// further, 0: 12.
+	MaxUnknown int
+	// Grace is how long to wait for answers at the end, 0: 5 s.
+	Grace time.Duration
+	// Classic varies what routers hash, as traceroute did at first: the hops
+	// shown need not be of one way.
+	Classic bool
+}
+
+// Host is somebody who answered at a hop.
+type Host struct {
+	Addr       netip.Addr
+	Kind       Kind // of the last answer
+	Count      int
+	Extensions icmp.Extensions // of the last answer that had some
+	Changes    []Change        // of the packet, when it got there
+	QuotedTTL  uint8
+	ReplyTTL   uint8
+	ICMPType   uint8
+	ICMPCode   uint8
+	MTU        int // of TooBig
+}
+
+// Hop is what is known of a TTL.
+type Hop struct {
+	TTL            int
+	Sent, Received int
+	Pending        int // sent, and no result yet
+	Hosts          []Host
+	Stats          Stats
+}
+
+// Loss returns the per cent of the probes with a result that were not answered.
+func (h *Hop) Loss() float64 {
+	n := h.Sent - h.Pending
+	if n <= 0 {
+		return 0
+	}
+	return 100 * float64(n-h.Received) / float64(n)
+}
+
+// EndReason says why a trace goes no further than its last hop.
+type EndReason uint8
+
+// The reasons.
+const (
+	EndReached     EndReason = iota // the destination answered
+	EndUnreachable                  // somebody says that it cannot be reached
+	EndSilent                       // MaxUnknown hops in a row are silent
+	EndMaxTTL
+	EndLoop // the same router again with another between
+	EndFailed
+)
+
+// String names the reason.
+func (e EndReason) String() string {
+	if e > EndFailed {
+		return "unknown"
+	}
+	return [...]string{"reached", "unreachable", "silent", "max-ttl", "loop", "failed"}[e]
+}
+
+// TraceResult is what a trace came to.
+type TraceResult struct {
+	Dst, Src netip.Addr
+	Hops     []Hop // from FirstTTL on
+	Cycles   int   // complete
+	End      EndReason
+	Err      error // nothing could be sent
+}
+
+// Reached reports whether the destination answered.
+func (r *TraceResult) Reached() bool { return r.End == EndReached }
+
+// Tracing is a trace under way.
+type Tracing struct {
+	session
+	q       TraceRequest
+	on      func(hop int, r Result)
+	done    func(TraceResult)
+	hops    []Hop
+	cycle   int
+	ttl     int // the next to send
+	last    int // the destination's TTL, or that of who says it is unreachable; 0: not known
+	reached bool
+	sent    int
+	stop    mono.Time // of waiting, 0: not yet
+	id      uint16
+	err     error
+	src     netip.Addr
+}
+
+// StartTrace begins a trace. on, unless nil, is told each result with its TTL,
+// done what it has come to; on goroutines of the stack's, one call at a time.
+func (p *Prober) StartTrace(q TraceRequest, on func(ttl int, r Result), done func(TraceResult)) *Tracing {
+	set := func(b *uint8, v uint8) {
+		if *b == 0 {
+			*b = v
+		}
+	}
+	set(&q.FirstTTL, 1)
+	set(&q.MaxTTL, DefaultMaxTTL)
+	q.MaxTTL = max(q.MaxTTL, q.FirstTTL)
+	if q.Cycles <= 0 {
+		q.Cycles = DefaultCycles
+	}
+	if q.Interval <= 0 {
+		q.Interval = time.Second
+	}
+	if q.MaxUnknown <= 0 {
+		q.MaxUnknown = DefaultMaxUnknown
+	}
+	if q.Grace <= 0 {
+		q.Grace = DefaultGrace
+	}
+	if on == nil {
+		on = func(int, Result) {}
+	}
+	t := &Tracing{q: q, on: on, done: done, ttl: int(q.FirstTTL)}
+	t.init(p, t.tick)
+	t.mu.Lock()
+	defer t.unlock()
+	route, err := p.route(&q.Request)
+	if err == nil && q.Proto != SCTP {
+		t.src = route.Src()
+		port := q.SrcPort
+		if q.Proto == ICMP {
+			port = q.EchoID
+		}
+		t.id, err = p.Reserve(q.Proto, port)
+	}
+	if err != nil {
+		t.err = err
+		t.finish()
+		return t
+	}
+	t.src = route.Src()
+	if q.Proto == ICMP && q.EchoSum == 0 {
+		t.q.EchoSum = t.id ^ 0x5555 | 1
+	}
+	t.tick(p.Now())
+	return t
+}
+
+// Stop ends it now.
+func (t *Tracing) Stop() {
+	t.mu.Lock()
+	t.finish()
+	t.unlock()
+}
+
+// Snapshot returns what is known so far.
+func (t *Tracing) Snapshot() TraceResult {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.result()
+}
+
+// tick sends the next probe.
+func (t *Tracing) tick(now mono.Time) {
+	if t.stop != 0 {
+		for i := range t.hops {
+			t.hops[i].Pending = 0 // lost: nobody waits for them any more
+		}
+		t.finish()
+		return
+	}
+	t.sendNext()
+	n := max(t.length(), 1)
+	if t.last == 0 {
+		n = max(n, 10) // as mtr begins, without knowing how far it is
+	}
+	if !t.more() {
+		if t.cycle++; t.cycle == t.q.Cycles {
+			t.stop = now.Add(t.q.Grace)
+			t.wake(t.stop)
+			return
+		}
+		t.ttl = int(t.q.FirstTTL)
+	}
+	t.wake(now.Add(t.q.Interval / time.Duration(n)))
+}
+
+// length is how many hops a cycle has, as far as is known.
+func (t *Tracing) length() int {
+	if t.last != 0 {
+		return t.last - int(t.q.FirstTTL) + 1
+	}
+	return len(t.hops)
+}
+
+// more reports whether t.ttl is still to be sent in this cycle.
+func (t *Tracing) more() bool {
+	if t.ttl > int(t.q.MaxTTL) || t.last != 0 && t.ttl > t.last {
+		return false
+	}
+	silent := 0
+	for i := t.ttl - int(t.q.FirstTTL) - 1; i >= 0 && i < len(t.hops) && len(t.hops[i].Hosts) == 0; i-- {
+		silent++
+	}
+	return silent < t.q.MaxUnknown
+}
+
+func (t *Tracing) sendNext() {
+	ttl := t.ttl
+	t.ttl++
+	i := ttl - int(t.q.FirstTTL)
+	for len(t.hops) <= i {
+		t.hops = append(t.hops, Hop{TTL: int(t.q.FirstTTL) + len(t.hops)})
+	}
+	h := &t.hops[i]
+	h.Sent++
+	h.Pending++
+	t.sent++
+	q := t.q.Request
+	q.TTL = uint8(ttl)
+	switch {
+	case q.Proto == ICMP:
+		q.EchoID, q.EchoSeq = t.id, uint16(t.sent)
+		if t.q.Classic {
+			q.EchoSum = 0
+		}
+	case q.Proto == UDP && t.q.Classic:
+		q.SrcPort = t.id
+		q.DstPort = DefaultUDPPort + uint16(t.sent%1000)
+	case q.Proto == TCP && t.q.Classic:
+		q.SrcPort = 0
+	case q.Proto != SCTP:
+		q.SrcPort = t.id
+	}
+	t.send(q, func(r Result) { t.heard(ttl, r) })
+}
+
+// heard takes the result of a probe.
+func (t *Tracing) heard(ttl int, r Result) {
+	if t.over {
+		return
+	}
+	h := &t.hops[ttl-int(t.q.FirstTTL)]
+	h.Pending--
+	switch {
+	case r.Kind == Closed:
+		t.err = r.Err
+		t.finish()
+		return
+	case r.Kind > ParameterProblem:
+		t.err = r.Err
+	case r.Kind != NoReply:
+		h.Received++
+		h.Stats.Add(r.RTT)
+		h.host(&r)
+		far := r.Kind != TTLExpired
+		if (far || r.From == t.q.Dst.Unmap()) && (t.last == 0 || ttl < t.last || ttl == t.last && r.Kind == Reply) {
+			t.last = ttl
+			t.reached = r.Kind == Reply || r.From == t.q.Dst.Unmap()
+		}
+	}
+	t.later(func() { t.on(ttl, r) })
+	if t.stop != 0 && t.settled() {
+		t.finish()
+	}
+}
+
+// settled reports whether nothing that matters is waited for: what was sent
+// beyond the destination does not.
+func (t *Tracing) settled() bool {
+	for i := range t.hops {
+		if t.hops[i].Pending > 0 && (t.last == 0 || t.hops[i].TTL <= t.last) {
+			return false
+		}
+	}
+	return true
+}
+
+// host counts an answer.
+func (h *Hop) host(r *Result) {
+	i := slices.IndexFunc(h.Hosts, func(x Host) bool { return x.Addr == r.From })
+	if i < 0 {
+		// A hop with more routers than that is somebody's joke.
+		if len(h.Hosts) == 128 {
+			return
+		}
+		i = len(h.Hosts)
+		h.Hosts = append(h.Hosts, Host{Addr: r.From})
+	}
+	x := &h.Hosts[i]
+	x.Count++
+	x.Kind, x.ReplyTTL, x.ICMPType, x.ICMPCode, x.MTU = r.Kind, r.ReplyTTL, r.ICMPType, r.ICMPCode, r.MTU
+	if r.Quoted != nil {
+		x.Changes, x.QuotedTTL = r.Quoted.Changes, r.Quoted.TTL
+	}
+	if r.Extensions.MPLS != nil || r.Extensions.Interfaces != nil || r.Extensions.Others != nil {
+		x.Extensions = r.Extensions
+	}
+}
+
+// result is what is known, without the hops behind the destination.
+func (t *Tracing) result() TraceResult {
+	r := TraceResult{Dst: t.q.Dst, Src: t.src, Cycles: t.cycle, Err: t.err}
+	hops := t.hops[:min(len(t.hops), max(t.length(), 0))]
+	for _, h := range hops {
+		h.Hosts = slices.Clone(h.Hosts)
+		r.Hops = append(r.Hops, h)
+	}
+	silent := 0
+	for i := len(hops) - 1; i >= 0 && len(hops[i].Hosts) == 0; i-- {
+		silent++
+	}
+	switch {
+	case t.reached:
+		r.End = EndReached
+	case t.last != 0:
+		r.End = EndUnreachable
+	case len(hops) == 0 || silent == len(hops) && t.err != nil:
+		r.End = EndFailed
+	case loops(hops):
+		r.End = EndLoop
+	case silent >= t.q.MaxUnknown:
+		r.End = EndSilent
+	default:
+		r.End = EndMaxTTL
+	}
+	return r
+}
+
+// loops reports whether some router comes twice, with another between.
+func loops(hops []Hop) bool {
+	seen := make(map[netip.Addr]int)
+	for i, h := range hops {
+		for _, x := range h.Hosts {
+			if at, ok := seen[x.Addr]; ok && i-at > 1 {
+				return true
+			}
+			seen[x.Addr] = i
+		}
+	}
+	return false
+}
+
+func (t *Tracing) finish() {
+	if t.over {
+		return
+	}
+	r := t.result()
+	t.end(func() {
+		if t.id != 0 {
+			t.p.Release(t.q.Proto, t.id)
+		}
+		t.done(r)
+	})
+}
+
+// Trace finds the routers to a destination, Cycles times, and returns when all
+// probes have a result or ctx ends, which is no error. on, unless nil, is told of
+// each result.
+func (p *Prober) Trace(ctx context.Context, q TraceRequest, on func(ttl int, r Result)) (r TraceResult) {
+	var t *Tracing
+	wait(ctx, func(done func()) {
+		t = p.StartTrace(q, on, func(x TraceResult) {
+			r = x
+			done()
+		})
+	}, func() { t.Stop() })
+	return r
+}
