@@ -30,12 +30,16 @@ const envProfile = "TAPSTACK_CPUPROFILE"
 type tapstack struct {
 	device
 	plain bool // without the virtio-net header
+	bbr   bool // instead of CUBIC
 	*process
 }
 
 func (t *tapstack) name() string {
-	if t.plain {
+	switch {
+	case t.plain:
 		return "tapstack-plain"
+	case t.bbr:
+		return oursBBR
 	}
 	return "tapstack"
 }
@@ -59,6 +63,9 @@ func (t *tapstack) start(ctx context.Context) (err error) {
 		args = append(args, "off", "--tap", t.dev())
 	default:
 		args = append(args, "require", "--tap", t.dev())
+	}
+	if t.bbr {
+		args = append(args, "--congestion", "bbr")
 	}
 	t.process, err = launch(ctx, self("tapstack", args...))
 	return err

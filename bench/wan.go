@@ -17,6 +17,10 @@ import (
 // wanGoal is what the ratio to the kernel is to be at least: within 5 %.
 const wanGoal = 0.95
 
+// oursBBR is this stack as a sender with another congestion control, for the
+// first of the two ways.
+const oursBBR = "tapstack-bbr"
+
 // wanPaths are the rows. The last two are the same but for the reordering.
 var wanPaths = func() (list []line) {
 	for _, loss := range []float64{0.1, 1, 3} {
@@ -64,6 +68,7 @@ func wan(ctx context.Context, o *options) error {
 			list = append(list, p)
 		}
 	}
+	list = append(list, &tapstack{device: 1, bbr: true})
 	for _, p := range list {
 		if err := p.start(ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name(), err)
@@ -83,6 +88,9 @@ func wan(ctx context.Context, o *options) error {
 			for way, w := range wanWays {
 				for i := range list {
 					p := list[(i+n)%len(list)]
+					if p.name() == oursBBR && w.port != chargenPort {
+						continue
+					}
 					v, err := lossy(p, w.port, l, o.cc, func(s socket) ([]float64, error) { return w.count(s, o.wan) })
 					if err != nil {
 						return fmt.Errorf("%s, %v, %s: %w", p.name(), l, w.title, err)
@@ -109,11 +117,11 @@ func wanReport(o *options, list []peer, samples func(int, line, peer) []float64)
 	var b bytes.Buffer
 	m := thisMachine()
 	fmt.Fprintf(&b, "# Lossy paths\n\nWritten by `make wan` on %s: goodput in MB/s of one stream of %v over a relay that drops packets at random, delays and reorders, between\n"+
-		"the kernel's client and each stack, none of them with offloads. The kernel at both ends (%s) is the reference; all use %s. Medians [min-max] of %d rounds;\n"+
+		"the kernel's client and each stack, none of them with offloads. The kernel at both ends (%s) is the reference; all use %s but for the column that says BBR. Medians [min-max] of %d rounds;\n"+
 		"random loss makes single rounds differ by a tenth or more. Machine: %s, %d cores, %s.\n",
 		time.Now().Format(time.DateOnly), o.wan, vethOff, o.cc, o.rounds, m.CPU, m.Cores, m.Kernel)
 	for way, w := range wanWays {
-		fmt.Fprintf(&b, "\n## %s%s\n\n| path | kernel | this stack | to the kernel's | ≥ %.2f | gVisor | ours to gVisor's |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+		fmt.Fprintf(&b, "\n## %s%s\n\n| path | kernel | this stack | to the kernel's | ≥ %.2f | gVisor | ours to gVisor's | ours with BBR | that to gVisor's |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
 			strings.ToUpper(w.title[:1]), w.title[1:], wanGoal)
 		for _, l := range wanPaths {
 			var by = make(map[string][]float64)
@@ -131,7 +139,12 @@ func wanReport(o *options, list []peer, samples func(int, line, peer) []float64)
 			}
 			fmt.Fprintf(&b, "| %v | %v | %v | %v | %s |", l, summarize(kernel), summarize(us), ratio, met)
 			if len(other) == len(us) {
-				fmt.Fprintf(&b, " %v | %v |\n", summarize(other), summarize(ratiosOf(us, other)))
+				fmt.Fprintf(&b, " %v | %v |", summarize(other), summarize(ratiosOf(us, other)))
+			} else {
+				b.WriteString(" – | – |")
+			}
+			if bbr := by[oursBBR]; len(bbr) == len(other) && len(bbr) > 0 {
+				fmt.Fprintf(&b, " %v | %v |\n", summarize(bbr), summarize(ratiosOf(bbr, other)))
 			} else {
 				b.WriteString(" – | – |\n")
 			}
