@@ -208,7 +208,7 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 		return nil, syscall.EISCONN
 	case bad != nil:
 		return nil, bad
-	case f.settings != nil && f.settings.trace != nil:
+	case f.settings != nil && (f.settings.trace != nil || f.settings.repair.on):
 		c, err = f.dialTracedLocked(a, fast)
 	case f.bind != nil && fast:
 		c, err = f.bind.DialFast(a)
@@ -224,6 +224,9 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 	}
 	if name := f.settingsLocked().congestion; name != "" {
 		c.SetCongestion(name)
+	}
+	if r := &f.settingsLocked().repair; r.on {
+		f.repairedLocked(c, r)
 	}
 	f.conn, f.connecting = c, true
 	if f.bind != nil {

@@ -59,6 +59,9 @@ func (f *FD) raw(level, opt int) (o rawOption, ok bool) {
 	if (level == SOL_RAW || level == SOL_ICMPV6) && (f.typ != SOCK_RAW || f.domain == AF_INET6 != (level == SOL_ICMPV6)) {
 		return rawOption{}, false
 	}
+	if level == SOL_TCP && f.typ == SOCK_STREAM {
+		return o, ok
+	}
 	if !ok || level != SOL_SOCKET && (f.dgram == nil && f.packet == nil || level == SOL_PACKET != (f.packet != nil)) || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
 		return rawOption{}, false
 	}

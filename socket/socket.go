@@ -109,6 +109,7 @@ type settings struct {
 	program     []bpf.RawInstruction // SO_ATTACH_FILTER; nil: none
 	filter      stack.Filter         // which runs it
 	filterLock  bool                 // SO_LOCK_FILTER
+	repair      repairing            // TCP_REPAIR
 }
 
 // changeLocked returns the settings, to change them.

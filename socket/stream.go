@@ -114,7 +114,7 @@ func (f *FD) peekStream(ctx context.Context, c *stack.TCPConn, b []byte, target,
 			if flags&MSG_DONTWAIT != 0 {
 				return 0, err
 			}
-		case err == nil && (n >= target || flags&MSG_DONTWAIT != 0 || c.Final(n)):
+		case err == nil && (n >= target || flags&MSG_DONTWAIT != 0 || c.Final(n) || c.InRepair()):
 			return n, nil
 		case err != nil && f.closed.Load():
 			return 0, net.ErrClosed

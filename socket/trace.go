@@ -42,5 +42,8 @@ func (f *FD) dialTracedLocked(to netip.AddrPort, fast bool) (*stack.TCPConn, err
 		local, o = f.bind.Addr(), f.bind.DialOptions()
 	}
 	o.Fast, o.Trace, o.TraceSegments = fast, s.trace, s.segments
+	if s.repair.on {
+		o.Repair = &s.repair.start
+	}
 	return f.stack.DialTCPWith(local, to, o)
 }

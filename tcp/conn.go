@@ -212,13 +212,14 @@ type Conn struct {
 	pingpong   bool          // request and response: an ACK can ride on the response
 
 	// The user's side; errors are numbers of package syscall.
-	errTaken  bool   // Read or Write has returned err
-	err       uint16 // why the connection failed; 0: it has not
-	softErr   uint16 // an ICMP message that might explain a time-out
-	rdClosed  bool   // CloseRead or Close
-	wrClosed  bool   // CloseWrite or Close: a FIN follows the data
-	orphan    bool   // Close
-	wantWrite bool   // a writer waits for room
+	errTaken  bool       // Read or Write has returned err
+	err       uint16     // why the connection failed; 0: it has not
+	softErr   uint16     // an ICMP message that might explain a time-out
+	rdClosed  bool       // CloseRead or Close
+	wrClosed  bool       // CloseWrite or Close: a FIN follows the data
+	orphan    bool       // Close
+	wantWrite bool       // a writer waits for room
+	frozen    repairMode // repair.go
 
 	limits limitClock
 	stat   counters

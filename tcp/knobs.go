@@ -278,6 +278,9 @@ func (c *Conn) Knob(id Knob) int {
 	case KnobQuickAck:
 		return flag(!c.pingpong)
 	case KnobMaxSeg:
+		if c.InRepair() {
+			return int(c.peerMSS) // as announced, to be announced again (Linux)
+		}
 		if c.mss > 0 {
 			return c.mss
 		}
