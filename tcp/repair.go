@@ -148,13 +148,7 @@ func (c *Conn) RepairWrite(now mono.Time, p []byte) (n int, err error) {
 		c.rcvNxt = c.rcvNxt.Add(n)
 		c.rcvAdv = seq.Max(c.rcvAdv, c.rcvNxt)
 	default:
-		// What the old host held at a time this one holds, too.
-		if most := min(c.snd.Len()+len(p), c.cfg.SndBuf); most > int(c.sndBuf) {
-			c.sndBuf = int32(most)
-			c.snd.SetLimit(most)
-		}
-		n = c.snd.Write(p)
-		c.wrote(0)
+		n = c.repairAppend(p)
 		if unsent := c.unsent(); unsent > 0 {
 			c.advance(now, unsent)
 		}
@@ -163,6 +157,27 @@ func (c *Conn) RepairWrite(now mono.Time, p []byte) (n int, err error) {
 		return 0, syscall.ENOMEM
 	}
 	return n, nil
+}
+
+// RepairUnsent appends to the send queue what was not sent yet, after all that was.
+// It returns what there was room for.
+func (c *Conn) RepairUnsent(p []byte) int {
+	if !c.InRepair() || c.wrClosed {
+		return 0
+	}
+	return c.repairAppend(p)
+}
+
+// repairAppend writes to the send queue, which grows: what the old host held at a
+// time this one holds, too.
+func (c *Conn) repairAppend(p []byte) int {
+	if most := min(c.snd.Len()+len(p), c.cfg.SndBuf); most > int(c.sndBuf) {
+		c.sndBuf = int32(most)
+		c.snd.SetLimit(most)
+	}
+	n := c.snd.Write(p)
+	c.wrote(0)
+	return n
 }
 
 // repairRecv is Recv in repair mode, in which bytes can only be looked at. The
