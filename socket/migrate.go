@@ -11,6 +11,7 @@ package socket
 // it would answer with resets.
 
 import (
+	"io"
 	"net/netip"
 	"syscall"
 
@@ -108,7 +109,7 @@ func readQueue(c *tcp.Conn, q tcp.RepairQueue, n int, fin bool) (from uint32, b 
 		return 0, nil, err
 	}
 	b = make([]byte, n)
-	if n, err = c.Recv(b, tcp.RecvPeek); err != nil && err != syscall.EAGAIN {
+	if n, err = c.Recv(b, tcp.RecvPeek); err != nil && err != syscall.EAGAIN && err != io.EOF {
 		return 0, nil, err
 	}
 	if fin {

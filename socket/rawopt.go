@@ -19,13 +19,20 @@ import (
 type rawOption struct {
 	set func(f *FD, b []byte) error
 	get func(f *FD) ([]byte, error)
+	// room reports whether n bytes do to read it in; nil: any number does, and
+	// gets the beginning.
+	room func(n int) bool
 }
+
+// exactly and atLeast are what rawOption.room may be.
+func exactly(size int) func(n int) bool { return func(n int) bool { return n == size } }
+func atLeast(size int) func(n int) bool { return func(n int) bool { return n >= size } }
 
 // rawOptions is the table of them.
 var rawOptions = map[name]rawOption{
-	{SOL_SOCKET, SO_LINGER}: {(*FD).setLingerRaw, (*FD).lingerRaw},
+	{SOL_SOCKET, SO_LINGER}: {set: (*FD).setLingerRaw, get: (*FD).lingerRaw},
 
-	{IPPROTO_IP, IP_MULTICAST_IF}:           {(*FD).setGroupInterface4, (*FD).groupInterface4},
+	{IPPROTO_IP, IP_MULTICAST_IF}:           {set: (*FD).setGroupInterface4, get: (*FD).groupInterface4},
 	{IPPROTO_IP, IP_ADD_MEMBERSHIP}:         {set: func(f *FD, b []byte) error { return f.membership4(b, true) }},
 	{IPPROTO_IP, IP_DROP_MEMBERSHIP}:        {set: func(f *FD, b []byte) error { return f.membership4(b, false) }},
 	{IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP}:  source4(stack.AddSource),
@@ -104,6 +111,9 @@ func (f *FD) Getsockopt(level, opt int, value []byte) (int, error) {
 	if o, ok := f.raw(level, opt); ok && o.get != nil {
 		if f.closed.Load() {
 			return 0, net.ErrClosed
+		}
+		if o.room != nil && !o.room(len(value)) {
+			return 0, syscall.EINVAL
 		}
 		b, err := o.get(f)
 		return copy(value, b), err

@@ -7,6 +7,7 @@ package socket
 
 import (
 	"encoding/binary"
+	"io"
 	"net"
 	"syscall"
 	"time"
@@ -47,7 +48,7 @@ func init() {
 	tcpOptions[TCP_QUEUE_SEQ] = option{(*FD).setQueueSeq, (*FD).queueSeq}
 	tcpOptions[TCP_TIMESTAMP] = option{(*FD).setTimestamp, (*FD).timestamp}
 	rawOptions[name{SOL_TCP, TCP_REPAIR_OPTIONS}] = rawOption{set: (*FD).setRepairOptions}
-	rawOptions[name{SOL_TCP, TCP_REPAIR_WINDOW}] = rawOption{(*FD).setRepairWindow, (*FD).repairWindow}
+	rawOptions[name{SOL_TCP, TCP_REPAIR_WINDOW}] = rawOption{(*FD).setRepairWindow, (*FD).repairWindow, exactly(repairWindowLen)}
 }
 
 // repairing is what a socket without a connection keeps of repair mode.
@@ -149,6 +150,9 @@ func (f *FD) repairQueue() (v int, err error) {
 // setQueueSeq is where the chosen queue begins in a connection to come.
 func (f *FD) setQueueSeq(v int) error {
 	return f.onCore(func(*tcp.Conn, mono.Time) error { return syscall.EPERM }, func(r *repairing) error {
+		if f.listening {
+			return syscall.EPERM
+		}
 		switch r.queue {
 		case tcp.RepairSend:
 			r.start.Send = seq.Num(uint32(v))
@@ -178,6 +182,22 @@ func (f *FD) queueSeq() (v int, err error) {
 		return nil
 	})
 	return v, err
+}
+
+// repairRecv is what Recv returns in repair mode where there is no connection.
+func (f *FD) repairRecv(flags int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch r := &f.settingsLocked().repair; {
+	case f.listening || !r.on || flags&MSG_OOB != 0:
+	case flags&MSG_PEEK == 0:
+		return syscall.EPERM
+	case r.queue == tcp.RepairNone:
+		return syscall.EINVAL
+	case r.queue == tcp.RepairSend:
+		return io.EOF // nothing is in it
+	}
+	return syscall.ENOTCONN
 }
 
 func (f *FD) setTimestamp(v int) error {

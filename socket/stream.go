@@ -44,6 +44,9 @@ func (f *FD) recvStream(b []byte, flags int) (int, error) {
 	if err == syscall.ENOTCONN && flags&MSG_OOB != 0 && !f.isListening() {
 		return 0, syscall.EINVAL // as Linux: there is no urgent data
 	}
+	if err == syscall.ENOTCONN {
+		err = f.repairRecv(flags)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -114,7 +117,7 @@ func (f *FD) peekStream(ctx context.Context, c *stack.TCPConn, b []byte, target,
 			if flags&MSG_DONTWAIT != 0 {
 				return 0, err
 			}
-		case err == nil && (n >= target || flags&MSG_DONTWAIT != 0 || c.Final(n) || c.InRepair()):
+		case err == nil && (n >= target || flags&MSG_DONTWAIT != 0 || c.Final(n)):
 			return n, nil
 		case err != nil && f.closed.Load():
 			return 0, net.ErrClosed

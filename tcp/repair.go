@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"io"
 	"syscall"
 
 	"github.com/tapstack/tapstack/internal/mono"
@@ -135,14 +136,17 @@ func (c *Conn) RepairSeq() (seq.Num, error) {
 
 // RepairWrite appends to the chosen queue. What goes to the send queue counts as
 // sent, all of it that was there already included. It takes what there is room
-// for. Errors: EINVAL if no queue was chosen, EPIPE after the FIN, ENOMEM when
-// there is no room.
+// for. Errors: that of the connection, EPIPE after a FIN, EINVAL if no queue was
+// chosen, ENOMEM when there is no room.
 func (c *Conn) RepairWrite(now mono.Time, p []byte) (n int, err error) {
+	if err := c.takeErr(); err != nil {
+		return 0, err
+	}
 	switch q := c.RepairQueue(); {
+	case c.wrClosed || c.state != Established && c.state != CloseWait || q == RepairReceive && c.rcvFin:
+		return 0, syscall.EPIPE
 	case q == RepairNone:
 		return 0, syscall.EINVAL
-	case q == RepairReceive && c.rcvFin || q == RepairSend && (c.wrClosed || c.state != Established && c.state != CloseWait):
-		return 0, syscall.EPIPE
 	case q == RepairReceive:
 		n = c.rcv.Write(p)
 		c.rcvNxt = c.rcvNxt.Add(n)
@@ -180,24 +184,21 @@ func (c *Conn) repairAppend(p []byte) int {
 	return n
 }
 
-// repairRecv is Recv in repair mode, in which bytes can only be looked at. The
-// send queue is there from the oldest byte not acknowledged on, and p has to
-// have room for all of it, or it is EFAULT as on Linux.
+// repairRecv is Recv in repair mode, in which bytes can only be looked at; in the
+// receive queue they are as usual. The send queue is there from the oldest byte not acknowledged on; io.EOF when it is
+// empty, and EFAULT if p has no room for all of it, as on Linux.
 func (c *Conn) repairRecv(p []byte, flags RecvFlags) (int, error) {
 	switch q := c.RepairQueue(); {
 	case flags&RecvPeek == 0:
 		return 0, syscall.EPERM
 	case q == RepairNone:
 		return 0, syscall.EINVAL
-	case q == RepairReceive:
-		a, b := c.rcv.Peek(0, min(len(p), c.rcv.Len()))
-		if n := copy(p, a) + copy(p[len(a):], b); n > 0 {
-			return n, nil
-		}
-		return 0, syscall.EAGAIN
 	}
 	a, b := c.snd.Peek(0, c.snd.Len())
-	if len(a)+len(b) > len(p) {
+	switch n := len(a) + len(b); {
+	case n == 0:
+		return 0, io.EOF
+	case n > len(p):
 		return 0, syscall.EFAULT
 	}
 	return copy(p, a) + copy(p[len(a):], b), nil

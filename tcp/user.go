@@ -30,7 +30,7 @@ func (c *Conn) Read(p []byte) (int, error) { return c.Recv(p, 0) }
 // Recv is Read with flags. With RecvMore, io.EOF only says that the call has
 // all it can get: an error stays for the next, and the mark is not passed.
 func (c *Conn) Recv(p []byte, flags RecvFlags) (int, error) {
-	if c.InRepair() {
+	if c.InRepair() && (flags&RecvPeek == 0 || c.RepairQueue() != RepairReceive) {
 		return c.repairRecv(p, flags)
 	}
 	more := flags&RecvMore != 0
