@@ -176,10 +176,11 @@ type Conn struct {
 	rcvBuf              int32 // what rcv may hold at present, with the window: autotune.go
 	sink                *Sink // where text goes instead of into rcv, if anybody waits for it
 	rcvWScale           uint8
-	rcvSpare            uint8 // the shift of the unit that rcv has room for beyond Config.RcvBuf
-	starved             bool  // there was no memory for text: the window told is 0
-	rcvFin              bool  // the peer's FIN was taken
-	ipHeader            uint8 // Config.IPHeader
+	rcvSpare            uint8      // the shift of the unit that rcv has room for beyond Config.RcvBuf
+	starved             bool       // there was no memory for text: the window told is 0
+	rcvFin              bool       // the peer's FIN was taken
+	ipHeader            uint8      // Config.IPHeader
+	frozen              repairMode // repair.go
 	tune                tuning
 
 	urg urgent
@@ -212,14 +213,13 @@ type Conn struct {
 	pingpong   bool          // request and response: an ACK can ride on the response
 
 	// The user's side; errors are numbers of package syscall.
-	errTaken  bool       // Read or Write has returned err
-	err       uint16     // why the connection failed; 0: it has not
-	softErr   uint16     // an ICMP message that might explain a time-out
-	rdClosed  bool       // CloseRead or Close
-	wrClosed  bool       // CloseWrite or Close: a FIN follows the data
-	orphan    bool       // Close
-	wantWrite bool       // a writer waits for room
-	frozen    repairMode // repair.go
+	errTaken  bool   // Read or Write has returned err
+	err       uint16 // why the connection failed; 0: it has not
+	softErr   uint16 // an ICMP message that might explain a time-out
+	rdClosed  bool   // CloseRead or Close
+	wrClosed  bool   // CloseWrite or Close: a FIN follows the data
+	orphan    bool   // Close
+	wantWrite bool   // a writer waits for room
 
 	limits limitClock
 	stat   counters

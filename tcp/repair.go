@@ -142,6 +142,7 @@ func (c *Conn) RepairWrite(now mono.Time, p []byte) (n int, err error) {
 	if err := c.takeErr(); err != nil {
 		return 0, err
 	}
+	c.wake()
 	switch q := c.RepairQueue(); {
 	case c.wrClosed || c.state != Established && c.state != CloseWait || q == RepairReceive && c.rcvFin:
 		return 0, syscall.EPIPE
@@ -169,6 +170,7 @@ func (c *Conn) RepairUnsent(p []byte) int {
 	if !c.InRepair() || c.wrClosed {
 		return 0
 	}
+	c.wake()
 	return c.repairAppend(p)
 }
 
@@ -212,6 +214,7 @@ func (c *Conn) RepairFin(now mono.Time) error {
 		return syscall.EPERM
 	}
 	if !c.rcvFin {
+		c.wake()
 		c.inputFin(now)
 		c.owedAcks, c.events = 0, 0
 	}
@@ -255,6 +258,7 @@ func (c *Conn) SetRepairOptions(now mono.Time, list []RepairOption) error {
 	case c.state != Established || c.stat.bytesOut != 0:
 		return syscall.EPERM
 	}
+	c.wake()
 	defer c.syncMSS()
 	for _, o := range list {
 		switch o.Kind {
@@ -266,7 +270,8 @@ func (c *Conn) SetRepairOptions(now mono.Time, list []RepairOption) error {
 				return syscall.EFBIG
 			}
 			c.wsOK, c.sndWScale, c.rcvWScale = true, uint8(peers), uint8(mine)
-			c.rcv.SetLimit(c.cfg.RcvBuf + 1<<mine) // see selectWindow
+			c.rcvSpare = uint8(mine) // see selectWindow
+			c.rcv.SetLimit(c.cfg.RcvBuf + 1<<mine)
 		case optSACKPermitted:
 			if o.Value != 0 {
 				return syscall.EINVAL
@@ -315,6 +320,7 @@ func (c *Conn) SetRepairWindow(w RepairWindow) error {
 		c.rcvNxt.Add(int(w.RcvWnd)).Less(w.SndWl1), c.rcvNxt.Less(w.RcvWup):
 		return syscall.EINVAL
 	}
+	c.wake()
 	c.sndWl1, c.sndWnd, c.maxSndWnd = w.SndWl1, int(w.SndWnd), int32(w.MaxWnd)
 	c.lastAckSent = w.RcvWup
 	c.rcvAdv = seq.Max(c.rcvNxt, w.RcvWup.Add(int(w.RcvWnd)))
