@@ -136,6 +136,7 @@ func TestRepairQueues(t *testing.T) {
 		> . 0:0(0) ack 101
 		< . 101:101(0) ack 1461
 		< P. 101:111(10) ack 1501
+		> . 1501:1501(0) ack 111
 		read 70
 		shutdown
 		> F. 1501:1501(0) ack 111
