@@ -84,7 +84,11 @@ func (c *Conn) expireRexmit(now mono.Time) {
 	if c.stuckAt == 0 {
 		c.stuckAt = now
 	}
-	c.rtt.backoff() // RFC 6298 §5.5
+	if c.thin() {
+		c.rtt.backoffs = 0
+	} else {
+		c.rtt.backoff() // RFC 6298 §5.5
+	}
 	if c.state.Synchronized() {
 		c.blackHole(now)
 		c.timedOut(now)
