@@ -255,11 +255,7 @@ func (f *FD) setRepairWindow(b []byte) error {
 	if len(b) < 4 {
 		return syscall.EINVAL
 	}
-	w := tcp.RepairWindow{}
-	if len(b) == repairWindowLen {
-		u32 := func(i int) uint32 { return binary.NativeEndian.Uint32(b[4*i:]) }
-		w = tcp.RepairWindow{SndWl1: seq.Num(u32(0)), SndWnd: u32(1), MaxWnd: u32(2), RcvWnd: u32(3), RcvWup: seq.Num(u32(4))}
-	}
+	w := getRepairWindow(b)
 	return f.onCore(func(c *tcp.Conn, _ mono.Time) error {
 		switch {
 		case !c.InRepair():
@@ -276,21 +272,32 @@ func (f *FD) setRepairWindow(b []byte) error {
 	})
 }
 
-func (f *FD) repairWindow() (b []byte, err error) {
-	put := func(w tcp.RepairWindow) {
-		for _, v := range []uint32{uint32(w.SndWl1), w.SndWnd, w.MaxWnd, w.RcvWnd, uint32(w.RcvWup)} {
-			b = binary.NativeEndian.AppendUint32(b, v)
-		}
+// getRepairWindow reads one; what is not as long is all zeros.
+func getRepairWindow(b []byte) (w tcp.RepairWindow) {
+	if len(b) != repairWindowLen {
+		return w
 	}
+	u32 := func(i int) uint32 { return binary.NativeEndian.Uint32(b[4*i:]) }
+	return tcp.RepairWindow{SndWl1: seq.Num(u32(0)), SndWnd: u32(1), MaxWnd: u32(2), RcvWnd: u32(3), RcvWup: seq.Num(u32(4))}
+}
+
+func putRepairWindow(w tcp.RepairWindow) (b []byte) {
+	for _, v := range []uint32{uint32(w.SndWl1), w.SndWnd, w.MaxWnd, w.RcvWnd, uint32(w.RcvWup)} {
+		b = binary.NativeEndian.AppendUint32(b, v)
+	}
+	return b
+}
+
+func (f *FD) repairWindow() (b []byte, err error) {
 	err = f.onCore(func(c *tcp.Conn, _ mono.Time) error {
 		w, err := c.RepairWindow()
-		put(w)
+		b = putRepairWindow(w)
 		return err
 	}, func(r *repairing) error {
 		if !r.on {
 			return syscall.EPERM
 		}
-		put(tcp.RepairWindow{})
+		b = make([]byte, repairWindowLen)
 		return nil
 	})
 	return b, err
