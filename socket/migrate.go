@@ -4,11 +4,13 @@ package socket
 // address: the order in which the pieces of repair.go are read and set, which is
 // also that in which Linux wants them.
 //
-//	f.Checkpoint --> Close --> the address moves --> Restore
+//	f.Checkpoint --> the address goes (DelAddr) --> Close      the old stack
+//	                 it comes (AddAddr) --> Restore            the new one
 //
 // While the address is at neither place the peer's segments are lost, and come
-// again. They must not come to the old stack once the connection is closed there:
-// it would answer with resets.
+// again. None may come to a stack that has the address and not the connection,
+// which would answer with resets: not to the old one after Close, and not to the new
+// one before Restore, whose link is best connected last.
 
 import (
 	"io"
