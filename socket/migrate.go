@@ -17,8 +17,6 @@ import (
 	"net/netip"
 	"syscall"
 
-	"github.com/tapstack/tapstack/internal/mono"
-	"github.com/tapstack/tapstack/internal/seq"
 	"github.com/tapstack/tapstack/stack"
 	"github.com/tapstack/tapstack/tcp"
 )
@@ -68,14 +66,13 @@ func (f *FD) Checkpoint() (*Checkpoint, error) {
 		return nil, err
 	}
 	p := &Checkpoint{Local: conn.LocalAddr(), Remote: conn.RemoteAddr(), SndWScale: -1, RcvWScale: -1}
-	err = conn.Repair(func(c *tcp.Conn, now mono.Time) (err error) {
+	err = conn.Repair(func(c stack.Repair) (err error) {
 		i := c.Info()
 		switch p.State = i.State; p.State {
 		case tcp.Established, tcp.FinWait1, tcp.FinWait2, tcp.CloseWait, tcp.Closing, tcp.LastAck:
 		default:
 			return syscall.EINVAL
 		}
-		q := c.Queued()
 		finOut, finIn := p.fin()
 		if p.SendSeq, p.Send, err = readQueue(c, tcp.RepairSend, i.Unsent+i.Unacked, finOut); err != nil {
 			return err
@@ -83,15 +80,13 @@ func (f *FD) Checkpoint() (*Checkpoint, error) {
 		if p.ReceiveSeq, p.Receive, err = readQueue(c, tcp.RepairReceive, i.Unread, finIn); err != nil {
 			return err
 		}
-		c.SetRepairQueue(tcp.RepairNone)
-		if p.Unsent = i.Unsent; q.Unsent == 0 {
-			p.Unsent = 0
-		}
-		p.MSS, p.SACK, p.Timestamps, p.Timestamp = i.PeerMSS, i.SACK, i.Timestamps, c.Timestamp(now)
+		c.SetQueue(tcp.RepairNone)
+		p.Unsent = i.Unsent
+		p.MSS, p.SACK, p.Timestamps, p.Timestamp = i.PeerMSS, i.SACK, i.Timestamps, c.Timestamp()
 		if i.WScale {
 			p.SndWScale, p.RcvWScale = i.SndWScale, i.RcvWScale
 		}
-		p.Window, err = c.RepairWindow()
+		p.Window, err = c.Window()
 		return err
 	})
 	if err != nil {
@@ -102,22 +97,22 @@ func (f *FD) Checkpoint() (*Checkpoint, error) {
 }
 
 // readQueue returns a queue of at most n bytes, and the number of its first byte.
-func readQueue(c *tcp.Conn, q tcp.RepairQueue, n int, fin bool) (from uint32, b []byte, err error) {
-	if err := c.SetRepairQueue(q); err != nil {
+func readQueue(c stack.Repair, q tcp.RepairQueue, n int, fin bool) (from uint32, b []byte, err error) {
+	if err := c.SetQueue(q); err != nil {
 		return 0, nil, err
 	}
-	end, err := c.RepairSeq()
+	end, err := c.Seq()
 	if err != nil {
 		return 0, nil, err
 	}
 	b = make([]byte, n)
-	if n, err = c.Recv(b, tcp.RecvPeek); err != nil && err != syscall.EAGAIN && err != io.EOF {
+	if n, err = c.Peek(b); err != nil && err != syscall.EAGAIN && err != io.EOF {
 		return 0, nil, err
 	}
 	if fin {
 		end--
 	}
-	return uint32(end) - uint32(n), b[:n], nil
+	return end - uint32(n), b[:n], nil
 }
 
 // Restore makes the connection anew in s, which must have its local address, and
@@ -147,7 +142,7 @@ func (f *FD) restore(p *Checkpoint) error {
 		return err
 	}
 	f.mu.Lock()
-	f.changeLocked().repair.start = tcp.RepairStart{Send: seq.Num(p.SendSeq), Receive: seq.Num(p.ReceiveSeq)}
+	f.changeLocked().repair.start = tcp.RepairStart{Send: p.SendSeq, Receive: p.ReceiveSeq}
 	f.mu.Unlock()
 	if err := f.Bind(p.Local); err != nil {
 		return err
@@ -173,7 +168,7 @@ func (f *FD) restore(p *Checkpoint) error {
 }
 
 // fill gives a new connection what the checkpoint says.
-func (p *Checkpoint) fill(c *tcp.Conn, now mono.Time) error {
+func (p *Checkpoint) fill(c stack.Repair) error {
 	const mss, wscale, sackPermitted, timestamps = 2, 3, 4, 8 // kinds of options
 	list := []tcp.RepairOption{{Kind: mss, Value: uint32(p.MSS)}}
 	if p.SndWScale >= 0 {
@@ -185,14 +180,14 @@ func (p *Checkpoint) fill(c *tcp.Conn, now mono.Time) error {
 	if p.Timestamps {
 		list = append(list, tcp.RepairOption{Kind: timestamps})
 	}
-	err := c.SetRepairOptions(now, list)
+	err := c.SetOptions(list)
 	write := func(q tcp.RepairQueue, b []byte) {
 		if err == nil {
-			err = c.SetRepairQueue(q)
+			err = c.SetQueue(q)
 		}
 		if err == nil && len(b) > 0 {
 			var n int
-			if n, err = c.RepairWrite(now, b); err == nil && n < len(b) {
+			if n, err = c.Write(b); err == nil && n < len(b) {
 				err = syscall.ENOMEM
 			}
 		}
@@ -206,25 +201,25 @@ func (p *Checkpoint) fill(c *tcp.Conn, now mono.Time) error {
 	// makes of CLOSE-WAIT.
 	if err == nil && finIn && p.State != tcp.Closing {
 		write(tcp.RepairReceive, nil)
-		err = c.RepairFin(now)
+		err = c.Fin()
 	}
 	if err == nil && finOut && len(unsent) == 0 {
 		write(tcp.RepairSend, nil)
-		err = c.CloseWrite(now)
+		err = c.CloseWrite()
 	}
 	if err == nil && p.State == tcp.Closing {
 		write(tcp.RepairReceive, nil)
-		err = c.RepairFin(now)
+		err = c.Fin()
 	}
-	if err == nil && c.RepairUnsent(unsent) < len(unsent) {
+	if err == nil && c.Unsent(unsent) < len(unsent) {
 		err = syscall.ENOMEM
 	}
 	write(tcp.RepairNone, nil)
 	if err == nil && p.Timestamps {
-		err = c.SetTimestamp(now, p.Timestamp)
+		err = c.SetTimestamp(p.Timestamp)
 	}
 	if err == nil {
-		err = c.SetRepairWindow(p.Window)
+		err = c.SetWindow(p.Window)
 	}
 	return err
 }

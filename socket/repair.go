@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tapstack/tapstack/internal/mono"
-	"github.com/tapstack/tapstack/internal/seq"
 	"github.com/tapstack/tapstack/stack"
 	"github.com/tapstack/tapstack/tcp"
 )
@@ -62,7 +60,7 @@ type repairing struct {
 
 // onCore calls core with the connection below, or closed with the settings of a
 // socket that has none.
-func (f *FD) onCore(core func(c *tcp.Conn, now mono.Time) error, closed func(r *repairing) error) error {
+func (f *FD) onCore(core func(c stack.Repair) error, closed func(r *repairing) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -86,11 +84,11 @@ func (f *FD) setRepair(v int) error {
 	case v < TCP_REPAIR_OFF_NO_WP || v > TCP_REPAIR_ON:
 		return syscall.EINVAL
 	}
-	err := f.onCore(func(c *tcp.Conn, now mono.Time) error {
+	err := f.onCore(func(c stack.Repair) error {
 		if v == TCP_REPAIR_ON {
-			c.BeginRepair()
+			c.Begin()
 		} else {
-			c.EndRepair(now, v == TCP_REPAIR_OFF)
+			c.End(v == TCP_REPAIR_OFF)
 		}
 		return nil
 	}, func(r *repairing) error {
@@ -107,8 +105,8 @@ func (f *FD) setRepair(v int) error {
 }
 
 func (f *FD) repairing() (v int, err error) {
-	err = f.onCore(func(c *tcp.Conn, _ mono.Time) error {
-		v = b2i(c.InRepair())
+	err = f.onCore(func(c stack.Repair) error {
+		v = b2i(c.On())
 		return nil
 	}, func(r *repairing) error {
 		v = b2i(r.on)
@@ -118,8 +116,8 @@ func (f *FD) repairing() (v int, err error) {
 }
 
 func (f *FD) setRepairQueue(v int) error {
-	return f.onCore(func(c *tcp.Conn, _ mono.Time) error {
-		return c.SetRepairQueue(tcp.RepairQueue(min(uint(v), 255)))
+	return f.onCore(func(c stack.Repair) error {
+		return c.SetQueue(tcp.RepairQueue(min(uint(v), 255)))
 	}, func(r *repairing) error {
 		switch {
 		case !r.on:
@@ -133,8 +131,8 @@ func (f *FD) setRepairQueue(v int) error {
 }
 
 func (f *FD) repairQueue() (v int, err error) {
-	err = f.onCore(func(c *tcp.Conn, _ mono.Time) error {
-		if v = int(c.RepairQueue()); !c.InRepair() {
+	err = f.onCore(func(c stack.Repair) error {
+		if v = int(c.Queue()); !c.On() {
 			return syscall.EINVAL
 		}
 		return nil
@@ -149,15 +147,15 @@ func (f *FD) repairQueue() (v int, err error) {
 
 // setQueueSeq is where the chosen queue begins in a connection to come.
 func (f *FD) setQueueSeq(v int) error {
-	return f.onCore(func(*tcp.Conn, mono.Time) error { return syscall.EPERM }, func(r *repairing) error {
+	return f.onCore(func(stack.Repair) error { return syscall.EPERM }, func(r *repairing) error {
 		if f.listening {
 			return syscall.EPERM
 		}
 		switch r.queue {
 		case tcp.RepairSend:
-			r.start.Send = seq.Num(uint32(v))
+			r.start.Send = uint32(v)
 		case tcp.RepairReceive:
-			r.start.Receive = seq.Num(uint32(v))
+			r.start.Receive = uint32(v)
 		default:
 			return syscall.EINVAL
 		}
@@ -166,8 +164,8 @@ func (f *FD) setQueueSeq(v int) error {
 }
 
 func (f *FD) queueSeq() (v int, err error) {
-	err = f.onCore(func(c *tcp.Conn, _ mono.Time) error {
-		n, err := c.RepairSeq()
+	err = f.onCore(func(c stack.Repair) error {
+		n, err := c.Seq()
 		v = int(int32(n))
 		return err
 	}, func(r *repairing) error {
@@ -201,8 +199,8 @@ func (f *FD) repairRecv(flags int) error {
 }
 
 func (f *FD) setTimestamp(v int) error {
-	return f.onCore(func(c *tcp.Conn, now mono.Time) error {
-		return c.SetTimestamp(now, uint32(v))
+	return f.onCore(func(c stack.Repair) error {
+		return c.SetTimestamp(uint32(v))
 	}, func(r *repairing) error {
 		if !r.on {
 			return syscall.EPERM
@@ -221,8 +219,8 @@ func (r *repairing) now() uint32 {
 }
 
 func (f *FD) timestamp() (v int, err error) {
-	err = f.onCore(func(c *tcp.Conn, now mono.Time) error {
-		v = int(int32(c.Timestamp(now)))
+	err = f.onCore(func(c stack.Repair) error {
+		v = int(int32(c.Timestamp()))
 		return nil
 	}, func(r *repairing) error {
 		v = int(int32(r.now() &^ 1))
@@ -240,8 +238,8 @@ func (f *FD) setRepairOptions(b []byte) error {
 	for ; len(b) >= repairOptLen; b = b[repairOptLen:] {
 		list = append(list, tcp.RepairOption{Kind: binary.NativeEndian.Uint32(b), Value: binary.NativeEndian.Uint32(b[4:])})
 	}
-	return f.onCore(func(c *tcp.Conn, now mono.Time) error {
-		return c.SetRepairOptions(now, list)
+	return f.onCore(func(c stack.Repair) error {
+		return c.SetOptions(list)
 	}, func(r *repairing) error {
 		if !r.on {
 			return syscall.EINVAL
@@ -256,14 +254,14 @@ func (f *FD) setRepairWindow(b []byte) error {
 		return syscall.EINVAL
 	}
 	w := getRepairWindow(b)
-	return f.onCore(func(c *tcp.Conn, _ mono.Time) error {
+	return f.onCore(func(c stack.Repair) error {
 		switch {
-		case !c.InRepair():
+		case !c.On():
 			return syscall.EPERM
 		case len(b) != repairWindowLen:
 			return syscall.EINVAL
 		}
-		return c.SetRepairWindow(w)
+		return c.SetWindow(w)
 	}, func(r *repairing) error {
 		if !r.on {
 			return syscall.EPERM
@@ -278,19 +276,19 @@ func getRepairWindow(b []byte) (w tcp.RepairWindow) {
 		return w
 	}
 	u32 := func(i int) uint32 { return binary.NativeEndian.Uint32(b[4*i:]) }
-	return tcp.RepairWindow{SndWl1: seq.Num(u32(0)), SndWnd: u32(1), MaxWnd: u32(2), RcvWnd: u32(3), RcvWup: seq.Num(u32(4))}
+	return tcp.RepairWindow{SndWl1: u32(0), SndWnd: u32(1), MaxWnd: u32(2), RcvWnd: u32(3), RcvWup: u32(4)}
 }
 
 func putRepairWindow(w tcp.RepairWindow) (b []byte) {
-	for _, v := range []uint32{uint32(w.SndWl1), w.SndWnd, w.MaxWnd, w.RcvWnd, uint32(w.RcvWup)} {
+	for _, v := range []uint32{w.SndWl1, w.SndWnd, w.MaxWnd, w.RcvWnd, w.RcvWup} {
 		b = binary.NativeEndian.AppendUint32(b, v)
 	}
 	return b
 }
 
 func (f *FD) repairWindow() (b []byte, err error) {
-	err = f.onCore(func(c *tcp.Conn, _ mono.Time) error {
-		w, err := c.RepairWindow()
+	err = f.onCore(func(c stack.Repair) error {
+		w, err := c.Window()
 		b = putRepairWindow(w)
 		return err
 	}, func(r *repairing) error {
@@ -305,15 +303,15 @@ func (f *FD) repairWindow() (b []byte, err error) {
 
 // repairFin is shutdown(SHUT_RD) in repair mode with the receive queue chosen: the
 // peer's FIN has been received.
-func repairFin(c *tcp.Conn, now mono.Time) error { return c.RepairFin(now) }
+func repairFin(c stack.Repair) error { return c.Fin() }
 
 // repairedLocked is the end of a Connect in repair mode: the new connection goes
 // on with what the socket was told before.
 func (f *FD) repairedLocked(c *stack.TCPConn, r *repairing) {
-	c.Repair(func(core *tcp.Conn, now mono.Time) error {
-		core.SetRepairQueue(r.queue)
+	c.Repair(func(core stack.Repair) error {
+		core.SetQueue(r.queue)
 		if !r.at.IsZero() {
-			core.SetTimestamp(now, r.now())
+			core.SetTimestamp(r.now())
 		}
 		return nil
 	})

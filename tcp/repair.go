@@ -46,7 +46,7 @@ const repairOn repairMode = 1 << 7
 
 // RepairStart is where a connection begins that is made by NewRepaired.
 type RepairStart struct {
-	Send, Receive seq.Num // of the first byte of the send queue; of the receive queue
+	Send, Receive uint32 // of the first byte of the send queue; of the receive queue
 }
 
 // NewRepaired makes a connection that is open from the beginning, in repair mode
@@ -55,11 +55,12 @@ type RepairStart struct {
 // nothing.
 func NewRepaired(cfg *Config, now mono.Time, at RepairStart) *Conn {
 	f := *cfg
-	f.ISS = at.Send - 1
+	snd := seq.Num(at.Send)
+	f.ISS = snd - 1
 	c := newConn(&f)
-	c.sendFrom(at.Send)
-	c.pushed, c.psh, c.urg.sndUp = at.Send, at.Send, at.Send
-	c.start(at.Receive - 1)
+	c.sendFrom(snd)
+	c.pushed, c.psh, c.urg.sndUp = snd, snd, snd
+	c.start(seq.Num(at.Receive) - 1)
 	c.negotiate(now, &Options{})
 	c.setState(Established)
 	c.takeOver(cc.Start{Now: now})
@@ -120,16 +121,16 @@ func (c *Conn) SetRepairQueue(q RepairQueue) error {
 // RepairSeq returns the number after the last byte of the chosen queue, a FIN
 // included that was received or will be sent (TCP_QUEUE_SEQ). EINVAL if none was
 // chosen.
-func (c *Conn) RepairSeq() (seq.Num, error) {
+func (c *Conn) RepairSeq() (uint32, error) {
 	switch c.RepairQueue() {
 	case RepairReceive:
-		return c.rcvNxt, nil
+		return uint32(c.rcvNxt), nil
 	case RepairSend:
 		end := c.dataEnd()
 		if c.wrClosed && !(c.finSent && c.sndUna == c.sndNxt) {
 			end++
 		}
-		return end, nil
+		return uint32(end), nil
 	}
 	return 0, syscall.EINVAL
 }
@@ -291,11 +292,11 @@ func (c *Conn) SetRepairOptions(now mono.Time, list []RepairOption) error {
 // RepairWindow is both windows as the connection knows them (struct
 // tcp_repair_window).
 type RepairWindow struct {
-	SndWl1 seq.Num // of the segment that last updated SndWnd
-	SndWnd uint32  // the peer's window, bytes
-	MaxWnd uint32  // the largest it ever was
-	RcvWnd uint32  // ours, from
-	RcvWup seq.Num // what was last acknowledged
+	SndWl1 uint32 // of the segment that last updated SndWnd
+	SndWnd uint32 // the peer's window, bytes
+	MaxWnd uint32 // the largest it ever was
+	RcvWnd uint32 // ours, from
+	RcvWup uint32 // what was last acknowledged
 }
 
 // RepairWindow returns the windows (TCP_REPAIR_WINDOW). EPERM out of repair.
@@ -304,8 +305,8 @@ func (c *Conn) RepairWindow() (w RepairWindow, err error) {
 		return w, syscall.EPERM
 	}
 	return RepairWindow{
-		SndWl1: c.sndWl1, SndWnd: uint32(c.sndWnd), MaxWnd: uint32(c.maxSndWnd),
-		RcvWnd: uint32(max(c.rcvAdv.Sub(c.lastAckSent), 0)), RcvWup: c.lastAckSent,
+		SndWl1: uint32(c.sndWl1), SndWnd: uint32(c.sndWnd), MaxWnd: uint32(c.maxSndWnd),
+		RcvWnd: uint32(max(c.rcvAdv.Sub(c.lastAckSent), 0)), RcvWup: uint32(c.lastAckSent),
 	}, nil
 }
 
@@ -317,13 +318,13 @@ func (c *Conn) SetRepairWindow(w RepairWindow) error {
 	case !c.InRepair():
 		return syscall.EPERM
 	case w.MaxWnd < w.SndWnd || w.MaxWnd > maxWindow || w.RcvWnd > maxWindow,
-		c.rcvNxt.Add(int(w.RcvWnd)).Less(w.SndWl1), c.rcvNxt.Less(w.RcvWup):
+		c.rcvNxt.Add(int(w.RcvWnd)).Less(seq.Num(w.SndWl1)), c.rcvNxt.Less(seq.Num(w.RcvWup)):
 		return syscall.EINVAL
 	}
 	c.wake()
-	c.sndWl1, c.sndWnd, c.maxSndWnd = w.SndWl1, int(w.SndWnd), int32(w.MaxWnd)
-	c.lastAckSent = w.RcvWup
-	c.rcvAdv = seq.Max(c.rcvNxt, w.RcvWup.Add(int(w.RcvWnd)))
+	c.sndWl1, c.sndWnd, c.maxSndWnd = seq.Num(w.SndWl1), int(w.SndWnd), int32(w.MaxWnd)
+	c.lastAckSent = seq.Num(w.RcvWup)
+	c.rcvAdv = seq.Max(c.rcvNxt, c.lastAckSent.Add(int(w.RcvWnd)))
 	held := c.rcv.Len()
 	room := min(c.rcvAdv.Sub(c.rcvNxt), max(c.rcv.Limit()-held, 0))
 	c.rcvAdv = c.rcvNxt.Add(room)

@@ -5,8 +5,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/tapstack/tapstack/internal/seq"
 )
 
 // TestRepairFrozen: nothing comes in, goes out or expires, and the end of it asks
@@ -75,14 +73,14 @@ func TestRepairQueues(t *testing.T) {
 	wantErrno("the windows before repair", err, syscall.EPERM)
 	old.BeginRepair()
 	wantErrno("queue 3", old.SetRepairQueue(3), syscall.EINVAL)
-	read := func(q RepairQueue) (seq.Num, []byte) {
+	read := func(q RepairQueue) (uint32, []byte) {
 		wantErrno("queue", old.SetRepairQueue(q), nil)
 		end, err := old.RepairSeq()
 		wantErrno("seq", err, nil)
 		b := make([]byte, 2000)
 		n, err := old.Recv(b, RecvPeek)
 		wantErrno("peek", err, nil)
-		return end.Add(-n), b[:n]
+		return end - uint32(n), b[:n]
 	}
 	rcv, in := read(RepairReceive)
 	snd, out := read(RepairSend)
