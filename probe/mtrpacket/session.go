@@ -161,13 +161,13 @@ func (x *Session) send(o *order, tries int) {
 	o.number(seq, x.echoID)
 	x.prober.Send(o.Request, func(r probe.Result) {
 		switch r.Kind {
-		// Both come before Send returns, so that nobody else is in send.
+		// These come before Send returns, so that nobody else is in send.
 		case probe.AddressInUse:
 			if tries > 1 && o.numbered != inNothing {
 				x.send(o, tries-1)
 				return
 			}
-		case probe.AddressNotAvailable:
+		case probe.AddressNotAvailable, probe.InvalidArgument: // the latter for a loopback address
 			if o.Src.IsValid() && x.o.Host != nil && x.o.Host(o.Src) {
 				x.ours, o.Src = o.Src, netip.Addr{}
 				x.send(o, tries)

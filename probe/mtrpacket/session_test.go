@@ -222,7 +222,7 @@ func TestServe(t *testing.T) {
 	var in strings.Builder
 	const n = 3000
 	for i := range n {
-		fmt.Fprintf(&in, "%d send-probe ip-4 127.0.0.1 protocol udp\n%d check-support feature icmp\n", i, -i)
+		fmt.Fprintf(&in, "%d send-probe ip-4 127.0.0.1\n%d check-support feature icmp\n", i, -i)
 	}
 	var c chunks
 	if err := Serve(s, strings.NewReader(in.String()+"unfinished"), &c, Options{InFlight: 4}); err != nil {
