@@ -110,3 +110,36 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 }
+
+// TestStarts: the first probe of a program is answered, also when the one before
+// it was killed a moment ago and the kernel is not done with its device.
+func TestStarts(t *testing.T) {
+	lab.InNamespace(t, func(l *lab.Lab) {
+		if l.Packet {
+			t.Skip("no TAP")
+		}
+		for i := range 20 {
+			c := program(lab.EnvTap+"="+l.Devices[0], lab.EnvIP+"=10.77.0.7/24")
+			in, err := c.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := c.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Stderr = os.Stderr
+			if err := l.Start(c); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := in.Write([]byte("1 send-probe ip-4 10.77.0.1 timeout 3\n")); err != nil {
+				t.Fatal(err)
+			}
+			if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "1 reply ") {
+				t.Errorf("start %d: %q, %v", i, line, err)
+			}
+			_ = c.Process.Kill()
+			defer c.Wait() // the next one starts meanwhile
+		}
+	})
+}
