@@ -68,10 +68,12 @@ func TestMTR(t *testing.T) {
 		const far4, far6 = "8.8.8.8", "2001:4860:4860::8888"
 		for _, far := range []string{far4, far6} {
 			first, middle := "10.77.0.1", "10.8"
+			all := []string{"", "-u", "-u -P 5353", "-u -P 5353 -L 4000", "-T", "-T -P 81", "-S", "-s 500 -B 300 -Q 8", "-e"}
 			if far == far6 {
 				first, middle = "fd77::1", "fd8"
+				all = []string{"", "-u -P 5353", "-T", "-S"}
 			}
-			for _, flags := range []string{"", "-u", "-u -P 5353", "-u -P 5353 -L 4000", "-T", "-T -P 81", "-S", "-s 500 -B 300 -Q 8", "-e"} {
+			for _, flags := range all {
 				var j struct {
 					Report struct {
 						Hubs []struct {
