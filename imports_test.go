@@ -70,6 +70,7 @@ var layers = []layer{
 	{"telnet/option", []string{"telnet/engine"}},
 	{"telnet", []string{"telnet/engine", "telnet/option", "golang.org/x/text"}},
 	{"telnet/expect", nil},
+	{"telnet/ptyshell", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/sys", "github.com/creack/pty"}},
 	{"telnet/telsh", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/text"}},
 }
 

@@ -93,7 +93,7 @@ const lineLimit = 64 << 10
 func (x *session) reader() string {
 	i := x.c.Info()
 	name := "US-ASCII"
-	if i.Binary[1] {
+	if i.Binary[1] || x.shell.ForceBinary {
 		if name = i.Charset; strings.EqualFold(name, "UTF-8") {
 			name = "utf8"
 		}

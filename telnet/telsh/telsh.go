@@ -20,6 +20,9 @@ const prompt = "tel:sh> "
 type Shell struct {
 	// Version is what the command of that name says.
 	Version string
+	// ForceBinary tells that text has eight bits whatever was negotiated, in what
+	// the command reader says.
+	ForceBinary bool
 }
 
 // session is the shell of one connection.
