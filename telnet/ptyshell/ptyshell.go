@@ -141,7 +141,7 @@ func (x *Exec) start(info *telnet.Info, echo bool) (master *os.File, cmd *exec.C
 	cmd.Env = environ(os.Environ(), info)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	err = errors.Join(pty.Setsize(master, winsize(info.Size)), prepare(slave, echo && !x.Raw, !x.Raw, info.Charset))
+	err = errors.Join(setSize(master, info.Size), prepare(slave, echo && !x.Raw, !x.Raw, info.Charset))
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -152,25 +152,13 @@ func (x *Exec) start(info *telnet.Info, echo bool) (master *os.File, cmd *exec.C
 	return master, cmd, nil
 }
 
-// winsize is the client's window, or the usual one if it did not say.
-func winsize(s option.Size) *pty.Winsize {
-	w := &pty.Winsize{Rows: uint16(s.Rows), Cols: uint16(s.Cols)}
-	if w.Rows == 0 {
-		w.Rows = 24
-	}
-	if w.Cols == 0 {
-		w.Cols = 80
-	}
-	return w
-}
-
 // resize passes the client's window sizes on; the kernel tells the program by
 // SIGWINCH.
 func resize(master *os.File, sizes <-chan option.Size, over <-chan struct{}) {
 	for {
 		select {
 		case s := <-sizes:
-			pty.Setsize(master, winsize(s))
+			setSize(master, s)
 		case <-over:
 			return
 		}

@@ -1,12 +1,14 @@
 package ptyshell
 
 import (
+	"cmp"
 	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/tapstack/tapstack/telnet/engine"
+	"github.com/tapstack/tapstack/telnet/option"
 )
 
 // This file owns the pseudo terminal's settings, and what telnet's commands are
@@ -32,6 +34,13 @@ func prepare(tty *os.File, echo, edit bool, charset string) error {
 		}
 		return unix.IoctlSetTermios(fd, unix.TCSETS, t)
 	})
+}
+
+// setSize sets the window's size: the client's, or the usual one if it did not
+// say.
+func setSize(master *os.File, s option.Size) error {
+	w := &unix.Winsize{Row: cmp.Or(uint16(s.Rows), 24), Col: cmp.Or(uint16(s.Cols), 80)}
+	return control(master, func(fd int) error { return unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, w) })
 }
 
 // keys are the places of special characters among a terminal's. BRK interrupts:
