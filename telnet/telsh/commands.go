@@ -1,9 +1,11 @@
 package telsh
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +38,7 @@ func (x *session) run(line string) (over bool) {
 		}
 		x.text.WriteString("<Peer " + host + " " + port + ">")
 	case line == "version":
-		x.text.WriteString(x.shell.Version)
+		x.text.WriteString(cmp.Or(x.shell.Version, buildVersion()))
 	case line == "slc":
 		x.text.WriteString(slc(x.chars()))
 	case strings.HasPrefix(line, "toggle"):
@@ -47,6 +49,14 @@ func (x *session) run(line string) (over bool) {
 		x.text.WriteString("no such command.")
 	}
 	return false
+}
+
+// buildVersion is the version that the Go toolchain has recorded.
+func buildVersion() string {
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
+		return b.Main.Version
+	}
+	return "(unknown)"
 }
 
 // writer is the state of what we send.
@@ -243,7 +253,7 @@ func (x *session) flow(on bool, yes, no option.FlowMode) {
 
 const (
 	maxDumpKB    = 1 << 30
-	maxDumpDelay = 10 * time.Second // between two lines
+	maxDumpDelay = time.Second // between two lines: who ends the session waits for it
 	dumpBatch    = 32 << 10
 )
 

@@ -18,7 +18,7 @@ const prompt = "tel:sh> "
 
 // Shell is the shell as a telnet.Handler. The zero Shell is ready.
 type Shell struct {
-	// Version is what the command of that name says.
+	// Version is what the command of that name says: the main module's if empty.
 	Version string
 	// ForceBinary tells that text has eight bits whatever was negotiated, in what
 	// the command reader says.

@@ -175,7 +175,7 @@ func TestLeaving(t *testing.T) {
 		p.want("Ready.\r\ntel:sh> ")
 		p.send(last)
 		if last == "dump 1 10000\r\n" { // it writes too seldom to notice: the server's end does
-			p.want("\r\nkb_limit=1, delay=10, ")
+			p.want("\r\nkb_limit=1, delay=1, ")
 			p.server.Close()
 		}
 		p.Close()
