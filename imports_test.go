@@ -71,6 +71,8 @@ var layers = []layer{
 	{"telnet/option", []string{"telnet/engine"}},
 	{"telnet", []string{"telnet/engine", "telnet/option", "golang.org/x/text"}},
 	{"telnet/expect", nil},
+	{"telnet/ptyshell", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/sys", "github.com/creack/pty"}},
+	{"telnet/telsh", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/text"}},
 }
 
 // TestImports keeps the arrows of the import table pointing one way.

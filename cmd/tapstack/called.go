@@ -19,6 +19,7 @@ var links = map[string]func() *cobra.Command{
 	mtr.Name:    mtrPacketCommand,
 	"ping":      pingCommand,
 	"pyminitcp": pyminitcpCommand,
+	"telnetd":   telnetdLink,
 }
 
 // called returns what a program called as argv0 is: the name for its messages,

@@ -35,6 +35,7 @@ func rootCommand() *cobra.Command {
 	}
 	asRoot(root)
 	root.AddCommand(checkCommand(), upCommand(), demoCommand(), labCommand(), pingCommand(), traceCommand(), versionCommand())
+	root.AddCommand(telnetdCommand())
 	return group(root)
 }
 
