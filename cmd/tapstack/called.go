@@ -17,6 +17,7 @@ import (
 var links = map[string]func() *cobra.Command{
 	"ping":      pingCommand,
 	"pyminitcp": pyminitcpCommand,
+	"telnet":    telnetLink,
 }
 
 // called returns what a program called as argv0 is: the name for its messages,
