@@ -70,6 +70,7 @@ var layers = []layer{
 	{"telnet/option", []string{"telnet/engine"}},
 	{"telnet", []string{"telnet/engine", "telnet/option", "golang.org/x/text"}},
 	{"telnet/expect", nil},
+	{"telnet/client", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/sys"}}, // x/sys for the terminal
 }
 
 // TestImports keeps the arrows of the import table pointing one way.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -118,14 +117,12 @@ func TestTelnetCommand(t *testing.T) {
 			} {
 				c := program(append([]string{"10.77.0.1"}, strings.Fields(tc.args)...)...)
 				c.Stdin = strings.NewReader(tc.in)
-				var out, errs bytes.Buffer
-				c.Stdout, c.Stderr = &out, &errs
-				status := outcome(t, l.Run(c))
-				if status != tc.status || !strings.Contains(out.String(), tc.out) || !strings.Contains(errs.String(), tc.err) {
-					t.Errorf("%s %s: status %d\n%s%s", name, tc.args, status, &out, &errs)
+				status, out, errs := checked(t, l, c)
+				if status != tc.status || !strings.Contains(out, tc.out) || !strings.Contains(errs, tc.err) {
+					t.Errorf("%s %s: status %d\n%s%s", name, tc.args, status, out, errs)
 				}
-				if tc.status == 2 && (out.Len() > 0 || strings.Count(errs.String(), "\n") != 1) {
-					t.Errorf("%s %s: not one line: %s%s", name, tc.args, &out, &errs)
+				if tc.status == 2 && (out != "" || strings.Count(errs, "\n") != 1) {
+					t.Errorf("%s %s: not one line: %s%s", name, tc.args, out, errs)
 				}
 			}
 		}
