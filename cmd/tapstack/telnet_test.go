@@ -154,3 +154,43 @@ func selfSigned(t *testing.T, dir string) (file string, cert tls.Certificate) {
 	}
 	return file, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
+
+// TestTelnetToBusybox: a shell of somebody else's server, through our TCP: it is
+// told the window's size, and a line arrives as one.
+func TestTelnetToBusybox(t *testing.T) {
+	if err := exec.Command("busybox", "telnetd", "--help").Run(); err != nil {
+		t.Skipf("busybox has no telnetd: %v", err)
+	}
+	shell := filepath.Join(t.TempDir(), "shell")
+	if err := os.WriteFile(shell, []byte("#!/bin/sh\nwhile read x && [ \"$x\" != quit ]; do echo \"got <$x>\"; stty size; done\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lab.InNamespace(t, func(l *lab.Lab) {
+		server := exec.Command("busybox", "telnetd", "-F", "-b", "10.77.0.1", "-p", "2323", "-l", shell)
+		if err := l.Start(server); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { server.Process.Kill(); server.Wait() })
+		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			c, err := l.DialKernel(context.Background(), "tcp", "10.77.0.1:2323")
+			if err == nil {
+				c.Close()
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal(err)
+			}
+		}
+		c := tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24"}, "telnet", "10.77.0.1", "2323", "--loglevel", "debug")
+		c.Stdin = strings.NewReader("hello\n\nquit\n")
+		status, out, errs := checked(t, l, c)
+		if status != 0 || !strings.Contains(out, "got <hello>\r\n25 80\r\n") || strings.Count(out, "got <") != 2 {
+			t.Errorf("status %d: %q\n%s", status, out, errs)
+		}
+		for _, verb := range []string{`"WILL ECHO" way=RCVD`, `"DO ECHO" way=SENT`, `"DO SGA" way=SENT`, `"WILL NAWS" way=SENT`, `"WONT ECHO" way=SENT`} {
+			if !strings.Contains(errs, verb) {
+				t.Errorf("no %s in %s", verb, errs)
+			}
+		}
+	})
+}
