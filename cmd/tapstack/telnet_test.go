@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -8,15 +9,21 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/telnet"
@@ -193,4 +200,97 @@ func TestTelnetToBusybox(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTelnetTerminal: on a terminal of its own the keys that make signals become
+// commands, a new size of the window is told, and the terminal is left as it was.
+func TestTelnetTerminal(t *testing.T) {
+	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer keys.Close()
+	fd := int(keys.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	term, err := os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer term.Close()
+	before, err := unix.IoctlGetTermios(int(term.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 10)
+	s := telnetServer(&telnet.Config{LineMode: true, Event: func(_ *telnet.Conn, ev engine.Event) {
+		if size, ok := ev.Value.(option.Size); ok {
+			told <- fmt.Sprint(size)
+		} else if ev.Kind == engine.Cmd {
+			told <- ev.Cmd.String()
+		}
+	}})
+	go s.Serve(ln)
+	defer s.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: 90, Row: 30}); err != nil {
+		t.Fatal(err)
+	}
+	c := tapstack(t, []string{"TERM=vt100"}, "telnet", "--net", "host", "localhost", port)
+	c.Stdin, c.Stdout, c.Stderr = term, term, term
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(want string) {
+		t.Helper()
+		select {
+		case got := <-told:
+			if got != want {
+				t.Errorf("%s, not %s", got, want)
+			}
+		case <-time.After(patience):
+			t.Fatalf("no %s", want)
+		}
+	}
+	shown := make(chan bool)
+	go func() {
+		r := bufio.NewReader(keys)
+		for s := ""; !strings.Contains(s, "vt100"); {
+			b, err := r.ReadByte()
+			if err != nil {
+				break
+			}
+			s += string(rune(b))
+		}
+		close(shown)
+		io.Copy(io.Discard, r)
+	}()
+	expect("{90 30}")
+	<-shown
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: 70, Row: 20}); err != nil {
+		t.Fatal(err)
+	}
+	expect("{70 20}")
+	for _, k := range []struct{ key, cmd string }{{"\x03", "IP"}, {"\x1c", "ABORT"}, {"\x1a", "SUSP"}} {
+		io.WriteString(keys, k.key)
+		expect(k.cmd)
+	}
+	io.WriteString(keys, "quit\n")
+	if status := outcome(t, c.Wait()); status != 0 {
+		t.Errorf("status %d", status)
+	}
+	after, err := unix.IoctlGetTermios(int(term.Fd()), unix.TCGETS)
+	if err != nil || *after != *before {
+		t.Errorf("%+v became %+v, %v", before, after, err)
+	}
 }

@@ -148,6 +148,9 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 	}
 	c.hangUp()
+	if c.failed != nil {
+		return c.failed
+	}
 	return c.err
 }
 

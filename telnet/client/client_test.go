@@ -220,7 +220,8 @@ func TestCommandsFromPipe(t *testing.T) {
 		t.Errorf("%q", out.String())
 	}
 	for script, want := range map[string]string{
-		"frobnicate\n": "not understood", "s\n": "ambiguous", "close\n": "not connected", "send ayt\n": "not connected", "logout\n": "not connected",
+		strings.Repeat("x", 100<<10): "without an end",
+		"frobnicate\n":               "not understood", "s\n": "ambiguous", "close\n": "not connected", "send ayt\n": "not connected", "logout\n": "not connected",
 		"status\n": "not connected", "mode\n": "not understood", "set escape long\n": "want one character", "set\n": "not understood",
 		"environ export NOBODY\n": "no such variable", "environ define\n": "not understood", "toggle nothing\n": "not understood",
 		"send do\n": "not connected", "z\n": "no terminal", "open\n": "not understood", "open 127.0.0.1 1\n": "refused",
@@ -362,6 +363,10 @@ func TestWanted(t *testing.T) {
 
 func TestEchoed(t *testing.T) {
 	if got := string(echoed([]byte("aä\r\x7f\x03\t\b"))); got != "aä\r\n\b \b^C\t\b \b" {
+		t.Errorf("%q", got)
+	}
+	var r session
+	if got := string(r.crToCRLF([]byte("a\rb\r"))) + string(r.crToCRLF([]byte("\nc\n"))); got != "a\r\nb\r\nc\n" {
 		t.Errorf("%q", got)
 	}
 	for s, want := range map[string]byte{"^]": 0x1d, "^a": 1, "^A": 1, "~": '~', "off": 0, "^?": 0x7f, "^^": 0x1e} {

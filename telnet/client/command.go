@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -126,6 +127,11 @@ func (c *Client) readCommand(ctx context.Context) ([]string, bool) {
 				c.line = nil
 				fmt.Fprint(c.out, "\n", promptText)
 			}
+			if sig == syscall.SIGTSTP {
+				if err := c.suspend(); err == nil && c.tty != nil {
+					fmt.Fprint(c.out, promptText)
+				}
+			}
 			if sig == syscall.SIGWINCH && c.s != nil {
 				c.signal(sig)
 			}
@@ -137,7 +143,10 @@ func (c *Client) readCommand(ctx context.Context) ([]string, bool) {
 				}
 				return nil, false
 			}
-			c.line = append(c.line, b...)
+			if c.line = append(c.line, b...); len(c.line) > maxPending {
+				c.failed, c.quit = errors.New("a command without an end"), true
+				return nil, false
+			}
 		}
 	}
 }
@@ -197,10 +206,10 @@ func (c *Client) cmdLogout(context.Context, []string) error {
 	return c.command((*telnet.Conn).Logout)
 }
 
-func (c *Client) cmdQuit(context.Context, []string) error {
+func (c *Client) cmdQuit(ctx context.Context, words []string) error {
 	c.quit = true
 	if c.s != nil {
-		return c.cmdClose(nil, nil)
+		return c.cmdClose(ctx, words)
 	}
 	return nil
 }
@@ -247,8 +256,8 @@ func (c *Client) cmdStatus(context.Context, []string) error {
 	c.say("Window: %d columns, %d lines.", i.Size.Cols, i.Size.Rows)
 	c.say("Our options: %s.", names(i.Local))
 	c.say("Theirs: %s.", names(i.Remote))
-	for drop, n := range i.Dropped {
-		c.say("Dropped: %d, %s.", n, drop)
+	for _, drop := range slices.Sorted(maps.Keys(i.Dropped)) {
+		c.say("Dropped: %d, %s.", i.Dropped[drop], drop)
 	}
 	c.say("Escape character: '%s'.", control(c.escape))
 	return nil
@@ -269,7 +278,7 @@ func (c *Client) cmdSuspend(context.Context, []string) error {
 	if c.tty == nil {
 		return errors.New("there is no terminal")
 	}
-	if err := syscall.Kill(0, syscall.SIGSTOP); err != nil { // the job, as its key would
+	if err := c.suspend(); err != nil {
 		return err
 	}
 	if size, ok := c.size(); ok && c.s != nil {
@@ -277,6 +286,9 @@ func (c *Client) cmdSuspend(context.Context, []string) error {
 	}
 	return nil
 }
+
+// suspend stops the job, as its key would have if we did not catch that.
+func (c *Client) suspend() error { return syscall.Kill(0, syscall.SIGSTOP) }
 
 func (c *Client) cmdHelp(context.Context, []string) error {
 	for _, k := range commands {

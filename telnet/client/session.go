@@ -43,6 +43,7 @@ type session struct {
 	pending []byte // to hand over
 	partial []byte // of a character that was typed
 	cr      bool   // the last byte that was read from a pipe was a CR
+	shownCR bool   // the last one that was received, for crmod; read's
 }
 
 func (s *session) start() {
@@ -177,7 +178,7 @@ func (c *Client) ended() {
 		io.WriteString(c.out, "\x1b[m") // whatever colour it was in
 	}
 	for drop, n := range s.conn.Info().Dropped {
-		c.cfg.Logger.Warn("dropped", "why", drop.String(), "count", n)
+		c.cfg.Logger.Info("dropped", "why", drop.String(), "count", n)
 	}
 	switch {
 	case s.err == nil:
@@ -204,8 +205,7 @@ func (s *session) show(b []byte) error {
 			b = bytes.ReplaceAll(b, []byte("\ufffd"), nil)
 		}
 		if c.set.on(crmod) {
-			b = bytes.ReplaceAll(b, []byte("\r"), []byte("\r\n"))
-			b = bytes.ReplaceAll(b, []byte("\r\n\n"), []byte("\r\n"))
+			b = s.crToCRLF(b)
 		}
 	}
 	select {
@@ -215,6 +215,21 @@ func (s *session) show(b []byte) error {
 	case <-s.closing:
 		return net.ErrClosed
 	}
+}
+
+// crToCRLF is for servers whose lines end in CR alone.
+func (s *session) crToCRLF(b []byte) []byte {
+	out := make([]byte, 0, len(b)+16)
+	for _, x := range b {
+		switch {
+		case x == '\r':
+			out = append(out, '\r', '\n')
+		case x != '\n' || !s.shownCR:
+			out = append(out, x)
+		}
+		s.shownCR = x == '\r'
+	}
+	return out
 }
 
 // display writes to the terminal, or what is in its place, and the typescript.
@@ -356,7 +371,11 @@ func (c *Client) signal(sig os.Signal) {
 		if c.set.on(autosynch) && cmd != engine.SUSP {
 			c.command((*telnet.Conn).Synch)
 		}
-	case ok && cmd == engine.IP, ok && cmd == engine.ABORT:
+	case cmd == engine.SUSP:
+		if err := c.suspend(); err != nil {
+			c.cfg.Logger.Warn("suspend", "err", err)
+		}
+	case ok:
 		c.quit = true
 	}
 }
