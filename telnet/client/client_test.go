@@ -380,3 +380,17 @@ func TestEchoed(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPrompt: no commands hang or harm the program.
+func FuzzPrompt(f *testing.F) {
+	f.Add("open a b\nset escape ^]\nenviron define A \x00\xff\ntoggle b\n")
+	f.Add("se cr\ndisp\nunset autos\nenv exp A\nq")
+	refuse := func(context.Context, string, string) (net.Conn, error) { return nil, net.ErrClosed }
+	f.Fuzz(func(t *testing.T, script string) {
+		ctx := runContext(t)
+		New(Config{Dial: refuse, In: strings.NewReader(script), Out: io.Discard, Err: io.Discard}).Run(ctx)
+		if ctx.Err() != nil {
+			t.Error("it does not end")
+		}
+	})
+}
