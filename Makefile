@@ -13,7 +13,7 @@ RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/att
 
 # The other ends of some tests, as Debian packages.
 PROGRAMS := iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl \
-	wrk nginx openssh-server openssh-client redis-server redis-tools socat openssl \
+	wrk nginx openssh-server openssh-client redis-server redis-tools socat openssl busybox-static \
 	memcached vsftpd dovecot-imapd dovecot-pop3d python3-aiosmtpd mariadb-server-core
 
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
