@@ -20,6 +20,7 @@ var links = map[string]func() *cobra.Command{
 	"ping":      pingCommand,
 	"pyminitcp": pyminitcpCommand,
 	"telnetd":   telnetdLink,
+	"telnet":    telnetLink,
 }
 
 // called returns what a program called as argv0 is: the name for its messages,

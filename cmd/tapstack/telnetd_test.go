@@ -307,14 +307,14 @@ func overTAP(t *testing.T, l *lab.Lab, args ...string) (negotiated func() []stri
 	}
 }
 
-// client is somebody else's.
-type client struct {
+// otherClient is somebody else's.
+type otherClient struct {
 	t   *testing.T
 	in  io.Writer
 	out *bufio.Reader
 }
 
-func (p *client) send(s string) {
+func (p *otherClient) send(s string) {
 	p.t.Helper()
 	if _, err := io.WriteString(p.in, s); err != nil {
 		p.t.Fatal(err)
@@ -322,7 +322,7 @@ func (p *client) send(s string) {
 }
 
 // want reads up to s and returns what was before it.
-func (p *client) want(s string) string {
+func (p *otherClient) want(s string) string {
 	p.t.Helper()
 	var got []byte
 	for !strings.HasSuffix(string(got), s) {
@@ -342,7 +342,7 @@ func limited(t *testing.T) context.Context {
 }
 
 // piped starts a client between pipes.
-func piped(t *testing.T, l *lab.Lab, name string, args ...string) *client {
+func piped(t *testing.T, l *lab.Lab, name string, args ...string) *otherClient {
 	t.Helper()
 	c := exec.CommandContext(limited(t), lab.RequireProgram(t, name), args...)
 	in, err := c.StdinPipe()
@@ -357,11 +357,11 @@ func piped(t *testing.T, l *lab.Lab, name string, args ...string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close(); c.Wait() })
-	return &client{t, in, bufio.NewReader(out)}
+	return &otherClient{t, in, bufio.NewReader(out)}
 }
 
 // onTerminal starts a client on a terminal of so many columns and lines.
-func onTerminal(t *testing.T, l *lab.Lab, cols, rows uint16, name string, args ...string) (*client, *os.File) {
+func onTerminal(t *testing.T, l *lab.Lab, cols, rows uint16, name string, args ...string) (*otherClient, *os.File) {
 	t.Helper()
 	master, slave, err := pty.Open()
 	if err != nil {
@@ -379,7 +379,7 @@ func onTerminal(t *testing.T, l *lab.Lab, cols, rows uint16, name string, args .
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { master.Close(); c.Wait() })
-	return &client{t, master, bufio.NewReader(master)}, master
+	return &otherClient{t, master, bufio.NewReader(master)}, master
 }
 
 // TestTelnetdPeers: other people's clients over a TAP, and what each of them
