@@ -56,6 +56,7 @@ var layers = []layer{
 	{"stack/simnet", []string{"stack", "ether", "ether/wire", "icmp", "ipv4", "ipv6", "internal/csum", "internal/mono", "internal/pkt"}},
 	// probe stands beside socket: it does not block, but in calls that say so.
 	{"probe", []string{"stack", "icmp", "udp", "internal/csum", "internal/mono"}},
+	{"probe/mtrpacket", []string{"probe", "stack", "icmp"}},
 	// tcp for the names of the states, dnsmessage for the stub resolver,
 	// bpf for filters.
 	{"socket", []string{"stack", "tcp", "golang.org/x/net/bpf", "golang.org/x/net/dns/dnsmessage"}},
@@ -70,6 +71,9 @@ var layers = []layer{
 	{"telnet/option", []string{"telnet/engine"}},
 	{"telnet", []string{"telnet/engine", "telnet/option", "golang.org/x/text"}},
 	{"telnet/expect", nil},
+	{"telnet/ptyshell", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/sys", "github.com/creack/pty"}},
+	{"telnet/telsh", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/text"}},
+	{"telnet/client", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/sys"}}, // x/sys for the terminal
 }
 
 // TestImports keeps the arrows of the import table pointing one way.

@@ -119,8 +119,9 @@ func (f *FD) accepted(c *stack.TCPConn) (*FD, netip.AddrPort, error) {
 
 // Connect is connect(2): for a stream it waits for the handshake until ctx
 // ends, the write deadline passes or the socket is closed; the connection is
-// then given up. A datagram socket only remembers the peer, and forgets it for
-// the zero AddrPort. Errors: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH,
+// then given up. A datagram socket only remembers the peer. The zero AddrPort
+// (AF_UNSPEC in C) makes a datagram socket forget its peer and resets what a
+// stream is or listens to, which may then connect again. Errors: ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH,
 // ENETUNREACH, EADDRNOTAVAIL, EADDRINUSE, EISCONN; EALREADY while another
 // Connect waits.
 func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
@@ -130,7 +131,10 @@ func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 	if f.packet != nil {
 		return syscall.EOPNOTSUPP
 	}
-	if f.dgram != nil && !remote.IsValid() {
+	if !remote.IsValid() {
+		if f.dgram == nil {
+			return f.disconnectStream()
+		}
 		return f.disconnect()
 	}
 	if f.dgram != nil {
@@ -171,6 +175,31 @@ func (f *FD) disconnect() error {
 	return ofStack(f.dgram.Connect(netip.AddrPort{}))
 }
 
+// disconnectStream resets the connection, ends listening, and leaves a socket
+// that is bound only if the user has bound it (Linux's tcp_disconnect). Who
+// waits for the handshake learns that it was given up.
+func (f *FD) disconnectStream() error {
+	f.shutListener(SHUT_RDWR)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.conn == nil {
+		return nil
+	}
+	f.conn.Abort()
+	if f.connecting && !f.late.Load() && !f.async.Load() {
+		return nil // Connect takes it away
+	}
+	f.conn, f.connecting = nil, false
+	f.late.Store(false)
+	f.held.Store(false)
+	f.fastBegun.Store(false)
+	if f.bind != nil {
+		f.bind.Narrow(netip.Addr{})
+	}
+	f.movedLocked()
+	return nil
+}
+
 // dialled ends what dial began; after an error the socket is as before.
 func (f *FD) dialled(err error) {
 	f.mu.Lock()
@@ -208,7 +237,7 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 		return nil, syscall.EISCONN
 	case bad != nil:
 		return nil, bad
-	case f.settings != nil && f.settings.trace != nil:
+	case f.settings != nil && (f.settings.trace != nil || f.settings.repair.on):
 		c, err = f.dialTracedLocked(a, fast)
 	case f.bind != nil && fast:
 		c, err = f.bind.DialFast(a)
@@ -224,6 +253,9 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 	}
 	if name := f.settingsLocked().congestion; name != "" {
 		c.SetCongestion(name)
+	}
+	if r := &f.settingsLocked().repair; r.on {
+		f.repairedLocked(c, r)
 	}
 	f.conn, f.connecting = c, true
 	if f.bind != nil {

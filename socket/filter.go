@@ -33,7 +33,7 @@ const (
 func init() {
 	socketOptions[SO_DETACH_FILTER] = option{set: func(f *FD, _ int) error { return f.DetachFilter() }}
 	socketOptions[SO_LOCK_FILTER] = option{(*FD).setLockFilter, (*FD).lockFilter}
-	rawOptions[name{SOL_SOCKET, SO_ATTACH_FILTER}] = rawOption{(*FD).AttachFilterBytes, (*FD).filterBytes}
+	rawOptions[name{SOL_SOCKET, SO_ATTACH_FILTER}] = rawOption{set: (*FD).AttachFilterBytes, get: (*FD).filterBytes}
 }
 
 // filterBytes is Filter in the form of AttachFilterBytes.

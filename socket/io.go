@@ -219,6 +219,9 @@ func (f *FD) Shutdown(how int) error {
 	if c.State() == tcp.Closed {
 		return syscall.ENOTCONN
 	}
+	if how == SHUT_RD && c.Repair(repairFin) == nil {
+		return nil
+	}
 	if how != SHUT_WR {
 		c.CloseRead()
 	}

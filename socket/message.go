@@ -6,6 +6,7 @@ package socket
 
 import (
 	"encoding/binary"
+	"io"
 	"net/netip"
 	"sync"
 	"syscall"
@@ -147,6 +148,11 @@ func (f *FD) recvmsg(m *Msg, b []byte, flags int) (n int, err error) {
 		if n, err = f.Recv(b, flags); err == nil && flags&MSG_OOB != 0 {
 			m.Flags |= MSG_OOB
 		}
+		if f.want.Load()&wantInq != 0 && (err == nil || err == io.EOF) {
+			if c, _ := f.stream(); c != nil {
+				f.putInq(m, c)
+			}
+		}
 		return n, err
 	}
 	var a stack.Arrival
@@ -215,6 +221,7 @@ const (
 	wantTime
 	wantTimeNS
 	wantLost
+	wantInq // of a stream
 )
 
 // control writes the control messages that the socket was asked for, in the

@@ -237,6 +237,13 @@ var netCases = []struct {
 			}
 		}
 	}},
+	{"port 0", func(x *netScene) {
+		for _, host := range []string{"127.0.0.1", "[::1]", "", "0.0.0.0", "[::]"} {
+			for _, network := range []string{"tcp", "tcp4", "tcp6"} {
+				x.dial(bg, network, host+":0")
+			}
+		}
+	}},
 	{"contexts", func(x *netScene) {
 		cancelled, cancel := context.WithCancel(bg)
 		cancel()

@@ -17,7 +17,7 @@ import (
 // the datagrams' own of SOL_SOCKET, by the constants of this package; those
 // without one are named by their numbers.
 func OptionNames(log io.Writer) (list []string) {
-	prefixes := map[int]string{IPPROTO_IP: "IP_", IPPROTO_IPV6: "IPV6_", SOL_UDP: "UDP_", SOL_SOCKET: "SO_",
+	prefixes := map[int]string{IPPROTO_IP: "IP_", IPPROTO_IPV6: "IPV6_", SOL_UDP: "UDP_", SOL_SOCKET: "SO_", SOL_TCP: "TCP_",
 		SOL_PACKET: "PACKET_", SOL_RAW: "ICMP_", SOL_ICMPV6: "ICMP6_"}
 	names := map[string]string{}
 	files, err := os.ReadDir(".")

@@ -65,6 +65,8 @@ var intOptions = []intOption{
 	{"TCP_NOTSENT_LOWAT", socket.SOL_TCP, socket.TCP_NOTSENT_LOWAT, []int{1, 1 << 30, -1, 0}, false},
 	{"TCP_FASTOPEN", socket.SOL_TCP, socket.TCP_FASTOPEN, []int{5, -1, 100000, 1, 0}, false},
 	{"TCP_FASTOPEN_CONNECT", socket.SOL_TCP, socket.TCP_FASTOPEN_CONNECT, []int{1, 2, -1, 0}, false},
+	{"TCP_THIN_LINEAR_TIMEOUTS", socket.SOL_TCP, socket.TCP_THIN_LINEAR_TIMEOUTS, []int{1, 2, -1, 0}, false},
+	{"TCP_INQ", socket.SOL_TCP, socket.TCP_INQ, []int{1, 2, -1, 0}, false},
 	{"IP_TOS", socket.IPPROTO_IP, socket.IP_TOS, []int{4, 0xff, 0x100, 0x1b8, -1, 0}, false},
 	{"IP_TTL", socket.IPPROTO_IP, socket.IP_TTL, []int{1, 255, 0, 256, -2, -1}, false},
 	{"IPV6_TCLASS", socket.IPPROTO_IPV6, socket.IPV6_TCLASS, []int{4, 0xff, 0x100, -2, -1, 0}, false},

@@ -37,8 +37,8 @@ func init() {
 	}
 	ipOptions[IP_HDRINCL] = included
 	ip6Options[IPV6_CHECKSUM] = option{(*FD).setChecksum6, (*FD).checksum}
-	rawOptions[name{SOL_RAW, ICMP_FILTER}] = rawOption{(*FD).setICMPFilter, (*FD).icmpFilter}
-	rawOptions[name{SOL_ICMPV6, ICMP6_FILTER}] = rawOption{(*FD).setICMPFilter, (*FD).icmpFilter}
+	rawOptions[name{SOL_RAW, ICMP_FILTER}] = rawOption{set: (*FD).setICMPFilter, get: (*FD).icmpFilter}
+	rawOptions[name{SOL_ICMPV6, ICMP6_FILTER}] = rawOption{set: (*FD).setICMPFilter, get: (*FD).icmpFilter}
 }
 
 // rawSocketOptions is what SetsockoptInt and GetsockoptInt know of SOL_RAW: of

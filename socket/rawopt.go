@@ -19,13 +19,20 @@ import (
 type rawOption struct {
 	set func(f *FD, b []byte) error
 	get func(f *FD) ([]byte, error)
+	// room reports whether n bytes do to read it in; nil: any number does, and
+	// gets the beginning.
+	room func(f *FD, n int) bool
 }
+
+// exactly and atLeast are what rawOption.room may be.
+func exactly(size int) func(*FD, int) bool { return func(_ *FD, n int) bool { return n == size } }
+func atLeast(size int) func(*FD, int) bool { return func(_ *FD, n int) bool { return n >= size } }
 
 // rawOptions is the table of them.
 var rawOptions = map[name]rawOption{
-	{SOL_SOCKET, SO_LINGER}: {(*FD).setLingerRaw, (*FD).lingerRaw},
+	{SOL_SOCKET, SO_LINGER}: {set: (*FD).setLingerRaw, get: (*FD).lingerRaw},
 
-	{IPPROTO_IP, IP_MULTICAST_IF}:           {(*FD).setGroupInterface4, (*FD).groupInterface4},
+	{IPPROTO_IP, IP_MULTICAST_IF}:           {set: (*FD).setGroupInterface4, get: (*FD).groupInterface4},
 	{IPPROTO_IP, IP_ADD_MEMBERSHIP}:         {set: func(f *FD, b []byte) error { return f.membership4(b, true) }},
 	{IPPROTO_IP, IP_DROP_MEMBERSHIP}:        {set: func(f *FD, b []byte) error { return f.membership4(b, false) }},
 	{IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP}:  source4(stack.AddSource),
@@ -58,6 +65,9 @@ func (f *FD) raw(level, opt int) (o rawOption, ok bool) {
 	o, ok = rawOptions[name{level, opt}]
 	if (level == SOL_RAW || level == SOL_ICMPV6) && (f.typ != SOCK_RAW || f.domain == AF_INET6 != (level == SOL_ICMPV6)) {
 		return rawOption{}, false
+	}
+	if level == SOL_TCP {
+		return o, ok && f.typ == SOCK_STREAM
 	}
 	if !ok || level != SOL_SOCKET && (f.dgram == nil && f.packet == nil || level == SOL_PACKET != (f.packet != nil)) || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
 		return rawOption{}, false
@@ -102,8 +112,14 @@ func (f *FD) Getsockopt(level, opt int, value []byte) (int, error) {
 		if f.closed.Load() {
 			return 0, net.ErrClosed
 		}
+		if o.room != nil && !o.room(f, len(value)) {
+			return 0, syscall.EINVAL
+		}
 		b, err := o.get(f)
-		return copy(value, b), err
+		if err != nil {
+			return 0, err
+		}
+		return copy(value, b), nil
 	}
 	v, err := f.GetsockoptInt(level, opt)
 	if err != nil {

@@ -47,6 +47,9 @@ func (f *FD) share(bit stack.Sharing, on bool) error {
 func (f *FD) shares(bit stack.Sharing) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if bit == stack.ShareAddr && f.sharing&stack.ShareForce != 0 {
+		return 2, nil // SK_FORCE_REUSE of Linux
+	}
 	return b2i(f.sharing&bit != 0), nil
 }
 

@@ -173,25 +173,3 @@ func TestForceBuffers(t *testing.T) {
 		}
 	})
 }
-
-// TestRefusedOptions: what would have no effect is refused, both ways.
-func TestRefusedOptions(t *testing.T) {
-	s := lone(t)
-	f := tcp4(t, s)
-	for level, options := range map[int][]int{
-		// SO_DEBUG, DONTROUTE, PRIORITY, MARK, PEEK_OFF, BUSY_POLL,
-		// INCOMING_CPU, INCOMING_NAPI_ID, ZEROCOPY, TXTIME
-		socket.SOL_SOCKET: {1, 5, 12, 36, 42, 46, 49, 56, 60, 61},
-		// MD5SIG, THIN_LINEAR_TIMEOUTS, THIN_DUPACK, REPAIR, REPAIR_QUEUE,
-		// QUEUE_SEQ, REPAIR_OPTIONS, TIMESTAMP, SAVE_SYN, SAVED_SYN,
-		// REPAIR_WINDOW, ULP, FASTOPEN_NO_COOKIE, ZEROCOPY_RECEIVE, INQ,
-		// TX_DELAY, AO_ADD_KEY
-		socket.SOL_TCP: {14, 16, 17, 19, 20, 21, 22, 24, 27, 28, 29, 31, 34, 35, 36, 37, 38},
-	} {
-		for _, opt := range options {
-			wantErr(t, fmt.Sprint("set ", level, opt), f.SetsockoptInt(level, opt, 1), syscall.ENOPROTOOPT)
-			_, err := f.GetsockoptInt(level, opt)
-			wantErr(t, fmt.Sprint("get ", level, opt), err, syscall.ENOPROTOOPT)
-		}
-	}
-}

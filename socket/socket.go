@@ -109,6 +109,8 @@ type settings struct {
 	program     []bpf.RawInstruction // SO_ATTACH_FILTER; nil: none
 	filter      stack.Filter         // which runs it
 	filterLock  bool                 // SO_LOCK_FILTER
+	repair      repairing            // TCP_REPAIR
+	cookie      uint64               // SO_COOKIE; 0: nobody has asked
 }
 
 // changeLocked returns the settings, to change them.

@@ -44,6 +44,9 @@ func (f *FD) recvStream(b []byte, flags int) (int, error) {
 	if err == syscall.ENOTCONN && flags&MSG_OOB != 0 && !f.isListening() {
 		return 0, syscall.EINVAL // as Linux: there is no urgent data
 	}
+	if err == syscall.ENOTCONN {
+		err = f.repairRecv(flags)
+	}
 	if err != nil {
 		return 0, err
 	}

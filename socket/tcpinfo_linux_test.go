@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"syscall"
@@ -162,7 +163,9 @@ func TestTCPInfoAsTheKernel(t *testing.T) {
 	if got.State != want.State || got.Ca_state != want.Ca_state || got.Options != want.Options&7 ||
 		got.Bytes_received != want.Bytes_received || got.Bytes_sent != want.Bytes_sent || got.Unacked != want.Unacked ||
 		got.Retransmits != want.Retransmits || got.Total_retrans != want.Total_retrans || got.Lost != want.Lost ||
-		got.Snd_ssthresh != want.Snd_ssthresh || got.Reordering != want.Reordering || got.Notsent_bytes != want.Notsent_bytes ||
+		got.Notsent_bytes != want.Notsent_bytes ||
+		// The kernel remembers these two for a destination, from whatever went there before.
+		got.Snd_ssthresh != math.MaxInt32 || got.Reordering != 3 ||
 		// The kernel's client counts its SYN among the bytes acknowledged.
 		got.Bytes_acked != want.Bytes_acked-1 {
 		t.Errorf("got  %+v\nwant %+v", got, want)

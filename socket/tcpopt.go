@@ -7,21 +7,24 @@ import "github.com/tapstack/tapstack/tcp"
 
 // Options of SOL_TCP, with Linux's numbers.
 const (
-	TCP_NODELAY          = 1
-	TCP_MAXSEG           = 2
-	TCP_CORK             = 3
-	TCP_KEEPIDLE         = 4
-	TCP_KEEPINTVL        = 5
-	TCP_KEEPCNT          = 6
-	TCP_SYNCNT           = 7
-	TCP_LINGER2          = 8
-	TCP_DEFER_ACCEPT     = 9
-	TCP_WINDOW_CLAMP     = 10
-	TCP_QUICKACK         = 12
-	TCP_USER_TIMEOUT     = 18
-	TCP_FASTOPEN         = 23
-	TCP_NOTSENT_LOWAT    = 25
-	TCP_FASTOPEN_CONNECT = 30
+	TCP_NODELAY              = 1
+	TCP_MAXSEG               = 2
+	TCP_CORK                 = 3
+	TCP_KEEPIDLE             = 4
+	TCP_KEEPINTVL            = 5
+	TCP_KEEPCNT              = 6
+	TCP_SYNCNT               = 7
+	TCP_LINGER2              = 8
+	TCP_DEFER_ACCEPT         = 9
+	TCP_WINDOW_CLAMP         = 10
+	TCP_QUICKACK             = 12
+	TCP_THIN_LINEAR_TIMEOUTS = 16
+	TCP_USER_TIMEOUT         = 18
+	TCP_FASTOPEN             = 23
+	TCP_NOTSENT_LOWAT        = 25
+	TCP_FASTOPEN_CONNECT     = 30
+	TCP_INQ                  = 36
+	TCP_CM_INQ               = 36 // the control message
 )
 
 // tcpOptions is what SetsockoptInt and GetsockoptInt know of SOL_TCP.
@@ -39,6 +42,9 @@ var tcpOptions = map[int]option{
 	TCP_QUICKACK:      knob(tcp.KnobQuickAck),
 	TCP_USER_TIMEOUT:  knob(tcp.KnobUserTimeout),
 	TCP_NOTSENT_LOWAT: knob(tcp.KnobNotSentLowat),
+
+	TCP_THIN_LINEAR_TIMEOUTS: knob(tcp.KnobThinLinear),
+	TCP_INQ:                  inqOption,
 
 	TCP_FASTOPEN:         {(*FD).SetFastOpen, (*FD).fastOpen},
 	TCP_FASTOPEN_CONNECT: {(*FD).setFastConnect, (*FD).fastOpenConnect},

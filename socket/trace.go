@@ -34,7 +34,7 @@ func (f *FD) SetTrace(t tcp.Trace, segments bool) error {
 	return nil
 }
 
-// dialTracedLocked begins a connection that is listened to.
+// dialTracedLocked begins a connection that is listened to, or one in repair mode.
 func (f *FD) dialTracedLocked(to netip.AddrPort, fast bool) (*stack.TCPConn, error) {
 	s := f.settings
 	local, o := netip.AddrPortFrom(f.any(), 0), f.dialOptionsLocked()
@@ -42,5 +42,8 @@ func (f *FD) dialTracedLocked(to netip.AddrPort, fast bool) (*stack.TCPConn, err
 		local, o = f.bind.Addr(), f.bind.DialOptions()
 	}
 	o.Fast, o.Trace, o.TraceSegments = fast, s.trace, s.segments
+	if s.repair.on {
+		o.Repair = &s.repair.start
+	}
 	return f.stack.DialTCPWith(local, to, o)
 }

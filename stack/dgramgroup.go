@@ -200,7 +200,7 @@ func (d *Datagram) ChangeSource(m Membership, source netip.Addr, how SourceChang
 	}
 	d.mu.Lock()
 	at := d.findLocked(m.Group, in)
-	if at < 0 {
+	if at < 0 || !d.groups[at].joined { // a join under way is not one yet
 		d.mu.Unlock()
 		return syscall.EINVAL
 	}

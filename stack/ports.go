@@ -24,6 +24,7 @@ const (
 	ShareAddr     Sharing = 1 << iota // SO_REUSEADDR: UDP shares it; TCP unless somebody listens
 	SharePort                         // SO_REUSEPORT: all who say so share it, and take turns by the hash of the peer
 	shareListener                     // Listen was called
+	ShareForce                        // TCP_REPAIR: it takes the port whoever has it
 )
 
 // holder is what an endpoint that holds a port has for it. All of it may be
@@ -154,6 +155,9 @@ func (t *bindings[E]) taken(s *Stack, e E, port uint16) bool {
 
 func (t *bindings[E]) takenLocked(s *Stack, e E, port uint16, reuse bool) bool {
 	a := e.holds()
+	if a.sharing&ShareForce != 0 {
+		return false
+	}
 	_, stream := any(e).(*TCPListener)
 	for _, o := range t.m[port] {
 		if b := o.holds(); o != e && a.conflicts(&b, stream, reuse) {

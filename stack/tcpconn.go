@@ -103,6 +103,9 @@ type DialOptions struct {
 	// hears of every segment.
 	Trace         tcp.Trace
 	TraceSegments bool
+	// Repair, unless nil, makes the connection without a handshake, see
+	// tcp.NewRepaired.
+	Repair *tcp.RepairStart
 }
 
 // DialTCPWith is DialTCP with options.
@@ -166,7 +169,11 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	}
 	cfg := s.tcpConfig(&r, id, now, &o.Knobs)
 	beyond(cfg, old)
-	c.core = tcp.NewActive(cfg, now)
+	if o.Repair != nil {
+		c.core = tcp.NewRepaired(cfg, now, *o.Repair)
+	} else {
+		c.core = tcp.NewActive(cfg, now)
+	}
 	c.setLowat(&o.Knobs)
 	c.tickLocked(now)
 	if o.Trace != nil {
@@ -177,7 +184,7 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	if o.Filter != nil {
 		s.tcp.filters.set(c, o.Filter)
 	}
-	if o.Fast {
+	if o.Fast && o.Repair == nil {
 		c.offerLocked(now)
 	}
 	s.stats.TCP.ActiveOpen.inc()

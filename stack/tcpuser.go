@@ -68,6 +68,12 @@ func (c *TCPConn) Write(p []byte) (int, error) { return c.Send(p, 0) }
 // Send is Write with flags.
 func (c *TCPConn) Send(p []byte, flags tcp.SendFlags) (n int, err error) {
 	c.mu.Lock()
+	if c.core.InRepair() {
+		n, err = c.core.RepairWrite(c.tickLocked(c.stack.clock.Now()), p)
+		c.mu.Unlock()
+		c.waiters.Wake(ReadyIn)
+		return n, err
+	}
 	var ready Ready
 	for {
 		var m int

@@ -176,10 +176,11 @@ type Conn struct {
 	rcvBuf              int32 // what rcv may hold at present, with the window: autotune.go
 	sink                *Sink // where text goes instead of into rcv, if anybody waits for it
 	rcvWScale           uint8
-	rcvSpare            uint8 // the shift of the unit that rcv has room for beyond Config.RcvBuf
-	starved             bool  // there was no memory for text: the window told is 0
-	rcvFin              bool  // the peer's FIN was taken
-	ipHeader            uint8 // Config.IPHeader
+	rcvSpare            uint8      // the shift of the unit that rcv has room for beyond Config.RcvBuf
+	starved             bool       // there was no memory for text: the window told is 0
+	rcvFin              bool       // the peer's FIN was taken
+	ipHeader            uint8      // Config.IPHeader
+	frozen              repairMode // repair.go
 	tune                tuning
 
 	urg urgent

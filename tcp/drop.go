@@ -60,6 +60,8 @@ const (
 	DropDeferAccept
 	// DropFiltered: a packet filter of the socket refused it (SO_ATTACH_FILTER).
 	DropFiltered
+	// DropRepair: the connection is in repair mode, and takes nothing.
+	DropRepair
 	// NumDrops is the number of values above.
 	NumDrops
 )
@@ -87,6 +89,7 @@ var dropNames = [NumDrops]string{
 	DropMemory:           "memory",
 	DropClosed:           "closed",
 	DropDeferAccept:      "defer-accept",
+	DropRepair:           "repair",
 	DropFiltered:         "filtered",
 }
 

@@ -17,6 +17,9 @@ import (
 // why the segment, or what was left of it, was not used; an answer it may
 // deserve comes out of Output either way.
 func (c *Conn) Input(now mono.Time, s *Segment) (Events, Drop) {
+	if c.InRepair() {
+		return 0, DropRepair
+	}
 	c.wake()
 	c.stat.received(s)
 	c.traceAt(now)

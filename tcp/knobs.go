@@ -42,6 +42,7 @@ const (
 	KnobSndBuf                    // SO_SNDBUF: bytes that may wait to be acknowledged; shown twice
 	KnobTOS                       // IP_TOS, IPV6_TCLASS: the DS field of what is sent; the ECN field is not the user's
 	KnobHops                      // IP_TTL, IPV6_UNICAST_HOPS of what is sent; -1: the default
+	KnobThinLinear                // TCP_THIN_LINEAR_TIMEOUTS: no back-off at first while little is in flight
 	NumKnobs
 )
 
@@ -70,6 +71,7 @@ const (
 type Knobs struct {
 	noDelay, cork, slowAck     bool
 	oobInline, keepAlive, uto  bool
+	thinLinear                 bool
 	keepCount, synCount        uint8 // 0: default
 	deferAccept                uint8 // retransmissions of the SYN-ACK; 0: off
 	tos, hops                  uint8 // 0: default
@@ -154,6 +156,10 @@ func (k *Knobs) Set(id Knob, v int) error {
 		k.rcvBuf = bufferSize(v, minRcvBuf)
 	case KnobSndBuf:
 		k.sndBuf = bufferSize(v, minSndBuf)
+	case KnobThinLinear:
+		if err = within(0, 1); err == nil {
+			k.thinLinear = v != 0
+		}
 	case KnobTOS:
 		k.tos = uint8(v) &^ 3
 	case KnobHops:
@@ -226,6 +232,8 @@ func (k *Knobs) Get(id Knob) int {
 		return 2 * orDefault(int(k.rcvBuf), initialRcvBuf)
 	case KnobSndBuf:
 		return 2 * orDefault(int(k.sndBuf), initialSndBuf)
+	case KnobThinLinear:
+		return flag(k.thinLinear)
 	case KnobTOS:
 		return int(k.tos)
 	case KnobHops:
@@ -278,6 +286,9 @@ func (c *Conn) Knob(id Knob) int {
 	case KnobQuickAck:
 		return flag(!c.pingpong)
 	case KnobMaxSeg:
+		if c.InRepair() {
+			return int(c.peerMSS) // as announced, to be announced again (Linux)
+		}
 		if c.mss > 0 {
 			return c.mss
 		}

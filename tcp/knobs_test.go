@@ -21,7 +21,7 @@ import (
 var knobNames = map[string]Knob{"nodelay": KnobNoDelay, "cork": KnobCork, "quickack": KnobQuickAck, "maxseg": KnobMaxSeg,
 	"clamp": KnobWindowClamp, "notsent": KnobNotSentLowat, "rcvlowat": KnobRcvLowat, "inline": KnobOOBInline,
 	"keepalive": KnobKeepAlive, "keepidle": KnobKeepIdle, "keepintvl": KnobKeepInterval, "keepcnt": KnobKeepCount,
-	"usertimeout": KnobUserTimeout, "uto": KnobTimeoutOption, "syncnt": KnobSynCount, "defer": KnobDeferAccept,
+	"usertimeout": KnobUserTimeout, "thin": KnobThinLinear, "uto": KnobTimeoutOption, "syncnt": KnobSynCount, "defer": KnobDeferAccept,
 	"linger2": KnobLinger2, "linger": KnobLinger}
 
 func (tr *trace) userStep(f []string, arg func(int) string) {

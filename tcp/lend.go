@@ -16,7 +16,7 @@ const leastLoan = 16 << 10
 // none while the connection is not open, or has little room: then Write has to
 // say so, or wait.
 func (c *Conn) Lend(n int) Loan {
-	if c.state != Established && c.state != CloseWait || c.wrClosed || c.err != 0 || c.aboveLowat() {
+	if c.state != Established && c.state != CloseWait || c.wrClosed || c.err != 0 || c.InRepair() || c.aboveLowat() {
 		return Loan{}
 	}
 	if n = min(n, c.writeRoom()); n < leastLoan {
@@ -30,7 +30,7 @@ func (c *Conn) Lend(n int) Loan {
 // It reports false when it has not, because the room was needed or the
 // connection has ended since: then they are to be given to Write.
 func (c *Conn) Settle(l Loan, n int) bool {
-	if c.state != Established && c.state != CloseWait || c.wrClosed || c.err != 0 {
+	if c.state != Established && c.state != CloseWait || c.wrClosed || c.err != 0 || c.InRepair() {
 		c.snd.Settle(l, 0)
 		return false
 	}

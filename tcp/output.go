@@ -18,6 +18,9 @@ import (
 func (c *Conn) Output(now mono.Time, s *Segment, limit int) bool {
 	c.wake()
 	*s = Segment{}
+	if c.InRepair() {
+		return false
+	}
 	c.cfg.Knobs.Address(s)
 	c.traceAt(now)
 	if c.tune.due {
@@ -65,7 +68,7 @@ func (c *Conn) outputDue() bool {
 		return true
 	}
 	switch {
-	case c.state == Closed:
+	case c.state == Closed || c.InRepair():
 		return false
 	case c.state == TimeWait:
 		return c.tw.replyDue

@@ -12,7 +12,7 @@ package tcp
 // both afterwards.
 func (c *Conn) SpliceTo(dst *Conn, limit int) (n int, rerr, werr error) {
 	skip, have := c.toMark()
-	if have == 0 {
+	if have == 0 || c.InRepair() {
 		var none [1]byte
 		_, rerr = c.Recv(none[:], 0) // says why there is nothing
 		return 0, rerr, nil

@@ -12,6 +12,9 @@ import (
 // Deadline returns when Expire is to be called next, 0 for never. It may
 // change with every call.
 func (c *Conn) Deadline() mono.Time {
+	if c.InRepair() {
+		return 0
+	}
 	d := c.keepAt
 	for _, t := range c.timers {
 		d = mono.Earliest(d, t)
@@ -25,6 +28,9 @@ func (c *Conn) Deadline() mono.Time {
 // Expire tells the connection that its deadline may have passed. Early and
 // repeated calls do no harm.
 func (c *Conn) Expire(now mono.Time) Events {
+	if c.InRepair() {
+		return 0
+	}
 	c.wake()
 	c.traceAt(now)
 	for i := range c.timers {
@@ -78,7 +84,11 @@ func (c *Conn) expireRexmit(now mono.Time) {
 	if c.stuckAt == 0 {
 		c.stuckAt = now
 	}
-	c.rtt.backoff() // RFC 6298 §5.5
+	if c.thin() {
+		c.rtt.backoffs = 0
+	} else {
+		c.rtt.backoff() // RFC 6298 §5.5
+	}
 	if c.state.Synchronized() {
 		c.blackHole(now)
 		c.timedOut(now)

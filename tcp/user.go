@@ -30,6 +30,9 @@ func (c *Conn) Read(p []byte) (int, error) { return c.Recv(p, 0) }
 // Recv is Read with flags. With RecvMore, io.EOF only says that the call has
 // all it can get: an error stays for the next, and the mark is not passed.
 func (c *Conn) Recv(p []byte, flags RecvFlags) (int, error) {
+	if c.InRepair() && (flags&RecvPeek == 0 || c.RepairQueue() != RepairReceive) {
+		return c.repairRecv(p, flags)
+	}
 	more := flags&RecvMore != 0
 	if more && c.AtMark() {
 		return 0, io.EOF
@@ -101,6 +104,8 @@ func (c *Conn) Send(p []byte, flags SendFlags) (int, error) {
 		return 0, err
 	}
 	switch {
+	case c.InRepair():
+		return 0, syscall.EINVAL // see RepairWrite
 	case c.wrClosed:
 		return 0, syscall.EPIPE
 	case c.Held():
@@ -224,6 +229,7 @@ func (c *Conn) CloseWrite(now mono.Time) error {
 	case SynSent, Established, CloseWait:
 		c.wrClosed = true
 		c.moveTo(evClose)
+		c.repairShut(now)
 		c.events = 0
 	}
 	return nil
@@ -250,6 +256,10 @@ func (c *Conn) Close(now mono.Time) {
 		c.rest(now)
 		return
 	}
+	if c.InRepair() {
+		c.repairClose()
+		return
+	}
 	if unread && c.state != TimeWait {
 		c.count(CountAbortOnClose, 1)
 		c.wrClosed = true
@@ -269,6 +279,10 @@ func (c *Conn) Abort(now mono.Time) {
 	c.wake()
 	c.traceAt(now)
 	c.orphan, c.rdClosed, c.wrClosed = true, true, true
+	if c.InRepair() {
+		c.repairClose()
+		return
+	}
 	c.rcv.Release()
 	c.abort(syscall.ECONNABORTED)
 	c.events = 0

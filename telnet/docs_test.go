@@ -11,7 +11,7 @@ import (
 // TestDocumentNamesTests: each test that docs/telnet.md names exists.
 func TestDocumentNamesTests(t *testing.T) {
 	var code strings.Builder
-	for _, dir := range []string{".", "engine", "option", "expect"} {
+	for _, dir := range []string{".", "engine", "option", "expect", "client", "../cmd/tapstack", "telsh", "ptyshell"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatal(dir, err)

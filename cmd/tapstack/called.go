@@ -10,13 +10,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapstack/tapstack/internal/attach"
+	"github.com/tapstack/tapstack/internal/mtr"
 )
 
 // links are the commands of those names. Any other name, and so a copy of the
 // program under one of its own, is the tree of commands.
 var links = map[string]func() *cobra.Command{
+	mtr.Name:    mtrPacketCommand,
 	"ping":      pingCommand,
 	"pyminitcp": pyminitcpCommand,
+	"telnetd":   telnetdLink,
+	"telnet":    telnetLink,
 }
 
 // called returns what a program called as argv0 is: the name for its messages,
@@ -37,4 +41,9 @@ func asRoot(c *cobra.Command) *cobra.Command {
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &attach.UsageError{Err: err} })
 	c.CompletionOptions.DisableDefaultCmd = c.CompletionOptions.DisableDefaultCmd || !c.HasSubCommands()
 	return c
+}
+
+// mtrPacketCommand takes no flags and looks at no arguments; see cmd/mtr-packet.
+func mtrPacketCommand() *cobra.Command {
+	return &cobra.Command{Use: mtr.Name, DisableFlagParsing: true, RunE: func(*cobra.Command, []string) error { return mtr.Run() }}
 }

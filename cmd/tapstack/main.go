@@ -34,7 +34,8 @@ func rootCommand() *cobra.Command {
 		Short: "A TCP/IP stack in user space",
 	}
 	asRoot(root)
-	root.AddCommand(checkCommand(), upCommand(), demoCommand(), labCommand(), pingCommand(), traceCommand(), versionCommand())
+	root.AddCommand(checkCommand(), upCommand(), telnetCommand(), demoCommand(), labCommand(), pingCommand(), traceCommand(), versionCommand())
+	root.AddCommand(telnetdCommand())
 	return group(root)
 }
 

@@ -7,6 +7,7 @@ package interop
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -218,8 +220,13 @@ func newHost(t *testing.T, l *lab.Lab, o hostOptions) *host {
 			o.nic.Device, err = packet.Open(l.Devices[0])
 			return err
 		}
-		o.nic.Device, err = tap.Open(tap.Options{Name: l.Devices[0], Existing: true, Offload: o.offload})
-		return err
+		// The kernel may still be closing it, for a host that was there before.
+		for end := time.Now().Add(patience); ; time.Sleep(pause) {
+			o.nic.Device, err = tap.Open(tap.Options{Name: l.Devices[0], Existing: true, Offload: o.offload})
+			if !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
+				return err
+			}
+		}
 	})
 	if o.wrap != nil {
 		o.nic.Device = o.wrap(o.nic.Device)

@@ -1,8 +1,9 @@
 // Package service holds the four small services by which a stack has been
 // tried out since 1983: echo (RFC 862), discard (RFC 863), chargen (RFC 864)
-// and daytime (RFC 867), each over TCP and over UDP. It knows nothing of
-// tapstack but the standard net interfaces, so the same code runs over the
-// kernel's sockets, which its tests do.
+// and daytime (RFC 867), each over TCP and over UDP; and telnet (RFC 854) with a
+// shell about the session. It knows nothing of the stack but the standard net
+// interfaces, so the same code runs over the kernel's sockets, which its tests
+// do.
 package service
 
 import (
@@ -46,14 +47,17 @@ type protocol struct {
 	// which is empty and has room for any datagram; nil is a service that
 	// never answers. It does not keep request.
 	answer func(s *Service, dst, request []byte) []byte
+	// streamOnly is a service without datagrams.
+	streamOnly bool
 }
 
 // The registry. Ports are those of the IANA service name registry.
 var protocols = map[string]protocol{
-	"echo":    {7, (*Service).echo, (*Service).echoDatagram},
-	"discard": {9, (*Service).discard, nil},
-	"daytime": {13, (*Service).daytime, (*Service).daytimeDatagram},
-	"chargen": {19, (*Service).chargen, (*Service).chargenDatagram},
+	"echo":    {7, (*Service).echo, (*Service).echoDatagram, false},
+	"discard": {9, (*Service).discard, nil, false},
+	"daytime": {13, (*Service).daytime, (*Service).daytimeDatagram, false},
+	"chargen": {19, (*Service).chargen, (*Service).chargenDatagram, false},
+	"telnet":  {23, (*Service).telnet, nil, true},
 }
 
 // Names lists the services in order of their ports.

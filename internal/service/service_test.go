@@ -19,10 +19,10 @@ import (
 )
 
 func TestNamesAndPorts(t *testing.T) {
-	if got := Names(); !slices.Equal(got, []string{"echo", "discard", "daytime", "chargen"}) {
+	if got := Names(); !slices.Equal(got, []string{"echo", "discard", "daytime", "chargen", "telnet"}) {
 		t.Fatalf("Names: %v", got)
 	}
-	for name, port := range map[string]uint16{"echo": 7, "discard": 9, "daytime": 13, "chargen": 19} {
+	for name, port := range map[string]uint16{"echo": 7, "discard": 9, "daytime": 13, "chargen": 19, "telnet": 23} {
 		if s := mustNew(t, name); s.Port != port || s.Name != name || s.MaxConns != MaxConns {
 			t.Errorf("%s: %+v", name, s)
 		}
@@ -242,7 +242,7 @@ func TestEndClosesEverything(t *testing.T) {
 			s, ln := mustNew(t, name), newPipeListener()
 			done := serving(t, func(ctx context.Context) error { return s.Serve(ctx, ln) })
 			idle, deaf := ln.dial(), ln.dial()
-			if name != "chargen" && name != "daytime" {
+			if name != "chargen" && name != "daytime" && name != "telnet" {
 				// echo is stuck writing to a client that does not read.
 				_, _ = deaf.Write([]byte("anyone?"))
 			}

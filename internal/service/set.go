@@ -1,7 +1,7 @@
 package service
 
 // A Set runs several services on one network, as `tapstack up --services`
-// does: each on its TCP and its UDP port, for both families.
+// does: each on its TCP and, if it has one, its UDP port, for both families.
 
 import (
 	"context"
@@ -28,8 +28,8 @@ type Set struct {
 	err error
 }
 
-// Start listens for the named services on their ports, TCP and UDP, and
-// serves them. When one cannot listen none of them runs.
+// Start listens for the named services on their ports, TCP and where they have
+// datagrams UDP, and serves them. When one cannot listen none of them runs.
 func Start(n Network, names []string) (*Set, error) {
 	return start(n, names, func(s *Service) string { return fmt.Sprintf(":%d", s.Port) })
 }
@@ -58,6 +58,11 @@ func (set *Set) add(ctx context.Context, n Network, name string, address func(*S
 	ln, err := n.Listen("tcp", address(s))
 	if err != nil {
 		return fmt.Errorf("service %s: %w", name, err)
+	}
+	if s.streamOnly {
+		set.services = append(set.services, s)
+		set.running.Go(func() { set.note(s, s.Serve(ctx, ln)) })
+		return nil
 	}
 	pc, err := n.ListenPacket("udp", address(s))
 	if err != nil {

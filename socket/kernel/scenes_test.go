@@ -44,6 +44,19 @@ var scenes = []struct {
 		s.note("after the end", n, err)
 		s.note("wrong", c.Shutdown(9))
 	}},
+	{"disconnected", func(s *scene) {
+		c, p := s.pair()
+		to, err := c.Getpeername()
+		s.note("peer", err)
+		none := netip.AddrPort{}
+		s.note("disconnect", c.Connect(context.Background(), none))
+		_, err = c.Getpeername()
+		s.note("no peer", err)
+		n, err := p.Recv(make([]byte, 1), 0)
+		s.note("the other end", n, err)
+		s.note("again", c.Connect(context.Background(), to))
+		s.note("and again", c.Connect(context.Background(), none), c.Connect(context.Background(), none))
+	}},
 	{"much", func(s *scene) {
 		c, p := s.pair()
 		data := bytes.Repeat([]byte("0123456789"), 1<<20)

@@ -1,0 +1,112 @@
+// Package mtr is the program mtr-packet: a session on standard input and output
+// with a stack that the environment describes. It is a package since there are
+// two ways in, cmd/mtr-packet and a link to tapstack with that name.
+package mtr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/tapstack/tapstack/internal/attach"
+	"github.com/tapstack/tapstack/probe/mtrpacket"
+)
+
+// Name is what the program is called.
+const Name = "mtr-packet"
+
+// Variables besides attach's.
+const (
+	// EnvInFlight is how many probes may be under way, 1 to 65536.
+	EnvInFlight = "TAPSTACK_IN_FLIGHT"
+	// EnvLocalIP says which local-ip is taken: of the stack alone (strict), or
+	// of the host too (host, the default), instead of which the stack's is used.
+	EnvLocalIP = "TAPSTACK_LOCAL_IP"
+)
+
+// Run attaches and serves until standard input ends and every probe has its
+// reply. Signals are left alone: they end the program at once, which mtr waits
+// for. Arguments are not looked at, as mtr gives none.
+func Run() error {
+	o, err := options()
+	if err != nil {
+		return err
+	}
+	// Who starts the program waits for its first answer, and starts it anew for
+	// each run, so addresses are used without asking who else has them, unless
+	// TAPSTACK_DAD says so.
+	a := attach.Options{NoDAD: true}
+	a.Register(pflag.NewFlagSet(Name, pflag.ContinueOnError))
+	h, err := open(&a)
+	if err != nil {
+		return err
+	}
+	if h.Stack == nil {
+		return errors.Join(attach.Usagef("TAPSTACK_NET=host: probes need a stack of their own"), h.Close())
+	}
+	served := make(chan error, 1)
+	go func() { served <- mtrpacket.Serve(h.Stack, os.Stdin, os.Stdout, o) }()
+	select {
+	case err = <-served:
+	case <-h.Interface.Down():
+		err = fmt.Errorf("interface %s has gone", h.Interface.Name())
+	}
+	return errors.Join(err, h.Close())
+}
+
+// Whoever runs the program anew may have killed the one before without waiting
+// for its end, in which the kernel takes the device from it.
+const (
+	busyWait  = 2 * time.Second
+	busyPause = 2 * time.Millisecond
+)
+
+func open(a *attach.Options) (*attach.Host, error) {
+	for end := time.Now().Add(busyWait); ; time.Sleep(busyPause) {
+		h, err := a.Open(context.Background())
+		if !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
+			return h, err
+		}
+	}
+}
+
+func options() (o mtrpacket.Options, err error) {
+	if v := os.Getenv(EnvInFlight); v != "" {
+		if o.InFlight, err = strconv.Atoi(v); err != nil || o.InFlight < 1 || o.InFlight > 1<<16 {
+			return o, attach.Usagef("%s: want a number from 1 to 65536, not %q", EnvInFlight, v)
+		}
+	}
+	switch v := os.Getenv(EnvLocalIP); v {
+	case "", "host":
+		o.Host = hostHas
+	case "strict":
+	default:
+		return o, attach.Usagef("%s: want host or strict, not %q", EnvLocalIP, v)
+	}
+	return o, nil
+}
+
+// hostHas reports whether the kernel has an address.
+func hostHas(a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	list, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, x := range list {
+		if p, err := netip.ParsePrefix(x.String()); err == nil && p.Addr().WithZone("") == a {
+			return true
+		}
+	}
+	return false
+}
