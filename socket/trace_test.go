@@ -39,6 +39,7 @@ func TestSetTrace(t *testing.T) {
 				must(t, f.Bind(ap(local)))
 			}
 			must(t, f.Connect(bg, ap("10.77.0.2:7")))
+			must(t, f.SetTrace(nil, false)) // what was heard may be looked at from here on
 			if name, _ := f.Getsockname(); local != "" && name != ap(local) {
 				t.Errorf("connected from %v", name)
 			}
@@ -46,7 +47,6 @@ func TestSetTrace(t *testing.T) {
 				t.Errorf("from %q: %v", local, h.kinds)
 			}
 			n := len(h.kinds)
-			must(t, f.SetTrace(nil, false))
 			f.Send([]byte("x"), 0)
 			if len(h.kinds) != n {
 				t.Errorf("after the end: %v", h.kinds[n:])
@@ -54,10 +54,10 @@ func TestSetTrace(t *testing.T) {
 			must(t, f.SetTrace(hear, true))
 			f.SetNoDelay(true)
 			f.Send([]byte("x"), 0)
+			must(t, f.SetTrace(nil, false))
 			if !slices.Contains(h.kinds[n:], "sent") {
 				t.Errorf("later: %v", h.kinds[n:])
 			}
-			must(t, f.SetTrace(nil, false)) // the answer to that is for nobody
 		}
 		// Nobody has the address: the host tells itself, which names no sender.
 		h = heard{}
