@@ -12,7 +12,7 @@ RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/att
 	./internal/mono ./internal/pkt ./internal/service ./internal/wheel ./examples/internal/... ./telnet/...
 
 # The other ends of some tests, as Debian packages.
-PROGRAMS := inetutils-telnet busybox-static iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl \
+PROGRAMS := linux-libc-dev inetutils-telnet busybox-static iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl \
 	wrk nginx openssh-server openssh-client redis-server redis-tools socat openssl \
 	memcached vsftpd dovecot-imapd dovecot-pop3d python3-aiosmtpd mariadb-server-core mtr-tiny
 

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"unsafe"
 
+	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/socket"
 	"github.com/tapstack/tapstack/stack"
 	"github.com/vishvananda/netlink"
@@ -104,7 +105,7 @@ func privately(t *testing.T, f func()) {
 		problem <- err
 	}()
 	if err := <-problem; err != nil {
-		t.Skipf("a network namespace for the kernel: %v", err)
+		lab.Lacks(t, fmt.Errorf("a network namespace for the kernel: %w", err))
 	}
 }
 

@@ -2,6 +2,7 @@ package socket_test
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/socket"
 	"github.com/tapstack/tapstack/stack"
 )
@@ -199,7 +201,7 @@ func TestRawLikeKernel(t *testing.T) {
 	watch(t)
 	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, rawProto)
 	if err != nil || !kernelHasIPv6() {
-		t.Skipf("the kernel has no raw sockets for us: %v", err)
+		lab.Lacks(t, fmt.Errorf("the kernel has no raw sockets for us: %w", err))
 	}
 	unix.Close(fd)
 	for _, domain := range []int{socket.AF_INET, socket.AF_INET6} {

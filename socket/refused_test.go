@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/socket"
 )
 
@@ -97,7 +98,7 @@ func TestHeadersDocumented(t *testing.T) {
 	for _, h := range []string{"asm-generic/socket.h", "linux/in.h", "linux/in6.h", "linux/tcp.h", "linux/udp.h"} {
 		f, err := os.Open(filepath.Join("/usr/include", h))
 		if err != nil {
-			t.Skip("the kernel's headers are not installed")
+			lab.Lacks(t, err)
 		}
 		defer f.Close()
 		for in := bufio.NewScanner(f); in.Scan(); {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"os/exec"
 	"strings"
@@ -116,7 +117,7 @@ func TestMistakes(t *testing.T) {
 func TestStarts(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if l.Packet {
-			t.Skip("no TAP")
+			lab.Lacks(t, errors.New("no TAP"))
 		}
 		for i := range 20 {
 			c := program(lab.EnvTap+"="+l.Devices[0], lab.EnvIP+"=10.77.0.7/24")

@@ -163,10 +163,13 @@ func (r *running) terminate(t *testing.T) {
 	}
 }
 
+// errNoIPv6 is what some labs lack.
+var errNoIPv6 = errors.New("the kernel has no IPv6")
+
 func TestUp(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if !l.IPv6 {
-			t.Skip("the kernel has no IPv6")
+			lab.Lacks(t, errNoIPv6)
 		}
 		capture := filepath.Join(t.TempDir(), "up.pcapng")
 		c := tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1"},
@@ -257,7 +260,7 @@ func TestUp(t *testing.T) {
 func TestUpRefuses(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if !l.IPv6 {
-			t.Skip("the kernel has no IPv6")
+			lab.Lacks(t, errNoIPv6)
 		}
 		for args, want := range map[string]string{
 			"--ip fd77::1/64": "fd77::1 is in use",

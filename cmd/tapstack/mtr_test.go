@@ -39,14 +39,11 @@ func packetProgram(t *testing.T, l *lab.Lab) []string {
 func TestMTR(t *testing.T) {
 	program, err := exec.LookPath("mtr")
 	if err != nil {
-		if os.Getenv(lab.EnvRequire) == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
+		lab.Lacks(t, err)
 	}
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if !l.IPv6 {
-			t.Skip("the kernel has no IPv6")
+			lab.Lacks(t, errNoIPv6)
 		}
 		routers(t, l)
 		env := packetProgram(t, l)

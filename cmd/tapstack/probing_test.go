@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -21,10 +20,7 @@ func routers(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	for _, name := range []string{"ip", "unshare", "nsenter"} {
 		if _, err := exec.LookPath(name); err != nil {
-			if os.Getenv(lab.EnvRequire) == "1" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
+			lab.Lacks(t, err)
 		}
 	}
 	args := []string{"testdata/routers.sh"}
@@ -48,7 +44,7 @@ func routers(t *testing.T, l *lab.Lab) {
 func TestAgainstKernel(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if !l.IPv6 {
-			t.Skip("the kernel has no IPv6")
+			lab.Lacks(t, errNoIPv6)
 		}
 		routers(t, l)
 		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1,fd77::1", "TAPSTACK_DAD=false"}

@@ -166,7 +166,7 @@ func selfSigned(t *testing.T, dir string) (file string, cert tls.Certificate) {
 // told the window's size, and a line arrives as one.
 func TestTelnetToBusybox(t *testing.T) {
 	if err := exec.Command("busybox", "telnetd", "--help").Run(); err != nil {
-		t.Skipf("busybox has no telnetd: %v", err)
+		lab.Lacks(t, fmt.Errorf("busybox has no telnetd: %w", err))
 	}
 	shell := filepath.Join(t.TempDir(), "shell")
 	if err := os.WriteFile(shell, []byte("#!/bin/sh\nwhile read x && [ \"$x\" != quit ]; do echo \"got <$x>\"; stty size; done\n"), 0o755); err != nil {
@@ -207,7 +207,7 @@ func TestTelnetToBusybox(t *testing.T) {
 func TestTelnetTerminal(t *testing.T) {
 	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skip(err)
+		lab.Lacks(t, err)
 	}
 	defer keys.Close()
 	fd := int(keys.Fd())

@@ -55,6 +55,13 @@ func RequireProgram(t TB, name string) string {
 	return path
 }
 
+// Lacks skips a test that the machine cannot run, saying what it lacks; or it
+// fails, as with Require.
+func Lacks(t TB, err error) {
+	t.Helper()
+	missing(t, err)
+}
+
 func missing(t TB, err error) {
 	t.Helper()
 	if os.Getenv(EnvRequire) == "1" {
