@@ -14,7 +14,9 @@ RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/att
 # The other ends of some tests, as Debian packages.
 PROGRAMS := linux-libc-dev inetutils-telnet busybox-static iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl \
 	wrk nginx openssh-server openssh-client redis-server redis-tools socat openssl \
-	memcached vsftpd dovecot-imapd dovecot-pop3d python3-aiosmtpd mariadb-server-core mtr-tiny
+	memcached vsftpd dovecot-imapd dovecot-pop3d python3-aiosmtpd mariadb-server-core postgresql chrony mtr-tiny fping lksctp-tools \
+	tmux vim nethack-console putty-tools tintin++ telnet-ssl inetutils-telnetd \
+	kea-dhcp4-server kea-dhcp6-server isc-dhcp-server ndisc6 thc-ipv6 python3-scapy nmap hping3 arping arp-scan iputils-tracepath
 
 STATICCHECK := $(GO) tool -modfile=tools/go.mod staticcheck
 

@@ -11,7 +11,8 @@
 set -eu
 
 POLICY=/usr/sbin/policy-rc.d # asked by Debian's tools before they start a service
-SERVICES="nginx openssh-server:ssh redis-server memcached vsftpd dovecot-core:dovecot"
+SERVICES="nginx openssh-server:ssh redis-server memcached vsftpd dovecot-core:dovecot postgresql chrony kea-dhcp4-server kea-dhcp6-server
+isc-dhcp-server nethack-console:nethack-common inetutils-inetd"
 
 [ $# -gt 0 ] || {
 	echo "usage: $0 PACKAGE..." >&2
@@ -28,7 +29,7 @@ for p; do installed "$p" || missing="$missing $p"; done
 }
 
 new=
-for s in $SERVICES; do installed "${s%:*}" || new="$new ${s#*:}"; done
+for s in $SERVICES; do installed "${s%:*}" || new="$new ${s#*:}"; done # of one without a colon both are the whole
 if [ ! -e "$POLICY" ]; then
 	trap 'rm -f "$POLICY"' EXIT
 	trap 'exit 1' HUP INT TERM
