@@ -60,7 +60,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		h.Net = &kernel.Network{}
 		return h, nil
 	}
-	dev, err := p.open()
+	dev, err := patiently(ctx, p.open)
 	if err != nil {
 		return nil, err
 	}

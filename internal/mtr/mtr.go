@@ -11,8 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
-	"syscall"
-	"time"
 
 	"github.com/spf13/pflag"
 
@@ -45,7 +43,7 @@ func Run() error {
 	// TAPSTACK_DAD says so.
 	a := attach.Options{NoDAD: true}
 	a.Register(pflag.NewFlagSet(Name, pflag.ContinueOnError))
-	h, err := open(&a)
+	h, err := a.Open(context.Background())
 	if err != nil {
 		return err
 	}
@@ -60,22 +58,6 @@ func Run() error {
 		err = fmt.Errorf("interface %s has gone", h.Interface.Name())
 	}
 	return errors.Join(err, h.Close())
-}
-
-// Whoever runs the program anew may have killed the one before without waiting
-// for its end, in which the kernel takes the device from it.
-const (
-	busyWait  = 2 * time.Second
-	busyPause = 2 * time.Millisecond
-)
-
-func open(a *attach.Options) (*attach.Host, error) {
-	for end := time.Now().Add(busyWait); ; time.Sleep(busyPause) {
-		h, err := a.Open(context.Background())
-		if !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
-			return h, err
-		}
-	}
 }
 
 func options() (o mtrpacket.Options, err error) {
