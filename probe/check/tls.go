@@ -47,6 +47,10 @@ type TLSReport struct {
 	Chain                 int           // certificates sent
 	Fingerprint           string        // SHA-256 of the certificate
 	Fault                 string        // why the certificate is not valid; "": it is
+	Serial                string        // of the certificate, in hexadecimal
+	// Earliest is when the first of the certificates that were sent ends, and
+	// ChainEnds when the valid chain does that ends last; zero without one.
+	Earliest, ChainEnds time.Time
 }
 
 // secure does a handshake over s.
@@ -102,14 +106,21 @@ func (c *check) certificate(r *TLSReport, chain []*x509.Certificate, now time.Ti
 	for _, ip := range leaf.IPAddresses {
 		r.Names = append(r.Names, ip.String())
 	}
+	r.Serial, r.Earliest = leaf.SerialNumber.Text(16), ends(chain)
 	between := x509.NewCertPool()
 	for _, x := range chain[1:] {
 		between.AddCert(x)
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{
+	valid, err := leaf.Verify(x509.VerifyOptions{
 		DNSName: cmp.Or(q.Name, withoutZone(c.q.Host)), Roots: q.Roots, Intermediates: between, CurrentTime: now,
-	}); err != nil {
+	})
+	if err != nil {
 		r.Fault = err.Error()
+	}
+	for _, v := range valid {
+		if t := ends(v); t.After(r.ChainEnds) {
+			r.ChainEnds = t
+		}
 	}
 	switch {
 	case r.Fault != "" && !q.Insecure:
@@ -118,6 +129,16 @@ func (c *check) certificate(r *TLSReport, chain []*x509.Certificate, now time.Ti
 		return Failure{Phase: PhaseTLS, Text: fmt.Sprintf("Certificate: it ends in %s, which is sooner than %s", days(r.Left), days(q.Valid))}
 	}
 	return Failure{}
+}
+
+// ends is when the first certificate of a chain does.
+func ends(chain []*x509.Certificate) (t time.Time) {
+	for _, x := range chain {
+		if t.IsZero() || x.NotAfter.Before(t) {
+			t = x.NotAfter
+		}
+	}
+	return t
 }
 
 // days is a long time in words.
