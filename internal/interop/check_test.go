@@ -97,6 +97,9 @@ type probe struct {
 // probeAll compares every row from both sides.
 func probeAll(t *testing.T, h *host, pool *x509.CertPool, rows ...probe) {
 	t.Helper()
+	for _, row := range rows {
+		exported(t, h, row)
+	}
 	for side, do := range checks(t, h) {
 		for _, row := range rows {
 			q := row.q
