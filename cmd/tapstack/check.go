@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"regexp"
 	"slices"
@@ -110,6 +111,7 @@ that name to this program acts as it, on the host's own sockets.`,
 	f.IntVar(&o.parallel, "parallel", 64, "check `N` of them at a time")
 	f.BoolVar(&o.exitZero, "exit-zero", false, "exit with status 0 when a check fails, too")
 	o.attach.Register(f)
+	ownFrames(f, &o.attach)
 	f.SortFlags = false
 	return c
 }
@@ -238,7 +240,12 @@ func (o *checkOptions) run(out io.Writer, args []string) error {
 	} else if err := o.attach.Run(func(ctx context.Context, h *attach.Host) error {
 		p := newProgress(o.targets != "", len(list))
 		defer p.end()
-		check.Many(ctx, h.Net, list, o.parallel, func(_ int, r *check.Result) {
+		for i := range list {
+			if a, err := netip.ParseAddr(list[i].Host); err == nil {
+				toward(&o.attach, a)
+			}
+		}
+		check.Many(ctx, declaring{h.Net, &o.attach}, list, o.parallel, func(_ int, r *check.Result) {
 			p.clear()
 			show(r)
 			p.show()

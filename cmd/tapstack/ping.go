@@ -70,6 +70,7 @@ fewer than --count before --deadline, 2 when nothing could be sent.`,
 	f.BoolVar(&o.percentiles, "percentiles", false, "another line of statistics: percentiles")
 	f.BoolVar(&o.json, "json", false, "one JSON object in the end and nothing else")
 	o.attach.Register(f)
+	ownFrames(f, &o.attach)
 	return c
 }
 

@@ -23,6 +23,7 @@ import (
 func prober(o *attach.Options, run func(ctx context.Context, h *attach.Host, p *probe.Prober) (status int, err error)) error {
 	status := 0
 	err := o.Run(func(ctx context.Context, h *attach.Host) error {
+		h.Net = declaring{h.Net, o}
 		if h.Stack == nil {
 			return attach.Usagef("--net host: probes need a stack of their own")
 		}
@@ -69,6 +70,9 @@ func lookup(ctx context.Context, h *attach.Host, name string, f family) (netip.A
 	if a, err := netip.ParseAddr(name); err == nil {
 		if a = a.Unmap(); f.v4 && !a.Is4() || f.v6 && !a.Is6() {
 			return a, attach.Usagef("%s is not an address of that family", name)
+		}
+		if d, ok := h.Net.(declaring); ok {
+			toward(d.o, a)
 		}
 		return a, nil
 	}

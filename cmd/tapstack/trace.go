@@ -81,6 +81,7 @@ nothing could be sent.`,
 	f.BoolVarP(&o.numeric, "no-dns", "n", false, "addresses only, which is what is printed anyway")
 	f.BoolVarP(&o.mpls, "mpls", "e", false, "labels, which are printed anyway")
 	o.attach.Register(f)
+	ownFrames(f, &o.attach)
 	return c
 }
 

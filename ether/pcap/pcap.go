@@ -4,18 +4,13 @@
 package pcap
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 	"time"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/pkt"
 )
@@ -30,7 +25,8 @@ type Tee struct {
 	dev ether.Device
 
 	mu     sync.Mutex // guards everything below
-	w      *pcapgo.NgWriter
+	w      *ngWriter
+	choose Chooser // nil: everything
 	now    func() time.Time
 	err    error // the first in writing
 	closed bool
@@ -48,16 +44,21 @@ var _ ether.Pusher = (*Tee)(nil)
 // New starts a capture of dev to w under the interface name name. The caller
 // keeps w, and closes it after the Tee; the Tee owns dev.
 func New(dev ether.Device, w io.Writer, name string) (*Tee, error) {
-	ng, err := pcapgo.NewNgWriterInterface(bufio.NewWriterSize(w, bufSize),
-		pcapgo.NgInterface{Name: name, OS: runtime.GOOS, LinkType: layers.LinkTypeEthernet},
-		pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{Application: "tapstack"}})
-	if err == nil {
-		err = ng.Flush()
-	}
+	return NewChosen(dev, w, name, nil)
+}
+
+// Chooser says whether a frame that comes or, with out, leaves is to be in a
+// capture, and what is written beside it; "" is nothing. It is called with one
+// frame after the other, in the order in which they pass, and keeps none.
+type Chooser func(out bool, frame []byte, at time.Time) (comment string, ok bool)
+
+// NewChosen is New with only those frames of which choose, unless nil, says so.
+func NewChosen(dev ether.Device, w io.Writer, name string, choose Chooser) (*Tee, error) {
+	ng, err := newNgWriter(w, name)
 	if err != nil {
 		return nil, fmt.Errorf("pcap: %w", err)
 	}
-	return &Tee{dev: dev, w: ng, now: time.Now}, nil
+	return &Tee{dev: dev, w: ng, choose: choose, now: time.Now}, nil
 }
 
 // SetNow replaces the clock that stamps the frames, which is time.Now.
@@ -78,15 +79,22 @@ func (t *Tee) Stats() Stats {
 func (t *Tee) record(b *pkt.Buf) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.recordLocked(b)
+	t.recordLocked(b, false)
 }
 
-func (t *Tee) recordLocked(b *pkt.Buf) {
+func (t *Tee) recordLocked(b *pkt.Buf, out bool) {
 	if t.closed {
 		return
 	}
+	at, comment := t.now(), ""
+	if t.choose != nil {
+		var ok bool
+		if comment, ok = t.choose(out, b.Bytes(), at); !ok {
+			return
+		}
+	}
 	if t.err == nil {
-		t.err = t.w.WritePacket(gopacket.CaptureInfo{Timestamp: t.now(), CaptureLength: b.Len(), Length: b.Len()}, b.Bytes())
+		t.err = t.w.frame(at, b.Bytes(), out, comment)
 	}
 	if t.err != nil {
 		t.stats.Lost++
@@ -105,7 +113,7 @@ func (t *Tee) Flush() {
 
 func (t *Tee) flushLocked() {
 	if t.err == nil && !t.closed {
-		t.err = t.w.Flush()
+		t.err = t.w.flush()
 	}
 }
 
@@ -157,7 +165,7 @@ func (t *Tee) wrap(deliver func(*pkt.Buf), idle func()) (func(*pkt.Buf), func())
 func (t *Tee) Send(queue int, frames []*pkt.Buf) (sent int, err error) {
 	t.mu.Lock()
 	for _, b := range frames {
-		t.recordLocked(b)
+		t.recordLocked(b, true)
 	}
 	t.mu.Unlock()
 	return t.dev.Send(queue, frames)

@@ -73,7 +73,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if caps := dev.Caps(); o.MTU > caps.MTU {
 		return nil, Usagef("--mtu %d: %s carries at most %d bytes", o.MTU, p.name, caps.MTU)
 	}
-	if dev, err = h.tee(dev, o.Pcap, p.name); err != nil {
+	if dev, err = h.tee(dev, o, p.name); err != nil {
 		return nil, err
 	}
 	watch, err := traceTCP(o.TCPTrace, os.Stdout)
@@ -100,8 +100,13 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if err = h.configure(ctx, o, p); err != nil {
 		return nil, err
 	}
-	if len(p.dns) == 0 {
-		network.SetDNS(h.Lease.DNS...)
+	servers := p.dns
+	if len(servers) == 0 {
+		servers = h.Lease.DNS
+		network.SetDNS(servers...)
+	}
+	if o.Recorder != nil && o.Pcap != "" {
+		o.Recorder.Attached(h.Stack, servers)
 	}
 	return h, nil
 }
@@ -119,15 +124,28 @@ func (p *plan) open() (dev ether.Device, err error) {
 		Notice: func(err error) { fmt.Fprintln(os.Stderr, err) }})
 }
 
-// tee wraps dev so that all that passes is written to a file; "" does not.
-func (h *Host) tee(dev ether.Device, file, name string) (_ ether.Device, err error) {
-	if file == "" {
+// Recorder chooses the frames of a capture.
+type Recorder interface {
+	// Choose is a pcap.Chooser.
+	Choose(out bool, frame []byte, at time.Time) (comment string, ok bool)
+	// Attached is called once the stack's addresses may be used. servers are
+	// those that it asks for names.
+	Attached(s *stack.Stack, servers []netip.Addr)
+}
+
+// tee wraps dev so that what passes is written to a file, if one is named.
+func (h *Host) tee(dev ether.Device, o *Options, name string) (_ ether.Device, err error) {
+	if o.Pcap == "" {
 		return dev, nil
 	}
-	if h.capture, err = os.Create(file); err != nil {
+	var choose pcap.Chooser
+	if o.Recorder != nil {
+		choose = o.Recorder.Choose
+	}
+	if h.capture, err = os.Create(o.Pcap); err != nil {
 		return dev, fmt.Errorf("--pcap: %w", err)
 	}
-	tee, err := pcap.New(dev, h.capture, name)
+	tee, err := pcap.NewChosen(dev, h.capture, name, choose)
 	if err != nil {
 		return dev, fmt.Errorf("--pcap: %w", err)
 	}

@@ -58,7 +58,9 @@ type Options struct {
 	SLAAC      bool   // --slaac: IPv6 addresses from router advertisements
 	NoDAD      bool   // --dad=false: use IPv6 addresses unprobed
 	ACD        bool   // --acd: probe IPv4 addresses before use (RFC 5227)
-	Seed       uint64 // --seed: reproducible random choices; 0: real ones
+	// Recorder, unless nil, chooses what is in that capture.
+	Recorder Recorder
+	Seed     uint64 // --seed: reproducible random choices; 0: real ones
 
 	flags  *pflag.FlagSet
 	envErr map[string]error // of environment variables, by flag

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
+
+	"github.com/tapstack/tapstack/internal/lab"
+)
+
+// pcapComments are those of a pcapng file, one for each frame, times left out.
+func pcapComments(t *testing.T, file string) (list []string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms := regexp.MustCompile(`[0-9.e+-]+ ms`)
+	for len(b) >= 12 {
+		typ, n := binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:])
+		if typ == 6 {
+			comment := ""
+			for o := b[28+(binary.NativeEndian.Uint32(b[20:])+3)&^3 : n-4]; len(o) >= 4; {
+				code, size := binary.NativeEndian.Uint16(o), int(binary.NativeEndian.Uint16(o[2:]))
+				if code == 1 {
+					comment = string(o[4 : 4+size])
+				}
+				o = o[4+(size+3)&^3:]
+			}
+			list = append(list, ms.ReplaceAllString(comment, "T ms"))
+		}
+		b = b[n:]
+	}
+	return list
+}
+
+// pcapFrames are the frames of a file as gopacket reads it.
+func pcapFrames(t *testing.T, file string) (list []gopacket.Packet) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := pcapgo.NewNgReader(f, pcapgo.DefaultNgReaderOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		b, _, err := r.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			return list
+		}
+		if err != nil {
+			t.Fatalf("frame %d: %v", len(list)+1, err)
+		}
+		list = append(list, gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.Default))
+	}
+}
+
+// TestOwnFrames: --pcap writes the frames of the probes and no others, while the
+// kernel host pings the stack all the time.
+func TestOwnFrames(t *testing.T) {
+	tcpdump := lab.RequireProgram(t, "tcpdump")
+	ping := lab.RequireProgram(t, "ping")
+	lab.InNamespace(t, func(l *lab.Lab) {
+		if !l.IPv6 {
+			lab.Lacks(t, errNoIPv6)
+		}
+		routers(t, l)
+		port := greeter(t, l)
+		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1,fd77::1", "TAPSTACK_DAD=false"}
+		if l.Packet {
+			env[0] = lab.EnvDev + "=" + l.Device()
+		}
+		foreign := exec.Command(ping, "-q", "-i", "0.005", "10.77.0.7")
+		if err := l.Start(foreign); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { foreign.Process.Kill(); _ = foreign.Wait() }) // killed
+		arp := []string{"ARP for the first hop 10.77.0.1", "ARP: the first hop 10.77.0.1 is at 02:00:00:00:00:01, T ms"}
+		near := []string{"ARP for 10.77.0.1", "ARP: 10.77.0.1 is at 02:00:00:00:00:01, T ms"}
+		for _, c := range []struct {
+			line   string
+			status int
+			first  []string
+			want   []string
+		}{
+			{"ping -c 2 -i 0.1 8.8.8.8", 0, arp, []string{
+				"probe 1: ICMP echo 1 ttl 64 to 8.8.8.8", "answer to probe 1: echo reply from 8.8.8.8, T ms",
+				"probe 2: ICMP echo 2 ttl 64 to 8.8.8.8", "answer to probe 2: echo reply from 8.8.8.8, T ms"}},
+			{"ping -c 1 -t 1 8.8.8.8", 1, arp, []string{"probe 1: ICMP echo 1 ttl 1 to 8.8.8.8", "answer to probe 1: time exceeded from 10.77.0.1, T ms"}},
+			{"ping -c 1 -s 2000 10.77.0.1", 0, near, []string{
+				"probe 1: ICMP echo 1 ttl 64 to 10.77.0.1, first fragment", "probe 1: fragment from byte 1480",
+				"answer to probe 1: echo reply from 10.77.0.1, T ms, first fragment", "answer to probe 1: fragment from byte 1480"}},
+			{"ping -c 1 -W 0.2 8.8.254.254", 1, arp, []string{"probe 1: ICMP echo 1 ttl 64 to 8.8.254.254"}},
+			{"ping -c 1 fd77::1", 0, nil, []string{"neighbour discovery for fd77::1", "neighbour discovery: fd77::1 is at 02:00:00:00:00:01, T ms",
+				"probe 1: ICMP echo 1 ttl 64 to fd77::1", "answer to probe 1: echo reply from fd77::1, T ms"}},
+			{"check 10.77.0.1 4", 1, near, []string{"probe 1: SYN ttl 64 to 10.77.0.1:4", "answer to probe 1: reset from 10.77.0.1, T ms"}},
+			{"check 10.77.0.1 " + port + " --udp", 0, near, []string{"probe 1: UDP ttl 64 to 10.77.0.1:" + port, "answer to probe 1: datagram from 10.77.0.1, T ms"}},
+			{"check 10.77.0.1 4 --udp", 1, near, []string{"probe 1: UDP ttl 64 to 10.77.0.1:4", "answer to probe 1: port unreachable from 10.77.0.1, T ms"}},
+			{"trace -u -c 1 -m 2 -i 0.1 -G 0.5 8.8.8.8", 1, arp, []string{
+				"probe 1: UDP ttl 1 to 8.8.8.8:33434", "answer to probe 1: time exceeded from 10.77.0.1, T ms",
+				"probe 2: UDP ttl 2 to 8.8.8.8:33434", "answer to probe 2: time exceeded from R, T ms"}},
+			{"check nowhere.example " + port + " --dns 10.77.0.1", 1, near, nil},
+		} {
+			file := filepath.Join(t.TempDir(), "probe.pcapng")
+			status, out, errs := checked(t, l, tapstack(t, env, append(strings.Fields(c.line), "--pcap", file)...))
+			if status != c.status {
+				t.Errorf("%s: status %d\n%s%s", c.line, status, out, errs)
+				continue
+			}
+			got := pcapComments(t, file)
+			for i := range got {
+				got[i] = regexp.MustCompile(`10\.8[12]\.0\.2`).ReplaceAllString(got[i], "R")
+			}
+			want := append(slices.Clone(c.first), c.want...)
+			if len(got) == 0 || c.first == nil || got[0] != c.first[0] {
+				// What asks for us all the time may have told us where it is.
+				want = c.want
+			}
+			if c.want == nil { // queries of both types, by turns
+				if len(got) < 4 || slices.IndexFunc(got, func(s string) bool {
+					return s == "look-up 1: DNS query for nowhere.example. A to 10.77.0.1" || s == "look-up 2: DNS query for nowhere.example. A to 10.77.0.1"
+				}) < 0 {
+					t.Errorf("%s:\n%s", c.line, strings.Join(got, "\n"))
+				}
+				want = got
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s:\n%s\nwant\n%s", c.line, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			frames := pcapFrames(t, file)
+			if len(frames) != len(want) {
+				t.Errorf("%s: gopacket reads %d frames, want %d", c.line, len(frames), len(want))
+			}
+			for i, f := range frames {
+				if f.ErrorLayer() != nil && !strings.Contains(got[i], "ragment") && !strings.HasPrefix(f.ErrorLayer().Error().Error(), "Unable to decode ") {
+					t.Errorf("%s, frame %d (%s): %v", c.line, i+1, got[i], f.ErrorLayer().Error())
+				}
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			text, err := exec.CommandContext(ctx, tcpdump, "-n", "-r", file).Output()
+			cancel()
+			if err != nil || strings.Count(string(text), "\n") != len(want) {
+				t.Errorf("%s: tcpdump reads\n%s%v", c.line, text, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,515 @@
+// Package probecap chooses what --pcap of a probing command writes: the frames
+// of its own probes, what answers them, and what it took to find the first hop,
+// each with a comment that says what it was for. Everything else that passes is
+// left out: other people's broadcasts, who probes us and what we answer them.
+//
+// It looks at frames at the device (pcap.Chooser). The other way would have been
+// to have the prober write down what it sends and hears; but neither sockets,
+// over which names are asked for and services checked, nor the finding of
+// neighbours, nor fragments are the prober's, and the data path would have had
+// to ask each time whether somebody is interested. So it costs nothing when
+// there is no --pcap.
+//
+// What a probe is follows from what was declared: a packet that opens a
+// conversation (an echo request, a datagram, a SYN, an INIT) with an address of
+// which Toward was told.
+package probecap
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/tapstack/tapstack/stack"
+)
+
+// The most that is remembered. What is older is forgotten: a late answer to it
+// is not in the capture.
+const (
+	maxProbes    = 1 << 16
+	maxFragments = 1 << 10
+)
+
+// Tracker is told the frames of a link in the order in which they pass.
+type Tracker struct {
+	mu      sync.Mutex // guards everything below; nothing is locked under it
+	nextHop func(netip.Addr) (netip.Addr, error)
+	to      map[netip.Addr]struct{}  // whom the probes are for
+	servers map[netip.Addr]struct{}  // of names
+	hops    map[netip.Addr]bool      // the first on the way; true: a router
+	asked   map[netip.Addr]time.Time // when a hop was asked for last
+	owed    map[netip.Addr]bool      // hops that asked for us, and are to be told
+
+	probes   []probed
+	count    uint64 // of all there were; the last is probes[(count-1)%maxProbes]
+	byToken  map[identity]uint64
+	byEnds   map[ends]uint64 // the last of these ends
+	waiting  int             // those without an answer
+	last     time.Time       // when one was sent
+	frags    map[fragment]uint64
+	fragList []fragment // in the order of their coming
+}
+
+// promptly is how soon after a probe a neighbour that has an answer to send, and
+// does not know us, asks for us. Later it is somebody else's business.
+const promptly = time.Second
+
+type identity struct {
+	ends
+	token uint32
+}
+
+// probed is one that was sent.
+type probed struct {
+	identity
+	name     string // "probe 3", "look-up 1"
+	at       time.Time
+	times    int // sent
+	answered int
+	shook    bool // the handshake's answer came
+}
+
+// fragment is what the fragments of a packet have in common.
+type fragment struct {
+	src, dst netip.Addr
+	proto    uint8
+	id       uint32
+}
+
+// New makes a Tracker that knows of nothing yet.
+func New() *Tracker {
+	return &Tracker{to: make(map[netip.Addr]struct{}), servers: make(map[netip.Addr]struct{}), hops: make(map[netip.Addr]bool), asked: make(map[netip.Addr]time.Time), owed: make(map[netip.Addr]bool),
+		byToken: make(map[identity]uint64), byEnds: make(map[ends]uint64), frags: make(map[fragment]uint64)}
+}
+
+// Attached tells of the stack, and of the servers that it asks for names.
+func (t *Tracker) Attached(s *stack.Stack, servers []netip.Addr) {
+	t.mu.Lock()
+	t.nextHop = s.NextHop
+	t.mu.Unlock()
+	for _, a := range servers {
+		t.mu.Lock()
+		t.servers[a.Unmap()] = struct{}{}
+		t.mu.Unlock()
+		t.Toward(a)
+	}
+}
+
+// Toward declares that probes will be sent to an address.
+func (t *Tracker) Toward(dst netip.Addr) {
+	t.mu.Lock()
+	find := t.nextHop
+	t.mu.Unlock()
+	dst = dst.Unmap()
+	hop := dst
+	if find != nil {
+		if h, err := find(dst); err == nil {
+			hop = h
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	dst = dst.WithZone("")
+	t.to[dst] = struct{}{}
+	t.hops[hop.WithZone("")] = hop.WithZone("") != dst
+}
+
+// Choose is a pcap.Chooser.
+func (t *Tracker) Choose(out bool, frame []byte, at time.Time) (comment string, ok bool) {
+	if len(frame) < etherHeader {
+		return "", false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	body := frame[etherHeader:]
+	switch typ := binary.BigEndian.Uint16(frame[12:]); typ {
+	case etherARP:
+		return t.arp(out, body, at)
+	case etherIPv4, etherIPv6:
+		p, ok := parseIP(body, typ == etherIPv6)
+		if !ok {
+			return "", false
+		}
+		if p.offset > 0 {
+			return t.later(&p, out)
+		}
+		var n uint64
+		if out {
+			comment, n = t.sent(&p, at)
+		} else {
+			comment, n = t.came(&p, at)
+		}
+		if n != 0 && p.more {
+			t.keep(&p, n)
+			comment += ", first fragment"
+		}
+		return comment, comment != ""
+	}
+	return "", false
+}
+
+// hop is what somebody on the link is called.
+func (t *Tracker) hop(a netip.Addr) string {
+	if t.hops[a] {
+		return "the first hop " + a.String()
+	}
+	return a.String()
+}
+
+// arp is of the hops that were declared: our requests and their answers. A
+// request of theirs is for an answer to a probe while one is awaited.
+func (t *Tracker) arp(out bool, b []byte, at time.Time) (string, bool) {
+	if len(b) < 28 || binary.BigEndian.Uint32(b) != 0x00010800 || b[4] != 6 || b[5] != 4 {
+		return "", false
+	}
+	reply := binary.BigEndian.Uint16(b[6:]) == 2
+	return t.neighbour("ARP", out, reply, netip.AddrFrom4([4]byte(b[14:])), netip.AddrFrom4([4]byte(b[24:])), b[8:14], at)
+}
+
+// neighbour is ARP and neighbour discovery: sender asks for target, or answers.
+func (t *Tracker) neighbour(what string, out, reply bool, sender, target netip.Addr, mac []byte, at time.Time) (string, bool) {
+	switch {
+	case out && !reply:
+		if _, ok := t.hops[target]; !ok || sender.IsUnspecified() || sender == target {
+			return "", false // our own address, or somebody else's business
+		}
+		t.asked[target] = at
+		return textf("%s for %s", what, t.hop(target)), true
+	case !out && reply:
+		when, ok := t.asked[sender]
+		if !ok {
+			return "", false // unasked
+		}
+		return textf("%s: %s is at %s, %s", what, t.hop(sender), macText(mac), since(when, at)), true
+	}
+	peer := sender
+	if out {
+		peer = target
+	}
+	if out {
+		if !t.owed[peer] {
+			return "", false
+		}
+		delete(t.owed, peer)
+		return textf("%s: we are here, to %s", what, t.hop(peer)), true
+	}
+	if _, ok := t.hops[peer]; !ok || t.waiting <= 0 || at.Sub(t.last) > promptly {
+		return "", false
+	}
+	t.owed[peer] = true
+	return textf("%s: %s asks for us, to send an answer", what, t.hop(peer)), true
+}
+
+func macText(b []byte) string {
+	if len(b) < 6 {
+		return "an address"
+	}
+	return textf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5])
+}
+
+// since is a time as comments have it.
+func since(from, to time.Time) string {
+	return textf("%.3g ms", max(float64(to.Sub(from).Nanoseconds())/1e6, 0))
+}
+
+// nd is neighbour discovery (RFC 4861 §4.3, §4.4); ok: it is that.
+func (t *Tracker) nd(out bool, p *packet, at time.Time) (comment string, ok bool) {
+	b := p.body
+	if p.proto != protoICMP6 || len(b) < 24 || b[0] != 135 && b[0] != 136 {
+		return "", false
+	}
+	target := netip.AddrFrom16([16]byte(b[8:]))
+	mac := []byte(nil)
+	for o := b[24:]; len(o) >= 8 && o[1] > 0 && len(o) >= int(o[1])*8; o = o[int(o[1])*8:] {
+		if o[0] == 2 {
+			mac = o[2:8]
+		}
+	}
+	const what = "neighbour discovery"
+	if b[0] == 135 {
+		comment, _ = t.neighbour(what, out, false, p.src, target, nil, at)
+	} else if out {
+		comment, _ = t.neighbour(what, out, true, p.src, p.dst, nil, at)
+	} else {
+		comment, _ = t.neighbour(what, out, true, target, p.dst, mac, at)
+	}
+	return comment, true
+}
+
+// add remembers a probe.
+func (t *Tracker) add(p probed) (n uint64) {
+	if t.count >= maxProbes {
+		old := &t.probes[t.count%maxProbes]
+		gone := t.count - maxProbes + 1
+		if t.byToken[old.identity] == gone {
+			delete(t.byToken, old.identity)
+		}
+		if t.byEnds[old.ends] == gone {
+			delete(t.byEnds, old.ends)
+		}
+		if old.answered == 0 {
+			t.waiting--
+		}
+		*old = p
+	} else {
+		t.probes = append(t.probes, p)
+	}
+	t.count++
+	t.waiting++
+	t.last = p.at
+	t.byToken[p.identity], t.byEnds[p.ends] = t.count, t.count
+	return t.count
+}
+
+// get returns the n-th probe; nil: it was forgotten.
+func (t *Tracker) get(n uint64) *probed {
+	if n == 0 || n > t.count || t.count-n >= maxProbes {
+		return nil
+	}
+	return &t.probes[(n-1)%maxProbes]
+}
+
+// sent is for a packet that leaves; n is the probe that it is of, if any.
+func (t *Tracker) sent(p *packet, at time.Time) (comment string, n uint64) {
+	if comment, ok := t.nd(true, p, at); ok {
+		return comment, 0
+	}
+	m, ok := p.parse(false)
+	if !ok || m.kind == echoed {
+		return "", 0
+	}
+	id := identity{m.ends, m.token}
+	if m.kind == opening {
+		if _, ok := t.to[p.dst]; !ok {
+			return "", 0
+		}
+		n := t.byToken[id]
+		if e := t.get(n); e != nil && (m.proto == protoTCP || m.proto == protoSCTP) {
+			e.times++
+			e.at = at
+			return textf("%s again, transmission %d: %s", e.name, e.times, t.describe(&m, p)), n
+		}
+		e := probed{identity: id, at: at, times: 1}
+		n = t.count + 1
+		e.name = textf("probe %d", n)
+		if _, ok := t.servers[p.dst]; ok && m.remote.Port() == 53 {
+			e.name = textf("look-up %d", n)
+		}
+		return e.name + ": " + t.describe(&m, p), t.add(e)
+	}
+	n = t.byEnds[m.ends]
+	e := t.get(n)
+	if e == nil {
+		return "", 0
+	}
+	if m.proto == protoTCP {
+		return textf("%s: %s", e.name, segmentText(p.body)), n
+	}
+	return textf("%s: %s", e.name, chunkText(p.body)), n
+}
+
+// describe says what a probe is.
+func (t *Tracker) describe(m *message, p *packet) string {
+	switch m.proto {
+	case protoICMP:
+		return textf("ICMP echo %d ttl %d to %v", m.token, p.ttl, p.dst)
+	case protoUDP:
+		if m.remote.Port() == 53 {
+			if q := question(p.body); q != "" {
+				return textf("DNS query for %s to %v", q, p.dst)
+			}
+		}
+		return textf("UDP ttl %d to %v", p.ttl, m.remote)
+	case protoTCP:
+		return textf("SYN ttl %d to %v", p.ttl, m.remote)
+	}
+	return textf("SCTP INIT ttl %d to %v", p.ttl, m.remote)
+}
+
+// answer is the beginning of a comment on something that came.
+func (e *probed) answer(what string, from netip.Addr, at time.Time) string {
+	again := "answer to"
+	if e.answered > 0 {
+		again = "another answer to"
+	}
+	e.answered++
+	return textf("%s %s: %s from %v, %s", again, e.name, what, from, since(e.at, at))
+}
+
+// hear counts an answer.
+func (t *Tracker) hear(e *probed) {
+	if e.answered == 0 {
+		t.waiting--
+	}
+}
+
+// came is for a packet that arrived.
+func (t *Tracker) came(p *packet, at time.Time) (comment string, n uint64) {
+	if comment, ok := t.nd(false, p, at); ok {
+		return comment, 0
+	}
+	v6 := p.proto == protoICMP6
+	if (v6 || p.proto == protoICMP) && len(p.body) >= 8 {
+		if what := errorText(p.body, v6); what != "" {
+			return t.reported(p, what, v6, at)
+		}
+	}
+	m, ok := p.parse(true)
+	if !ok || m.proto == protoICMP && m.kind != echoed {
+		return "", 0
+	}
+	switch m.proto {
+	case protoICMP:
+		n = t.anyToken(identity{m.ends, m.token})
+	default:
+		if n = t.byEnds[m.ends]; n == 0 {
+			n = t.group(m.ends)
+		}
+	}
+	e := t.get(n)
+	if e == nil {
+		return "", 0
+	}
+	what := "datagram"
+	switch m.proto {
+	case protoICMP:
+		what = "echo reply"
+	case protoTCP:
+		what = segmentText(p.body)
+		if e.shook {
+			// Within a connection it is the connection that speaks.
+			return textf("%s: %s from %v", e.name, what, m.remote), n
+		}
+		e.shook = what == "SYN-ACK"
+	case protoSCTP:
+		what = chunkText(p.body)
+	}
+	t.hear(e)
+	return e.answer(what, p.src, at), n
+}
+
+// anyToken finds the probe of an echo reply; those to groups are answered by
+// others than who was asked.
+func (t *Tracker) anyToken(id identity) uint64 {
+	if n := t.byToken[id]; n != 0 {
+		return n
+	}
+	for a := range t.to {
+		if a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+			id.remote = netip.AddrPortFrom(a, 0)
+			if n := t.byToken[id]; n != 0 {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+// group finds the probe to a group that a datagram answers.
+func (t *Tracker) group(x ends) uint64 {
+	for a := range t.to {
+		if a.IsMulticast() {
+			x.remote = netip.AddrPortFrom(a, x.remote.Port())
+			if n := t.byEnds[x]; n != 0 {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+// reported is for an ICMP error: it is of the probe that it quotes.
+func (t *Tracker) reported(p *packet, what string, v6 bool, at time.Time) (string, uint64) {
+	q, ok := parseIP(p.body[8:], v6)
+	if !ok || q.src != p.dst || q.offset > 0 {
+		return "", 0
+	}
+	m, ok := q.parse(false)
+	if !ok {
+		return "", 0
+	}
+	n := t.byToken[identity{m.ends, m.token}]
+	if n == 0 && m.proto != protoICMP {
+		// A segment behind the SYN, a quote that ends before the tag, a checksum
+		// that the device finished.
+		n = t.byEnds[m.ends]
+	}
+	e := t.get(n)
+	if e == nil {
+		return "", 0
+	}
+	if e.shook {
+		return textf("%s: %s from %v", e.name, what, p.src), n
+	}
+	t.hear(e)
+	return e.answer(what, p.src, at), n
+}
+
+// keep remembers whose fragments follow.
+func (t *Tracker) keep(p *packet, n uint64) {
+	f := fragment{p.src, p.dst, p.proto, p.id}
+	if _, ok := t.frags[f]; !ok {
+		if len(t.fragList) >= maxFragments {
+			delete(t.frags, t.fragList[0])
+			t.fragList = t.fragList[1:]
+		}
+		t.fragList = append(t.fragList, f)
+	}
+	t.frags[f] = n
+}
+
+// later is for a fragment that is not the first. One that comes before the first
+// cannot be told from somebody else's, and is left out.
+func (t *Tracker) later(p *packet, out bool) (string, bool) {
+	e := t.get(t.frags[fragment{p.src, p.dst, p.proto, p.id}])
+	if e == nil {
+		return "", false
+	}
+	if out {
+		return textf("%s: fragment from byte %d", e.name, p.offset), true
+	}
+	return textf("answer to %s: fragment from byte %d", e.name, p.offset), true
+}
+
+// question is the name and type that a DNS query asks for.
+func question(udp []byte) string {
+	b := udp[8:]
+	if len(b) < 13 || binary.BigEndian.Uint16(b[4:]) != 1 {
+		return ""
+	}
+	name := ""
+	for b = b[12:]; len(b) > 0 && b[0] > 0; b = b[1+int(b[0]):] {
+		if b[0] > 63 || len(b) < 2+int(b[0]) {
+			return ""
+		}
+		name += printable(b[1:1+int(b[0])]) + "."
+	}
+	if len(b) < 5 {
+		return ""
+	}
+	if name == "" {
+		name = "."
+	}
+	typ := binary.BigEndian.Uint16(b[1:])
+	types := map[uint16]string{1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV"}
+	if s, ok := types[typ]; ok {
+		return name + " " + s
+	}
+	return textf("%s type %d", name, typ)
+}
+
+// printable is a label as it may stand in a comment.
+func printable(b []byte) string {
+	out := make([]byte, 0, len(b))
+	for _, c := range b {
+		if c <= ' ' || c >= 0x7f {
+			c = '?'
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}
+
+func textf(format string, a ...any) string { return fmt.Sprintf(format, a...) }
