@@ -24,23 +24,28 @@ type pingOptions struct {
 	interval, timeout, deadline                     wait
 	device, fragments, pattern                      string
 	flood, adaptive, quiet, outstanding, stamps     bool
-	audible, broadcast, numeric, json, percentiles  bool
+	audible, broadcast, numeric, percentiles        bool
+	json                                            string
+	pingMore
 }
 
 func pingCommand() *cobra.Command {
 	o := &pingOptions{interval: wait(time.Second), timeout: wait(probe.DefaultTimeout), size: 56}
 	c := &cobra.Command{
-		Use:   "ping [flags] HOST",
+		Use:   "ping [flags] HOST...",
 		Short: "Send echo requests and say what has become of each",
 		Long: `Send echo requests (RFC 792, RFC 4443) from a stack and say what has become of
 each. The flags and the output are iputils' ping's, the object of --json is
 pyproto's with more in it. Exit status: 0 with an answer, 1 without, or with
-fewer than --count before --deadline, 2 when nothing could be sent.`,
+fewer than --count before --deadline, 2 when nothing could be sent.
+
+Several hosts, or those of --targets, are pinged at the same time, with fping's
+lines for each; the exit status is 0 when all of them answer.`,
 		Example: `  tapstack lab run -- tapstack ping -c 3 10.77.0.1
   tapstack ping --tap tap7 --ip 10.77.0.7/24 --gw 10.77.0.1 -c 1000 -f --percentiles 192.0.2.1
   tapstack ping -M do -s 1472 --json -c 1 192.0.2.1`,
-		Args: oneArg("HOST"),
-		RunE: func(c *cobra.Command, args []string) error { return o.run(c.OutOrStdout(), args[0]) },
+		Args: o.checkHosts,
+		RunE: func(c *cobra.Command, args []string) error { return o.start(c.OutOrStdout(), args) },
 	}
 	f := c.Flags()
 	f.BoolVarP(&o.v4, "ipv4", "4", false, "IPv4 only")
@@ -68,7 +73,9 @@ fewer than --count before --deadline, 2 when nothing could be sent.`,
 	f.BoolVarP(&o.broadcast, "broadcast", "b", false, "allow a broadcast or multicast address")
 	f.BoolVarP(&o.numeric, "numeric", "n", false, "addresses only, which is what is printed anyway")
 	f.BoolVar(&o.percentiles, "percentiles", false, "another line of statistics: percentiles")
-	f.BoolVar(&o.json, "json", false, "one JSON object in the end and nothing else")
+	f.StringVar(&o.json, "json", "", "one JSON object in the end and nothing else, pyproto's; `WHAT` may be seed (that) or full")
+	f.Lookup("json").NoOptDefVal = jsonSeed
+	o.registerMore(f)
 	o.attach.Register(f)
 	ownFrames(f, &o.attach)
 	return c
@@ -112,46 +119,60 @@ func (o *pingOptions) request(dst netip.Addr) (q probe.PingRequest, err error) {
 	return q, nil
 }
 
-func (o *pingOptions) run(out io.Writer, host string) error {
-	if _, err := o.request(netip.Addr{}); err != nil {
-		return err
+// tooLong is a packet that -M do forbids to send.
+type tooLong struct{ mtu int }
+
+func (e tooLong) Error() string { return fmt.Sprintf("local error: message too long, mtu=%d", e.mtu) }
+
+// aim looks a host up and says what is to be sent there.
+func (o *pingOptions) aim(ctx context.Context, h *attach.Host, p *probe.Prober, host string) (q probe.PingRequest, path probe.Path, err error) {
+	dst, err := lookup(ctx, h, host, o.family)
+	if err != nil {
+		return q, path, err
+	}
+	q, _ = o.request(dst)
+	if err := device(h, o.device, &q.Request); err != nil {
+		return q, path, err
+	}
+	if path, err = p.Path(&q.Request); err != nil {
+		return q, path, failed(host, err)
+	}
+	if path.Group && !o.broadcast && !dst.IsMulticast() {
+		return q, path, attach.Usagef("%s is a broadcast address; do you want that? then -b", host)
+	}
+	if o.sticky {
+		q.Src = path.Src
+	}
+	whole := max(o.size, o.to) + 28
+	if dst.Is6() {
+		whole += 20
 	}
 	switch o.fragments {
-	case "do", "want", "dont", "probe":
-	default:
-		return attach.Usagef("-M %s: want do, want, dont or probe", o.fragments)
+	case "do":
+		if q.DF = true; whole > path.MTU {
+			return q, path, tooLong{path.MTU}
+		}
+	case "want":
+		q.DF = whole <= path.MTU && dst.Is4()
+	case "probe":
+		q.DF = true
 	}
+	return q, path, nil
+}
+
+func (o *pingOptions) run(out io.Writer, host string) error {
 	return prober(&o.attach, func(ctx context.Context, h *attach.Host, p *probe.Prober) (int, error) {
-		dst, err := lookup(ctx, h, host, o.family)
+		q, path, err := o.aim(ctx, h, p, host)
+		if e, ok := err.(tooLong); ok {
+			fmt.Fprintf(out, "tapstack: %v\n", e)
+			return 1, nil
+		}
 		if err != nil {
 			return 2, err
 		}
-		q, _ := o.request(dst)
-		if err := device(h, o.device, &q.Request); err != nil {
-			return 2, err
-		}
-		w := &pingOutput{o: o, w: out, host: host, dst: dst}
-		path, err := p.Path(&q.Request)
-		if err != nil {
+		w := &pingOutput{o: o, w: out, host: host, dst: q.Dst}
+		if w.ident, err = o.identify(p, &q); err != nil {
 			return 2, failed(host, err)
-		}
-		if path.Group && !o.broadcast && !dst.IsMulticast() {
-			return 2, attach.Usagef("%s is a broadcast address; do you want that? then -b", host)
-		}
-		whole := max(o.size, o.to) + 28
-		if dst.Is6() {
-			whole += 20
-		}
-		switch o.fragments {
-		case "do":
-			if q.DF = true; whole > path.MTU {
-				fmt.Fprintf(out, "tapstack: local error: message too long, mtu=%d\n", path.MTU)
-				return 1, nil
-			}
-		case "want":
-			q.DF = whole <= path.MTU && dst.Is4()
-		case "probe":
-			q.DF = true
 		}
 		w.begin(path.Src)
 		r := p.Ping(ctx, q, w.packet)
@@ -172,11 +193,13 @@ type pingOutput struct {
 	w       io.Writer
 	host    string
 	dst     netip.Addr
+	ident   uint16 // of the requests, with -v
 	packets map[int]pingPacket
 	last    int
+	ewma    time.Duration // eight times the round trip's moving average
 }
 
-// pingPacket and pingResult are pyproto's, with more at the end of the second.
+// pingPacket and pingResult are pyproto's.
 type pingPacket struct {
 	Type    *string  `json:"icmp_type"`
 	Code    *string  `json:"icmp_code"`
@@ -192,7 +215,11 @@ type pingResult struct {
 	Lost    int          `json:"lost"`
 	RTTs    []float64    `json:"rtts"`
 	Packets []pingPacket `json:"packets"`
+}
 
+// pingFull is what --json=full has behind that.
+type pingFull struct {
+	pingResult
 	Address    string             `json:"address"`
 	Duplicates int                `json:"duplicates"`
 	Late       int                `json:"late"`
@@ -204,6 +231,7 @@ type pingResult struct {
 	Max        float64            `json:"max_ms"`
 	Mdev       float64            `json:"mdev_ms"`
 	Percentile map[string]float64 `json:"percentiles_ms"`
+	Histogram  []histogramBucket  `json:"histogram_ms"`
 }
 
 // maxPackets is how many packets --json lists.
@@ -211,7 +239,7 @@ const maxPackets = 1 << 20
 
 func (w *pingOutput) begin(src netip.Addr) {
 	w.packets = make(map[int]pingPacket)
-	if w.o.json {
+	if w.o.json != "" {
 		return
 	}
 	if w.o.pattern != "" {
@@ -229,19 +257,15 @@ func (w *pingOutput) begin(src netip.Addr) {
 }
 
 func (w *pingOutput) line(format string, a ...any) {
-	if w.o.quiet || w.o.json || w.o.flood {
+	if w.o.quiet || w.o.json != "" || w.o.flood {
 		return
 	}
-	if w.o.stamps {
-		now := time.Now()
-		format = fmt.Sprintf("[%d.%06d] ", now.Unix(), now.Nanosecond()/1000) + format
-	}
-	fmt.Fprintf(w.w, format+"\n", a...)
+	fmt.Fprintf(w.w, w.o.stamp()+format+"\n", a...)
 }
 
 // packet is told what happens.
 func (w *pingOutput) packet(x probe.PingPacket) {
-	flood := w.o.flood && !w.o.quiet && !w.o.json
+	flood := w.o.flood && !w.o.quiet && w.o.json == ""
 	if flood {
 		for ; w.last < x.Seq; w.last++ {
 			io.WriteString(w.w, ".")
@@ -253,13 +277,16 @@ func (w *pingOutput) packet(x probe.PingPacket) {
 		}
 		return
 	}
-	if w.o.json && len(w.packets) < maxPackets {
+	if w.o.json != "" && len(w.packets) < maxPackets {
 		w.record(&x)
 	}
 	switch {
 	case x.Kind == probe.Reply:
 		if flood {
 			io.WriteString(w.w, "\b \b")
+		}
+		if !x.Duplicate {
+			w.average(x.RTT)
 		}
 		bell, more := "", ""
 		if w.o.audible {
@@ -274,7 +301,7 @@ func (w *pingOutput) packet(x probe.PingPacket) {
 		if x.CorruptAt >= 0 {
 			more += fmt.Sprintf("\nwrong data byte #%d", x.CorruptAt)
 		}
-		w.line("%d bytes from %v: icmp_seq=%d ttl=%d time=%s ms%s%s", x.ReplySize, x.From, x.Seq, x.ReplyTTL, pingTime(x.RTT), more, bell)
+		w.line("%d bytes from %v: icmp_seq=%d%s ttl=%d time=%s ms%s%s", x.ReplySize, x.From, x.Seq, w.identity(), x.ReplyTTL, w.o.time(x.RTT), more, bell)
 	case x.Kind == probe.NoReply:
 	case x.Kind > probe.ParameterProblem:
 		if flood {
@@ -336,35 +363,34 @@ func typeName(typ uint8, v6 bool) string {
 
 func (w *pingOutput) end(r *probe.PingResult) {
 	s := &r.Stats
-	if w.o.json {
-		w.endJSON(r)
+	if w.o.json != "" {
+		_ = writeJSON(w.w, w.result(r)) // a pipe that nobody reads
 		return
 	}
 	fmt.Fprintf(w.w, "\n--- %s ping statistics ---\n%d packets transmitted, %d received", w.host, r.Sent, r.Received)
-	for _, c := range []struct {
-		n    int
-		name string
-	}{{r.Duplicates, "duplicates"}, {r.Late, "late"}, {r.Corrupt, "corrupted"}, {r.Errors, "errors"}} {
-		if c.n > 0 {
-			fmt.Fprintf(w.w, ", +%d %s", c.n, c.name)
-		}
+	for _, c := range strange(r) {
+		fmt.Fprintf(w.w, ", +%s", c)
 	}
 	if r.Sent > 0 {
 		fmt.Fprintf(w.w, ", %.6g%% packet loss, time %dms", 100*float64(max(r.Lost(), 0))/float64(r.Sent), r.Elapsed.Milliseconds())
 	}
 	fmt.Fprintln(w.w)
 	if s.Count > 0 {
-		fmt.Fprintf(w.w, "rtt min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms\n", ms(s.Best), ms(s.Avg()), ms(s.Wrst), ms(s.Dev()))
+		fmt.Fprintf(w.w, "rtt min/avg/max/mdev = %.3f/%.3f/%.3f/%.3f ms%s\n", ms(s.Best), ms(s.Avg()), ms(s.Wrst), ms(s.Dev()), w.gaps(r))
 		if w.o.percentiles {
 			fmt.Fprintf(w.w, "rtt p50/p90/p95/p99 = %.3f/%.3f/%.3f/%.3f ms\n", ms(s.Percentile(50)), ms(s.Percentile(90)), ms(s.Percentile(95)), ms(s.Percentile(99)))
+		}
+		if w.o.histogram {
+			printHistogram(w.w, s)
 		}
 	}
 }
 
-func (w *pingOutput) endJSON(r *probe.PingResult) {
+// result is the object of --json.
+func (w *pingOutput) result(r *probe.PingResult) any {
 	s := &r.Stats
-	j := pingResult{Dest: w.host, Sent: r.Sent, Recvd: r.Received, Lost: r.Lost(), RTTs: []float64{}, Packets: []pingPacket{},
-		Address: w.dst.String(), Duplicates: r.Duplicates, Late: r.Late, Corrupt: r.Corrupt, Errors: r.Errors, Elapsed: ms(r.Elapsed),
+	j := pingResult{Dest: w.host, Sent: r.Sent, Recvd: r.Received, Lost: r.Lost(), RTTs: []float64{}, Packets: []pingPacket{}}
+	full := pingFull{Address: w.dst.String(), Duplicates: r.Duplicates, Late: r.Late, Corrupt: r.Corrupt, Errors: r.Errors, Elapsed: ms(r.Elapsed),
 		Min: ms(s.Best), Avg: ms(s.Avg()), Max: ms(s.Wrst), Mdev: ms(s.Dev()), Percentile: map[string]float64{}}
 	for _, d := range s.RTTs() {
 		j.RTTs = append(j.RTTs, ms(d))
@@ -376,8 +402,15 @@ func (w *pingOutput) endJSON(r *probe.PingResult) {
 		}
 		j.Packets = append(j.Packets, x)
 	}
-	for _, p := range []float64{50, 90, 95, 99} {
-		j.Percentile[fmt.Sprintf("%g", p)] = ms(s.Percentile(p))
+	if w.o.json != jsonFull {
+		return j
 	}
-	_ = writeJSON(w.w, j) // a pipe that nobody reads
+	full.pingResult = j
+	for _, p := range []float64{50, 90, 95, 99} {
+		full.Percentile[fmt.Sprintf("%g", p)] = ms(s.Percentile(p))
+	}
+	for _, b := range s.Histogram() {
+		full.Histogram = append(full.Histogram, histogramBucket{ms(b.Low), ms(b.High), b.Count})
+	}
+	return full
 }
