@@ -118,6 +118,9 @@ func TestImports(t *testing.T) {
 			if strings.HasPrefix(imp, "github.com/google/gopacket") && pkg != "ether/pcap" && !strings.HasPrefix(pkg, "cmd/") {
 				t.Errorf("%s imports %s", pkg, imp)
 			}
+			if strings.HasPrefix(imp, "github.com/prometheus/") && pkg != "internal/exporter" {
+				t.Errorf("%s imports %s", pkg, imp)
+			}
 		}
 	}
 	// Every package of the data path is in the table.
