@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -175,7 +176,7 @@ func (o *pingOptions) run(out io.Writer, host string) error {
 			return 2, failed(host, err)
 		}
 		w.begin(path.Src)
-		r := p.Ping(ctx, q, w.packet)
+		r := w.ping(ctx, p, q)
 		w.end(&r)
 		switch {
 		case r.Received == 0 && r.Err != nil:
@@ -196,7 +197,7 @@ type pingOutput struct {
 	ident   uint16 // of the requests, with -v
 	packets map[int]pingPacket
 	last    int
-	ewma    time.Duration // eight times the round trip's moving average
+	ewma    atomic.Int64 // eight times the round trip's moving average, in ns
 }
 
 // pingPacket and pingResult are pyproto's.

@@ -4,10 +4,14 @@ package main
 // those that are refused and why, the histogram, and the moving average.
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -108,6 +112,33 @@ func (o *pingOptions) start(out io.Writer, hosts []string) error {
 	return o.runMany(out, hosts)
 }
 
+// ping pings; at each SIGQUIT it says on standard error how far it is, as ping does.
+func (w *pingOutput) ping(ctx context.Context, p *probe.Prober, q probe.PingRequest) probe.PingResult {
+	quit := make(chan os.Signal, 1)
+	signal.Notify(quit, syscall.SIGQUIT)
+	defer signal.Stop(quit)
+	done := make(chan probe.PingResult, 1)
+	s := p.StartPing(q, w.packet, func(r probe.PingResult) { done <- r })
+	ended := ctx.Done()
+	for {
+		select {
+		case r := <-done:
+			return r
+		case <-ended:
+			ended = nil
+			s.Stop()
+		case <-quit:
+			r := s.Snapshot()
+			x := &r.Stats
+			fmt.Fprintf(os.Stderr, "\r%d/%d packets, %d%% loss", r.Received, r.Sent, loss(r.Sent, r.Received))
+			if x.Count > 0 {
+				fmt.Fprintf(os.Stderr, ", min/avg/ewma/max = %.3f/%.3f/%.3f/%.3f ms", ms(x.Best), ms(x.Avg()), ms(time.Duration(w.ewma.Load()/8)), ms(x.Wrst))
+			}
+			fmt.Fprintln(os.Stderr)
+		}
+	}
+}
+
 // identify gives the requests the identifier of -e; with -v it is known.
 func (o *pingOptions) identify(p *probe.Prober, q *probe.PingRequest) (uint16, error) {
 	q.EchoID = uint16(o.ident)
@@ -145,10 +176,10 @@ func (o *pingOptions) stamp() string {
 
 // average is ping's moving average, of which each round trip moves an eighth.
 func (w *pingOutput) average(d time.Duration) {
-	if w.ewma == 0 {
-		w.ewma = 8 * d
+	if x := w.ewma.Load(); x == 0 {
+		w.ewma.Store(8 * int64(d))
 	} else {
-		w.ewma += d - w.ewma/8
+		w.ewma.Store(x + int64(d) - x/8)
 	}
 }
 
@@ -158,7 +189,7 @@ func (w *pingOutput) gaps(r *probe.PingResult) string {
 	if !w.o.flood && !w.o.adaptive || r.Sent < 2 {
 		return ""
 	}
-	return fmt.Sprintf(", ipg/ewma %.3f/%.3f ms", ms(r.Elapsed)/float64(r.Sent-1), ms(w.ewma/8))
+	return fmt.Sprintf(", ipg/ewma %.3f/%.3f ms", ms(r.Elapsed)/float64(r.Sent-1), ms(time.Duration(w.ewma.Load()/8)))
 }
 
 // histogramBucket is one of --json=full.

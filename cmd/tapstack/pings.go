@@ -78,7 +78,7 @@ func (o *pingOptions) runMany(out io.Writer, hosts []string) error {
 			}
 			list = append(list, q)
 			w.width = max(w.width, len(host))
-			w.hosts = append(w.hosts, &pingsHost{pingOutput: pingOutput{o: o, host: host, dst: q.Dst, packets: make(map[int]pingPacket)}})
+			w.hosts = append(w.hosts, &pingsHost{pingOutput: &pingOutput{o: o, host: host, dst: q.Dst, packets: make(map[int]pingPacket)}})
 		}
 		interval := time.Duration(o.interval)
 		if o.flood || interval == 0 {
@@ -105,7 +105,7 @@ type pingsOutput struct {
 
 // pingsHost is what is known of a host so far.
 type pingsHost struct {
-	pingOutput
+	*pingOutput
 	sent, answered int
 	sum            time.Duration
 	times          []string

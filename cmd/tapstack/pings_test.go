@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,6 +102,29 @@ func TestPingsAgainstFping(t *testing.T) {
 		command(0, "ping -c 1 -D 10.77.0.1 10.77.0.201", `(?m)^\[[0-9]+\.[0-9]{6}\] 10.77.0.1   : \[0\], 64 bytes`)
 		command(1, "ping -c 2 -i 0.05 -W 0.5 -O 10.77.0.98 10.77.0.99", `10.77.0.98 : \[0\], no answer yet`)
 		command(2, "ping -c 1 10.77.0.1 nowhere.example", `10.77.0.1 : xmt/rcv/%loss = 1/1/0%`, `tapstack: .*nowhere.example`)
+
+		// SIGQUIT says how far it is.
+		quitted := tapstack(t, env, "ping", "-i", "0.05", "10.77.0.1")
+		out, err := quitted.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var errs bytes.Buffer
+		quitted.Stderr = &errs
+		if err := l.Start(quitted); err != nil {
+			t.Fatal(err)
+		}
+		for n, lines := 0, bufio.NewScanner(out); lines.Scan(); n++ {
+			if n == 3 {
+				quitted.Process.Signal(syscall.SIGQUIT)
+			}
+			if n == 6 {
+				quitted.Process.Signal(os.Interrupt)
+			}
+		}
+		if status := outcome(t, quitted.Wait()); status != 0 || !regexp.MustCompile(`^\r[3-7]/[3-8] packets, [0-9]+% loss, min/avg/ewma/max = [0-9.]+/[0-9.]+/[0-9.]+/[0-9.]+ ms\n$`).MatchString(errs.String()) {
+			t.Errorf("SIGQUIT: status %d, %q", status, errs.String())
+		}
 
 		// pyproto's result, and nothing else unless it is asked for.
 		keys := func(text string) (k []string) {
@@ -196,7 +221,7 @@ func TestStrangeAnswers(t *testing.T) {
 		}
 	}
 	out.Reset()
-	many := &pingsOutput{o: o, w: &out, width: 5, hosts: []*pingsHost{{pingOutput: *w}}}
+	many := &pingsOutput{o: o, w: &out, width: 5, hosts: []*pingsHost{{pingOutput: w}}}
 	o.times = true
 	for _, x := range list {
 		many.packet(0, x)

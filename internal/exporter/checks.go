@@ -6,6 +6,7 @@ package exporter
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -64,6 +65,7 @@ func (e *Exporter) check(ctx context.Context, s *sheet, q *request) (ok bool, te
 	if code, fine := q.module.http(s, &c, r); code && !fine {
 		ok = false
 	}
+	q.module.dns(s, r)
 	describe(s, &c, r)
 	return ok, r.FullJSON()
 }
@@ -129,6 +131,24 @@ func (m *Module) http(s *sheet, c *check.Request, r *check.Result) (is, ok bool)
 		s.seconds("probe_http_duration_seconds", "How long each part took", p.took, "phase", p.name)
 	}
 	return true, m.Status == nil || slices.Contains(m.Status, code)
+}
+
+// dns are the metrics of an answer to a query.
+func (m *Module) dns(s *sheet, r *check.Result) {
+	b := r.Answer
+	switch {
+	case m.Service == "dns-tcp":
+		b = b[min(len(b), 2):] // its length
+	case m.Service != "dns":
+		return
+	}
+	s.truth("probe_dns_query_succeeded", "Whether there was an answer", r.OK)
+	if !r.OK || len(b) < 12 {
+		return
+	}
+	for i, name := range []string{"answer", "authority", "additional"} {
+		s.set("probe_dns_"+name+"_rrs", "Records in that section of the answer", float64(binary.BigEndian.Uint16(b[6+2*i:])))
+	}
 }
 
 // verdicts are those of check, all of which are told, so that each has a series

@@ -271,6 +271,23 @@ func TestPackets(t *testing.T) {
 				pc.WriteTo(b[:n], from)
 			}
 		}()
+		names, err := w.far.ListenPacket("udp", ":53")
+		must(t, err)
+		go func() {
+			b := make([]byte, 100)
+			for {
+				n, from, err := names.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				b[2] |= 0x80
+				b[7], b[9], b[11] = 13, 2, 1
+				names.WriteTo(b[:n], from)
+			}
+		}()
+		w.want(t, "module=dns&target=10.77.0.2", map[string]float64{"probe_success": 1, "probe_dns_query_succeeded": 1, "probe_dns_answer_rrs": 13,
+			"probe_dns_authority_rrs": 2, "probe_dns_additional_rrs": 1})
+		w.want(t, "module=dns&target=10.77.0.2:54", map[string]float64{"probe_success": 0, "probe_dns_query_succeeded": 0}, "probe_dns_answer_rrs")
 		rtt := 2 * delay.Seconds()
 		w.probe(t, "module=icmp&target=10.77.0.2") // ARP is done
 		w.want(t, "module=icmp&target=far.example", map[string]float64{"probe_success": 1, `probe_icmp_duration_seconds{phase="rtt"}`: rtt, `probe_icmp_duration_seconds{phase="resolve"}`: 0,

@@ -100,7 +100,7 @@ func (t *TLSReport) object() object {
 		{"version", t.Version}, {"cipher", t.Cipher}, {"alpn", orNull(t.ALPN)}, {"time", seconds(t.Took)},
 		{"subject", t.Subject}, {"issuer", t.Issuer}, {"names", names},
 		{"not_before", t.NotBefore.UTC().Format(time.RFC3339)}, {"not_after", t.NotAfter.UTC().Format(time.RFC3339)},
-		{"seconds_left", seconds(t.Left)}, {"chain", t.Chain}, {"sha256", t.Fingerprint},
+		{"seconds_left", seconds(t.Left)}, {"chain", t.Chain}, {"chain_not_after", t.Earliest.UTC().Format(time.RFC3339)}, {"serial", t.Serial}, {"sha256", t.Fingerprint},
 		{"valid", t.Fault == ""}, {"fault", orNull(t.Fault)},
 	}
 }
