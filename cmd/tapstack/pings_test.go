@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"net/netip"
 	"os"
@@ -240,3 +241,70 @@ func TestStrangeAnswers(t *testing.T) {
 }
 
 var anyHost = netip.MustParseAddr("10.77.0.9")
+
+// TestAnswersApart: a host that answers late, twice, wrongly and not at all, over
+// the kernel's raw socket while the kernel itself keeps silent.
+func TestAnswersApart(t *testing.T) {
+	lab.InNamespace(t, func(l *lab.Lab) {
+		if out, err := l.Output(t.Context(), "sh", "-c", "echo 1 >/proc/sys/net/ipv4/icmp_echo_ignore_all"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		c, err := l.ListenPacketKernel("ip4:icmp", "10.77.0.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		go func() {
+			b := make([]byte, 2000)
+			for {
+				n, from, err := c.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				if n < 64 || b[0] != 8 {
+					continue
+				}
+				answer := bytes.Clone(b[:n])
+				answer[0] = 0
+				// The checksum's sum is of 8 less in the first word (RFC 1624).
+				sum := uint32(binary.BigEndian.Uint16(answer[2:])) + 0x0800
+				binary.BigEndian.PutUint16(answer[2:], uint16(sum+sum>>16))
+				switch binary.BigEndian.Uint16(b[6:]) {
+				case 1:
+					time.AfterFunc(500*time.Millisecond, func() { c.WriteTo(answer, from) })
+					continue
+				case 2:
+					c.WriteTo(answer, from)
+				case 3: // two words change places, of which the sum knows nothing
+					answer[20], answer[21], answer[22], answer[23] = answer[22], answer[23], answer[20], answer[21]
+				case 4:
+					continue
+				}
+				c.WriteTo(answer, from)
+			}
+		}()
+		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}
+		if l.Packet {
+			env[0] = lab.EnvDev + "=" + l.Device()
+		}
+		status, out, errs := checked(t, l, tapstack(t, env, "ping", "-c", "10", "-i", "0.1", "-W", "0.3", "10.77.0.1"))
+		if status != 0 || errs != "" {
+			t.Errorf("status %d, %s", status, errs)
+		}
+		for _, want := range []string{`icmp_seq=1 ttl=64 time=5[0-9]{2} ms \(LATE\)\n`, `icmp_seq=2 .* ms\n`, `icmp_seq=2 .* ms \(DUP!\)\n`, `icmp_seq=3 .* ms\nwrong data byte #12\n`,
+			`10 packets transmitted, 9 received, \+1 duplicates, \+1 late, \+1 corrupted, 10% packet loss`} {
+			if !regexp.MustCompile(want).MatchString(out) {
+				t.Errorf("no %s in\n%s", want, out)
+			}
+		}
+		if strings.Contains(out, "icmp_seq=4 ") {
+			t.Errorf("4 was not answered:\n%s", out)
+		}
+		var r pingFull
+		_, out, _ = checked(t, l, tapstack(t, env, "ping", "-c", "10", "-i", "0.1", "-W", "0.3", "--json=full", "10.77.0.1"))
+		if err := json.Unmarshal([]byte(out), &r); err != nil || r.Sent != 10 || r.Recvd != 9 || r.Lost != 1 || r.Late != 1 || r.Duplicates != 1 || r.Corrupt != 1 ||
+			r.Packets[3].Success || !r.Packets[0].Success || len(r.RTTs) != 9 {
+			t.Errorf("%v %s", err, out)
+		}
+	})
+}
