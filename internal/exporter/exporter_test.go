@@ -291,7 +291,7 @@ func TestPackets(t *testing.T) {
 		rtt := 2 * delay.Seconds()
 		w.probe(t, "module=icmp&target=10.77.0.2") // ARP is done
 		w.want(t, "module=icmp&target=far.example", map[string]float64{"probe_success": 1, `probe_icmp_duration_seconds{phase="rtt"}`: rtt, `probe_icmp_duration_seconds{phase="resolve"}`: 0,
-			"probe_icmp_reply_hop_limit": 64, "probe_ip_protocol": 4, `tapstack_probe_icmp_packets{what="sent"}`: 1, "tapstack_probe_icmp_loss_ratio": 0, "probe_duration_seconds": rtt})
+			"probe_icmp_reply_hop_limit": 64, "tapstack_probe_reply_hops": 0, "probe_ip_protocol": 4, `tapstack_probe_icmp_packets{what="sent"}`: 1, "tapstack_probe_icmp_loss_ratio": 0, "probe_duration_seconds": rtt})
 		w.probe(t, "module=icmp&target=fd77::2")
 		w.want(t, "module=five&target=fd77::2", map[string]float64{"probe_success": 1, `tapstack_probe_icmp_packets{what="received"}`: 5, "probe_ip_protocol": 6,
 			`tapstack_probe_icmp_rtt_seconds{stat="max"}`: rtt, "tapstack_probe_icmp_jitter_seconds": 0})
@@ -486,6 +486,14 @@ func TestPages(t *testing.T) {
 			t.Errorf("%v %v", problems, err)
 		}
 	})
+}
+
+func TestRouters(t *testing.T) {
+	for ttl, want := range map[int]int{64: 0, 61: 3, 128: 0, 120: 8, 255: 0, 250: 5, 30: 2} {
+		if got := routers(ttl); got != want {
+			t.Errorf("%d: %d, want %d", ttl, got, want)
+		}
+	}
 }
 
 func TestReadModules(t *testing.T) {

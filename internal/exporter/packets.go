@@ -104,6 +104,7 @@ func (e *Exporter) ping(ctx context.Context, s *sheet, m *Module, r probe.Reques
 	}
 	if got.Received > 0 {
 		s.set("probe_icmp_reply_hop_limit", "Hop limit or TTL of the last answer", float64(hops))
+		s.set("tapstack_probe_reply_hops", "Routers on the way back, if the answer began with 32, 64, 128 or 255", float64(routers(hops)))
 		for _, p := range []struct {
 			name string
 			v    time.Duration
@@ -126,6 +127,17 @@ func (e *Exporter) ping(ctx context.Context, s *sheet, m *Module, r probe.Reques
 		text += "; " + fault
 	}
 	return got.Received > 0, text
+}
+
+// routers is how many a packet has passed that began with one of the values that
+// hosts use.
+func routers(ttl int) int {
+	for _, begin := range []int{32, 64, 128, 255} {
+		if ttl <= begin {
+			return begin - ttl
+		}
+	}
+	return 0
 }
 
 func (e *Exporter) mtu(ctx context.Context, s *sheet, m *Module, r probe.Request) (bool, string) {
