@@ -107,7 +107,7 @@ func TestCheckCommand(t *testing.T) {
 				{args: []string{"10.77.0.1", "4", "--json=full"}, status: 1, want: map[string]any{"verdict": "closed"}},
 				{args: []string{"10.77.0.1", "4", "--exit-zero"}, out: "Status         : Failure\n"},
 				{args: []string{"10.77.0.1", port, "--service", "smtp"}, out: "Verdict        : open: 10.77.0.1:" + port + " is SMTP, hello"},
-				{args: []string{"10.77.0.1", port, "--service", "ssh"}, status: 1, out: "something else answers"},
+				{args: []string{"10.77.0.1", port, "--service", "ssh", "-t", "0.5"}, status: 1, out: "something else answers"},
 				{args: []string{"10.77.0.1", port, "--tls"}, status: 1, out: "the answer is not TLS"},
 				{args: []string{"10.77.0.1"}, status: 2, err: "want HOST PORT"},
 				{args: []string{"10.77.0.1", "abc"}, status: 2, err: `"abc" is no port`},

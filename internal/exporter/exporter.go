@@ -39,6 +39,8 @@ const (
 	// defaultTimeout is that of a probe of which neither Prometheus nor the
 	// module say how long it may take.
 	defaultTimeout = 10 * time.Second
+	// maxWaiting is how many requests may wait for their turn.
+	maxWaiting = 1024
 )
 
 // Options of an Exporter. Net has to be set.
@@ -62,6 +64,7 @@ type Exporter struct {
 	o     Options
 	mux   http.ServeMux
 	slots chan struct{}
+	taken chan struct{} // by those in a slot and those that wait for one
 	own   *prometheus.Registry
 
 	probes  *prometheus.CounterVec
@@ -76,7 +79,7 @@ func New(o Options) *Exporter {
 		o.Modules = Presets()
 	}
 	o.Parallel, o.Offset = cmp.Or(o.Parallel, DefaultParallel), cmp.Or(o.Offset, DefaultOffset)
-	e := &Exporter{o: o, slots: make(chan struct{}, o.Parallel), own: prometheus.NewRegistry(),
+	e := &Exporter{o: o, slots: make(chan struct{}, o.Parallel), taken: make(chan struct{}, o.Parallel+maxWaiting), own: prometheus.NewRegistry(),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tapstack_exporter_probes_total",
 			Help: "Probes that were made, by module and by whether they succeeded"}, []string{"module", "success"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tapstack_exporter_refused_total",
@@ -148,6 +151,13 @@ func (e *Exporter) probe(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
+	select {
+	case e.taken <- struct{}{}:
+		defer func() { <-e.taken }()
+	default:
+		e.refuse(w, http.StatusServiceUnavailable, reasonBusy, fmt.Errorf("%d probes are under way, and %d wait for their turn", e.o.Parallel, maxWaiting))
+		return
+	}
 	select {
 	case e.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -240,7 +250,7 @@ func (e *Exporter) limit(m *Module, header string) (time.Duration, error) {
 	if err != nil || !(v > 0 && v <= 1e6) {
 		return 0, errors.New("X-Prometheus-Scrape-Timeout-Seconds: want seconds, more than 0")
 	}
-	d := time.Duration(v * float64(time.Second))
+	d := min(time.Duration(v*float64(time.Second)), maxTimeout)
 	if d > e.o.Offset {
 		d -= e.o.Offset
 	}
