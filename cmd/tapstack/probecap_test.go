@@ -122,7 +122,12 @@ func TestOwnFrames(t *testing.T) {
 				t.Errorf("%s: status %d\n%s%s", c.line, status, out, errs)
 				continue
 			}
-			got := pcapComments(t, file)
+			all := pcapComments(t, file)
+			// The kernel may look after the neighbour that it pings just while an
+			// answer is awaited, which cannot be told from asking on its account.
+			got := slices.DeleteFunc(slices.Clone(all), func(s string) bool {
+				return strings.HasSuffix(s, "asks for us, to send an answer") || strings.Contains(s, ": we are here, to ")
+			})
 			for i := range got {
 				got[i] = regexp.MustCompile(`10\.8[12]\.0\.2`).ReplaceAllString(got[i], "R")
 			}
@@ -143,18 +148,18 @@ func TestOwnFrames(t *testing.T) {
 				t.Errorf("%s:\n%s\nwant\n%s", c.line, strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 			frames := pcapFrames(t, file)
-			if len(frames) != len(want) {
-				t.Errorf("%s: gopacket reads %d frames, want %d", c.line, len(frames), len(want))
+			if len(frames) != len(all) {
+				t.Errorf("%s: gopacket reads %d frames, want %d", c.line, len(frames), len(all))
 			}
 			for i, f := range frames {
-				if f.ErrorLayer() != nil && !strings.Contains(got[i], "ragment") && !strings.HasPrefix(f.ErrorLayer().Error().Error(), "Unable to decode ") {
-					t.Errorf("%s, frame %d (%s): %v", c.line, i+1, got[i], f.ErrorLayer().Error())
+				if f.ErrorLayer() != nil && !strings.Contains(all[i], "ragment") && !strings.HasPrefix(f.ErrorLayer().Error().Error(), "Unable to decode ") {
+					t.Errorf("%s, frame %d (%s): %v", c.line, i+1, all[i], f.ErrorLayer().Error())
 				}
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			text, err := exec.CommandContext(ctx, tcpdump, "-n", "-r", file).Output()
 			cancel()
-			if err != nil || strings.Count(string(text), "\n") != len(want) {
+			if err != nil || strings.Count(string(text), "\n") != len(all) {
 				t.Errorf("%s: tcpdump reads\n%s%v", c.line, text, err)
 			}
 		}
