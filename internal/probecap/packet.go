@@ -242,3 +242,42 @@ func errorText(b []byte, v6 bool) string {
 	}
 	return ""
 }
+
+// question is the name and type that a DNS query asks for.
+func question(udp []byte) string {
+	b := udp[8:]
+	if len(b) < 13 || binary.BigEndian.Uint16(b[4:]) != 1 {
+		return ""
+	}
+	name := ""
+	for b = b[12:]; len(b) > 0 && b[0] > 0; b = b[1+int(b[0]):] {
+		if b[0] > 63 || len(b) < 2+int(b[0]) {
+			return ""
+		}
+		name += printable(b[1:1+int(b[0])]) + "."
+	}
+	if len(b) < 5 {
+		return ""
+	}
+	if name == "" {
+		name = "."
+	}
+	typ := binary.BigEndian.Uint16(b[1:])
+	types := map[uint16]string{1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV"}
+	if s, ok := types[typ]; ok {
+		return name + " " + s
+	}
+	return textf("%s type %d", name, typ)
+}
+
+// printable is a label as it may stand in a comment.
+func printable(b []byte) string {
+	out := make([]byte, 0, len(b))
+	for _, c := range b {
+		if c <= ' ' || c >= 0x7f {
+			c = '?'
+		}
+		out = append(out, c)
+	}
+	return string(out)
+}
