@@ -96,4 +96,3 @@ func (t *Tracker) nd(out bool, p *packet, at time.Time) (comment string, ok bool
 	}
 	return comment, true
 }
-
