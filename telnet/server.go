@@ -286,9 +286,23 @@ func (s *Server) Conns() []ConnInfo {
 	defer s.mu.Unlock()
 	list := make([]ConnInfo, 0, len(s.conns))
 	for x := range s.conns {
-		list = append(list, ConnInfo{x.c, x.since, time.Since(x.since) - time.Duration(x.heard.Load()), x.in.Load(), x.out.Load()})
+		list = append(list, x.info())
 	}
 	return list
+}
+
+// Served is what the Server tells of the session; false if there is none behind
+// the Conn.
+func (c *Conn) Served() (ConnInfo, bool) {
+	x, ok := c.nc.(*session)
+	if !ok {
+		return ConnInfo{}, false
+	}
+	return x.info(), true
+}
+
+func (x *session) info() ConnInfo {
+	return ConnInfo{x.c, x.since, time.Since(x.since) - time.Duration(x.heard.Load()), x.in.Load(), x.out.Load()}
 }
 
 // Stats returns what was counted.

@@ -122,15 +122,11 @@ func (x *session) chars() option.Table {
 	return t
 }
 
-// functionNames are those of RFC 1184 §2.4, by number.
-var functionNames = [...]string{"", "SYNCH", "BRK", "IP", "AO", "AYT", "EOR", "ABORT", "EOF", "SUSP", "EC", "EL", "EW", "RP", "LNEXT",
-	"XON", "XOFF", "FORW1", "FORW2", "MCL", "MCR", "MCWL", "MCWR", "MCBOL", "MCEOL", "INSRT", "OVER", "ECR", "EWR", "EBOL", "EEOL"}
-
 // slc shows a table of special characters.
 func slc(t option.Table) string {
 	var set, unset, none []string
 	for fn, char := range t {
-		name := "SLC_" + functionNames[fn]
+		name := option.Function(fn).String()
 		switch {
 		case fn == 0:
 		case char.Level() == option.NoSupport:
