@@ -83,7 +83,7 @@ func (v *visit) answer(text []byte, looked int) int {
 var (
 	yesNo  = regexp.MustCompile(`(?i)(?:^|[^a-z0-9])(yes/no|y/n)(?:[^a-z0-9]|$)`)
 	escape = regexp.MustCompile(`(?i)\besc(?:ape)?\b[^\n]{0,20}\b(?:twice|two times|2 times)\b|(?:\[esc\]|<esc>)\s*(?:\[esc\]|<esc>)`)
-	menu   = regexp.MustCompile(`(?im)(?:^|[\s\[(])(\d{1,2})\s*[\])}.:=-]+\s*[^\r\n]{0,20}?\b(utf-?8|ansi|english)\b`)
+	menu   = regexp.MustCompile(`(?im)(?:^|[\s\[(])(\d{1,2})\s*[\])}.:=-]+\s*[^\r\n\d]{0,20}?\b(utf-?8|ansi|english)\b`)
 )
 
 // answerTo is what is said to a banner.

@@ -285,10 +285,10 @@ func listen(t *testing.T, f func(net.Conn)) (host string, port int) {
 	return "127.0.0.1", l.Addr().(*net.TCPAddr).Port
 }
 
-func serveShell(t *testing.T, x *Shell) net.Conn {
+func serveShell(t *testing.T, x *Shell, maxWait time.Duration) net.Conn {
 	t.Helper()
 	x.Logger = slog.New(slog.DiscardHandler)
-	cfg := &telnet.Config{Extra: Extra, MaxWait: 5 * time.Second}
+	cfg := &telnet.Config{Extra: Extra, MaxWait: maxWait}
 	for _, name := range Variables {
 		cfg.Server.Env = append(cfg.Server.Env, option.Var{Name: name})
 	}
@@ -311,7 +311,7 @@ func serveShell(t *testing.T, x *Shell) net.Conn {
 // same to the client itself.
 func TestClient(t *testing.T) {
 	store := &Store{Dir: t.TempDir()}
-	c := telnet.NewClientConn(serveShell(t, &Shell{Store: store, Wait: 10 * time.Second, IdleTimeout: 5 * time.Minute}), &telnet.Config{
+	c := telnet.NewClientConn(serveShell(t, &Shell{Store: store, Wait: 10 * time.Second, IdleTimeout: 5 * time.Minute}, 10*time.Second), &telnet.Config{
 		Extra: func() []engine.Option {
 			o := option.NewComPort(true, false)
 			o.Signature = "port"
@@ -401,7 +401,7 @@ func TestOddClients(t *testing.T) {
 	probe := func(hello string, answer func(verb, code byte) string) object {
 		t.Helper()
 		store := &Store{Dir: t.TempDir()}
-		c := serveShell(t, &Shell{Store: store, Wait: 300 * time.Millisecond})
+		c := serveShell(t, &Shell{Store: store, Wait: 200 * time.Millisecond}, 100*time.Millisecond)
 		io.WriteString(c, hello)
 		b := make([]byte, 4096)
 		var in []byte
@@ -423,7 +423,7 @@ func TestOddClients(t *testing.T) {
 				in = in[3:]
 			}
 			if len(in) > 0 && in[0] != 255 {
-				in = nil
+				in = nil // it is shown its fingerprint
 			}
 		}
 		files, _ := filepath.Glob(filepath.Join(store.Dir, "client", "*", "*", "*.json"))
@@ -461,14 +461,14 @@ func TestOddClients(t *testing.T) {
 		t.Error(data)
 	}
 	// Microsoft's is spared what makes it crash.
-	c := serveShell(t, &Shell{Wait: 50 * time.Millisecond})
+	c := serveShell(t, &Shell{Wait: 20 * time.Millisecond}, 100*time.Millisecond)
 	io.WriteString(c, "\xff\xfb\x18\xff\xfa\x18\x00ANSI\xff\xf0\xff\xfa\x18\x00VT100\xff\xf0")
 	all, _ := io.ReadAll(c)
 	if strings.Contains(string(all), "\xff\xfd\x25") || !strings.Contains(string(all), "\xff\xfd\x2c") {
 		t.Errorf("%q", all)
 	}
 	// A game's client is asked for what games have.
-	c = serveShell(t, &Shell{Wait: 50 * time.Millisecond})
+	c = serveShell(t, &Shell{Wait: 20 * time.Millisecond}, 100*time.Millisecond)
 	io.WriteString(c, "\xff\xfb\x18\xff\xfa\x18\x00Mudlet\xff\xf0\xff\xfa\x18\x00Mudlet\xff\xf0")
 	if all, _ := io.ReadAll(c); !strings.Contains(string(all), "\xff\xfd\xc9") {
 		t.Errorf("%q", all)
@@ -482,7 +482,7 @@ func TestPost(t *testing.T) {
 	post := telnet.HandlerFunc(func(ctx context.Context, c *telnet.Conn) { io.WriteString(c, "post "+File(ctx)) })
 	read := func(x *Shell) string {
 		x.Post, x.Wait = post, 20*time.Millisecond
-		c := serveShell(t, x)
+		c := serveShell(t, x, time.Second)
 		io.WriteString(c, "\xff\xfc\x18")
 		c2 := telnet.NewClientConn(c, &telnet.Config{Passive: true})
 		all, _ := io.ReadAll(c2)
