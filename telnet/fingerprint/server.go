@@ -44,6 +44,8 @@ type Scan struct {
 	MSSPWait time.Duration
 	// Wait is how long answers to questions are waited for: 500 ms if zero.
 	Wait time.Duration
+	// Trace, if not nil, is told what passes: see telnet.Config.
+	Trace func(c *telnet.Conn, sent bool, cmd engine.Command, code engine.Code, content []byte)
 }
 
 // heard is what a server said beside text.
@@ -127,7 +129,10 @@ func (s *Scan) config(h *heard) *telnet.Config {
 			return o
 		},
 		Event: func(_ *telnet.Conn, ev engine.Event) { h.event(ev) },
-		Trace: func(_ *telnet.Conn, sent bool, cmd engine.Command, code engine.Code, content []byte) {
+		Trace: func(c *telnet.Conn, sent bool, cmd engine.Command, code engine.Code, content []byte) {
+			if s.Trace != nil {
+				s.Trace(c, sent, cmd, code, content)
+			}
 			if !sent && cmd == engine.SB && code == engine.NewEnviron && len(content) > 0 && content[0] == 1 {
 				h.environ = append(h.environ, requested(content[1:], maxHeard-len(h.environ))...)
 			}
