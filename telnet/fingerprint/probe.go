@@ -123,6 +123,7 @@ func mark(ctx context.Context, c *telnet.Conn, d time.Duration) error {
 // and WILL are said once more of all that is on. Who answers would never fall
 // silent before another who does.
 func loops(ctx context.Context, c *telnet.Conn, d time.Duration) ([]string, error) {
+	said, found := 0, []string{}
 	err := c.Update(func(e *engine.Engine) {
 		e.ForgetRepeated() // words that crossed each other at the beginning
 		for n := range 256 {
@@ -132,16 +133,18 @@ func loops(ctx context.Context, c *telnet.Conn, d time.Duration) ([]string, erro
 			}
 			if e.On(engine.Him, code) {
 				e.Verb(engine.DO, code)
+				said++
 			}
 			if e.On(engine.Us, code) {
 				e.Verb(engine.WILL, code)
+				said++
 			}
 		}
 	})
-	if err == nil {
-		err = mark(ctx, c, d)
+	if err != nil || said == 0 {
+		return found, err
 	}
-	found := []string{}
+	err = mark(ctx, c, d)
 	c.View(func(e *engine.Engine) {
 		found = collect(func(code engine.Code) bool { return e.Repeated(engine.Him, code) || e.Repeated(engine.Us, code) })
 	})
