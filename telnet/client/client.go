@@ -233,6 +233,11 @@ func (c *Client) open(ctx context.Context, host, port string) error {
 		return err
 	}
 	s.chars = s.conn.Characters()
+	s.conn.View(func(e *engine.Engine) {
+		if lm, ok := e.Option(engine.Linemode).(*option.Linemode); ok {
+			lm.TakesMask = c.takesMask
+		}
+	})
 	c.cfg.Logger.Info("connected", "host", host, "port", port)
 	c.say("Connected to %s.", host)
 	if c.tty != nil && c.escape != 0 {

@@ -26,8 +26,10 @@ func (m Mode) String() string { return [...]string{"auto", "line", "character"}[
 // setting is a state of the terminal.
 type setting struct {
 	line, echo, sig bool
-	linemode        bool // by RFC 1184: chars count
+	linemode        bool // by RFC 1184: chars, soft tabs, literal echo and forward count
+	softTab, lit    bool
 	chars           option.Table
+	forward         [maxForward]byte // characters on which the line is sent; 0: none
 	flow            flow
 	escape          byte
 }
@@ -56,6 +58,10 @@ func wanted(e *engine.Engine, m Mode, escape byte) setting {
 	if lm, ok := e.Option(engine.Linemode).(*option.Linemode); ok && e.On(engine.Us, engine.Linemode) {
 		s.linemode, s.chars = true, lm.Chars()
 		s.line, s.sig = lm.Mode()&option.ModeEdit != 0, lm.Mode()&option.ModeTrapSig != 0
+		s.softTab, s.lit = lm.Mode()&option.ModeSoftTab != 0, lm.Mode()&option.ModeLitEcho != 0
+		if mask, on := lm.Mask(); on {
+			copy(s.forward[:], forwarded(mask))
+		}
 	}
 	if m != ModeAuto {
 		s.line = m == ModeLine
@@ -72,6 +78,26 @@ func wanted(e *engine.Engine, m Mode, escape byte) setting {
 		}
 	}
 	return s
+}
+
+// maxForward is how many characters besides the usual ones a terminal sends a
+// line on, as the escape character needs one of two: see termios.
+const maxForward = 1
+
+// forwarded are those of a mask that do not end a line anyhow.
+func forwarded(m option.Mask) (list []byte) {
+	for n := 1; n < 256; n++ {
+		if b := byte(n); m.Has(b) && b != '\r' && b != '\n' {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+// takesMask reports whether we can send lines on the characters of a mask. A
+// pipe is sent as it comes, so what is in the mask is.
+func (c *Client) takesMask(m option.Mask) bool {
+	return c.tty == nil || len(forwarded(m)) <= maxForward
 }
 
 // apply brings the terminal into the setting for the session.

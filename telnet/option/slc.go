@@ -2,6 +2,7 @@ package option
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/tapstack/tapstack/telnet/engine"
 )
@@ -48,6 +49,17 @@ func (f Function) String() string {
 		return strconv.Itoa(int(f))
 	}
 	return "SLC_" + functionNames[f]
+}
+
+// ParseFunction returns the function of a name: "ip", or "SLC_IP", in any case.
+func ParseFunction(name string) (Function, bool) {
+	name = strings.TrimPrefix(strings.ToUpper(name), "SLC_")
+	for n, s := range functionNames {
+		if n > 0 && s == name {
+			return Function(n), true
+		}
+	}
+	return 0, false
 }
 
 // Level is how far a side supports a function.
