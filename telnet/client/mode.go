@@ -52,7 +52,7 @@ const (
 //	SUPPRESS GO AHEAD         no     yes
 //	ECHO, SUPPRESS GO AHEAD   no     no
 //	LINEMODE                  EDIT   no ECHO
-func wanted(e *engine.Engine, m Mode, escape byte) setting {
+func wanted(e *engine.Engine, m Mode, escape byte, local bool) setting {
 	s := setting{line: !e.On(engine.Him, engine.SGA), echo: !e.On(engine.Him, engine.Echo), escape: escape}
 	s.sig = s.line
 	if lm, ok := e.Option(engine.Linemode).(*option.Linemode); ok && e.On(engine.Us, engine.Linemode) {
@@ -67,6 +67,7 @@ func wanted(e *engine.Engine, m Mode, escape byte) setting {
 		s.line = m == ModeLine
 		s.sig = s.line
 	}
+	s.sig = s.sig || local
 	if lf, ok := e.Option(engine.LFlow).(*option.LFlow); ok && e.On(engine.Us, engine.LFlow) {
 		switch {
 		case !lf.Enabled():
@@ -106,7 +107,7 @@ func (c *Client) apply() {
 		return
 	}
 	var want setting
-	c.s.conn.View(func(e *engine.Engine) { want = wanted(e, c.mode, c.escape) })
+	c.s.conn.View(func(e *engine.Engine) { want = wanted(e, c.mode, c.escape, c.set.on(localchars)) })
 	if err := c.tty.apply(want); err != nil {
 		c.cfg.Logger.Warn("terminal", "err", err)
 	}
