@@ -267,10 +267,21 @@ func (x *session) idle() {
 func (x *session) Read(p []byte) (int, error) {
 	n, err := x.Conn.Read(p)
 	if n > 0 {
+		if _, isTLS := x.Conn.(*tls.Conn); x.in.Load() == 0 && !isTLS && isClientHello(p[:n]) {
+			x.s.log().Info("telnet: a client speaks TLS, and this port does not", "peer", x.RemoteAddr().String())
+			x.in.Add(uint64(n))
+			return 0, io.EOF
+		}
 		x.in.Add(uint64(n))
 		x.heard.Store(int64(time.Since(x.since)))
 	}
 	return n, err
+}
+
+// isClientHello reports whether b begins TLS: a record of the handshake (RFC 8446
+// §5.1) with a ClientHello in it. It would be noise to whatever is served.
+func isClientHello(b []byte) bool {
+	return len(b) > 5 && b[0] == 0x16 && b[1] == 3 && b[5] == 1
 }
 
 // Write implements net.Conn.
