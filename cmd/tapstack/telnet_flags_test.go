@@ -2,12 +2,16 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/tapstack/tapstack/internal/lab"
 )
 
 // TestTelnetFlags: the flags of telnetlib3's three programs are ours by the same
@@ -60,4 +64,81 @@ func TestTelnetFlags(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTelnetFlagEffects: what a server hears, and what is shown and written, for
+// the client's flags, one at a time.
+func TestTelnetFlagEffects(t *testing.T) {
+	gmcp := "\xff\xfd\xc9\xff\xfa\xc9Core.Hello {\"client\":\"tapstack\",\"version\":\"1\"}\xff\xf0" +
+		"\xff\xfa\xc9Core.Supports.Set [\"Char 1\",\"Room 1\"]\xff\xf0"
+	lab.InNamespace(t, func(l *lab.Lab) {
+		for _, tc := range []struct {
+			args, say, in string
+			told, out     string
+			status        int
+		}{
+			{args: "--speed 1200,300", say: "\xff\xfd\x20\xff\xfa\x20\x01\xff\xf0", told: "\xff\xfb\x20\xff\xfa\x20\x001200,300\xff\xf0"},
+			{args: "--speed 9600", say: "\xff\xfd\x20\xff\xfa\x20\x01\xff\xf0", told: "\xff\xfb\x20\xff\xfa\x20\x009600,9600\xff\xf0"},
+			{args: "--term vt52,dumb", say: "\xff\xfd\x18\xff\xfa\x18\x01\xff\xf0\xff\xfa\x18\x01\xff\xf0",
+				told: "\xff\xfb\x18\xff\xfa\x18\x00vt52\xff\xf0\xff\xfa\x18\x00dumb\xff\xf0"},
+			{args: "--send-environ FLAG", say: "\xff\xfd\x27\xff\xfa\x27\x01\x00FLAG\x00HOME\xff\xf0", told: "\xff\xfb\x27\xff\xfa\x27\x00\x00FLAG\x01set\x00HOME\xff\xf0"},
+			{args: "--always-will 222", told: "\xff\xfb\xde"},
+			{args: "--always-do gmcp", told: "\xff\xfd\xc9"},
+			{args: "--always-wont ttype,naws", say: "\xff\xfd\x18\xff\xfd\x1f", told: "\xff\xfc\x18\xff\xfc\x1f"},
+			{args: "--always-dont 1", say: "\xff\xfb\x01", told: "\xff\xfe\x01"},
+			{args: `--gmcp-modules Char_1,Room_1`, say: "\xff\xfb\xc9", told: gmcp},
+			{args: "--raw-mode", say: "x", in: "a\n", told: "a\n", out: "x"},
+			{args: "--line-mode", say: "x", in: "a\n", told: "a\r\n", out: "x"},
+			{args: "--encoding utf8 --force-binary=false", say: "x", in: "\u00e4\n", told: "?\r\n", out: "x"},
+			{args: "--encoding utf8", say: "x", in: "\u00e4\n", told: "\u00e4\r\n", out: "x"},
+			{args: "--encoding cp437", say: "\x81", in: "\u00fc\n", told: "\x81\r\n", out: "\u00fc"},
+			{args: "--encoding utf8 --encoding-errors ignore", say: "a\xc3(b", in: "\n", told: "\r\n", out: "a(b"},
+			{args: "--encoding utf8 --encoding-errors replace", say: "a\xc3(b", in: "\n", told: "\r\n", out: "a\ufffd(b"},
+			{args: "--encoding utf8 --encoding-errors strict", say: "a\xc3(b", status: 1},
+		} {
+			port, told := serveOnce(t, l, tc.say, len(tc.told))
+			args := append([]string{"telnet", "--net", "host", "127.0.0.1", port}, strings.Fields(tc.args)...)
+			for i := range args {
+				args[i] = strings.ReplaceAll(args[i], "_1", " 1")
+			}
+			c := tapstack(t, []string{"FLAG=set"}, args...)
+			c.Stdin = strings.NewReader(tc.in)
+			status, out, errs := checked(t, l, c)
+			if got := <-told; status != tc.status || got != tc.told || out != tc.out {
+				t.Errorf("%s: status %d, told %q, shown %q\n%s", tc.args, status, got, out, errs)
+			}
+		}
+
+		// Nothing is sent too early.
+		port, told := serveOnce(t, l, "x", 3)
+		c := tapstack(t, nil, "telnet", "--net", "host", "--connect-minwait", "0.3", "127.0.0.1", port)
+		c.Stdin = strings.NewReader("a\n")
+		start := time.Now()
+		if checked(t, l, c); <-told != "a\r\n" || time.Since(start) < 300*time.Millisecond {
+			t.Errorf("--connect-minwait: after %v", time.Since(start))
+		}
+		// Nobody has this address.
+		status, _, errs := checked(t, l, tapstack(t, nil, "telnet", "--net", "host", "--connect-timeout", "0.1", "10.77.0.200"))
+		if status != 1 || !strings.Contains(errs, "no connection within 100ms") {
+			t.Errorf("--connect-timeout: status %d: %s", status, errs)
+		}
+		status, _, errs = checked(t, l, tapstack(t, nil, "telnet-fingerprint", "--net", "host", "--connect-timeout", "0.1", "10.77.0.201"))
+		if status != 1 || !strings.Contains(errs, "no connection within 100ms") {
+			t.Errorf("--connect-timeout: status %d: %s", status, errs)
+		}
+		// Files.
+		dir := t.TempDir()
+		script, log := filepath.Join(dir, "script"), filepath.Join(dir, "log")
+		for n, mode := range []string{"append", "append", "rewrite"} {
+			port, _ := serveOnce(t, l, "\x1b[1mtext", 0)
+			status, out, errs := checked(t, l, tapstack(t, nil, "telnet", "--net", "host", "--typescript", script, "--typescript-mode", mode,
+				"--logfile", log, "--logfile-mode", mode, "--loglevel", "info", "--logfmt", "json", "127.0.0.1", port))
+			want := []int{1, 2, 1}[n]
+			s, _ := os.ReadFile(script)
+			g, _ := os.ReadFile(log)
+			if status != 0 || out != "\x1b[1mtext" || string(s) != strings.Repeat(out, want) || strings.Count(string(g), `"msg":"connected"`) != want {
+				t.Errorf("%s: status %d, shown %q, script %q, log %q\n%s", mode, status, out, s, g, errs)
+			}
+		}
+	})
 }

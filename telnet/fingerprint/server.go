@@ -3,6 +3,7 @@ package fingerprint
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -66,14 +67,15 @@ func (s *Scan) Run(ctx context.Context) (*Record, error) {
 	dialling := ctx
 	if s.Timeout > 0 {
 		var cancel context.CancelFunc
-		dialling, cancel = context.WithTimeoutCause(ctx, s.Timeout, fmt.Errorf("%s port %d: no connection within %v", s.Host, s.Port, s.Timeout))
+		dialling, cancel = context.WithTimeout(ctx, s.Timeout)
 		defer cancel()
 	}
 	d := telnet.Dialer{Config: s.config(h), Dial: s.Dial, TLS: s.TLS}
 	c, err := d.DialContext(dialling, "tcp", net.JoinHostPort(s.Host, strconv.Itoa(s.Port)))
 	if err != nil {
-		if dialling.Err() != nil && ctx.Err() == nil {
-			err = context.Cause(dialling)
+		// A dialer may notice before the context does.
+		if t, ok := errors.AsType[net.Error](err); ok && t.Timeout() && s.Timeout > 0 {
+			err = fmt.Errorf("%s port %d: no connection within %v", s.Host, s.Port, s.Timeout)
 		}
 		return nil, err
 	}
