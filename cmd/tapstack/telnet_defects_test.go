@@ -171,3 +171,42 @@ func TestDefect17NoTracebackForVisitors(t *testing.T) {
 		}
 	})
 }
+
+// told is what a program behind telnetd says to a client that tells variables
+// of its own.
+func told(t *testing.T, vars, program string) (said string) {
+	t.Helper()
+	lab.InNamespace(t, func(l *lab.Lab) {
+		telnetd(t, l, "6019", "--never-send-ga", "--connect-maxwait", "0.3", "--pty-exec", "/bin/sh", "--", "-c", program)
+		w := dialTelnetd(t, l, "6019")
+		w.want(doTType)
+		is := "\xff\xfa\x27\x00" + vars + "\xff\xf0"
+		w.send("\xff\xfb\x18\xff\xfa\x18\x00xterm\xff\xf0\xff\xfb\x27" + is + is)
+		all, err := io.ReadAll(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said = string(all)
+	})
+	return said
+}
+
+// TestCVE2026_24061: telnetd's have put a client's USER on the command line of
+// login, where "-f root" is root without a password. Ours does not even have it
+// in the environment.
+func TestCVE2026_24061(t *testing.T) {
+	s := told(t, "\x00USER\x01-f root\x03USER\x01-f root\x00LOGNAME\x01-f root\x03LOGNAME\x01-f root",
+		`echo "user <$USER> logname <$LOGNAME> $@"; env; tr '\0' ' ' </proc/$$/cmdline`)
+	if !strings.Contains(s, "user <") || strings.Contains(s, "-f root") || strings.Contains(s, "<-") {
+		t.Errorf("%q", s)
+	}
+}
+
+// TestCVE2026_28372: CREDENTIALS_DIRECTORY makes login read a file there that
+// says who need not give a password.
+func TestCVE2026_28372(t *testing.T) {
+	s := told(t, "\x00CREDENTIALS_DIRECTORY\x01/tmp/evil\x03CREDENTIALS_DIRECTORY\x01/tmp/evil", `echo "<$CREDENTIALS_DIRECTORY>"; env`)
+	if !strings.Contains(s, "<>") || strings.Contains(s, "evil") {
+		t.Errorf("%q", s)
+	}
+}

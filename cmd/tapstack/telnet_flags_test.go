@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -139,6 +140,48 @@ func TestTelnetFlagEffects(t *testing.T) {
 			if status != 0 || out != "\x1b[1mtext" || string(s) != strings.Repeat(out, want) || strings.Count(string(g), `"msg":"connected"`) != want {
 				t.Errorf("%s: status %d, shown %q, script %q, log %q\n%s", mode, status, out, s, g, errs)
 			}
+		}
+	})
+}
+
+// TestTelnetdFlagEffects: flags of the server that TestTelnetd does not have.
+func TestTelnetdFlagEffects(t *testing.T) {
+	lab.InNamespace(t, func(l *lab.Lab) {
+		visit := func(port string, args ...string) *wire {
+			telnetd(t, l, port, args...)
+			w := dialTelnetd(t, l, port)
+			w.want(doTType)
+			w.send(wontTType)
+			return w
+		}
+		stty := func(port string, args ...string) string {
+			b, err := io.ReadAll(visit(port, append(args, "--never-send-ga", "--pty-exec", "stty", "--", "-a")...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(b)
+		}
+		if s := stty("6050"); !strings.Contains(s, " icanon") {
+			t.Errorf("%q", s)
+		}
+		if s := stty("6051", "--pty-raw"); !strings.Contains(s, "-icanon") || !strings.Contains(s, "-echo ") {
+			t.Errorf("--pty-raw: %q", s)
+		}
+		// Bytes as they are.
+		w := visit("6052", "--encoding", "false", "--never-send-ga")
+		w.want("Ready.\r\ntel:sh> ")
+		w.send("reader\r")
+		w.want("\r\n<TelnetReaderUnicode encoding='ISO-8859-1' limit=65536 buflen=0 eof=False>")
+		// Prompts are followed by GA, unless that was forbidden, as above.
+		visit("6053").want("Ready.\r\ntel:sh> \xff\xf9")
+		visit("6054", "--shell", "telnetlib3.telnet_server_shell").want("Ready.\r\n")
+		visit("6055", "--shell", "busy").want("Machine is busy, do not touch! ")
+		// Compression is only offered if that was said.
+		for n, flag := range []string{"--compression", "--no-compression"} {
+			w := visit([]string{"6056", "6057"}[n], flag, "--never-send-ga")
+			w.want("Ready.\r\ntel:sh> ")
+			w.send("\xff\xfd\x56")
+			w.want([]string{"\xff\xfb\x56\xff\xfa\x56\xff\xf0", "\xff\xfc\x56"}[n])
 		}
 	})
 }

@@ -189,7 +189,7 @@ func TestTelnetFingerprint(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {
 		run := func(args ...string) (status int, out, errs string) {
 			t.Helper()
-			return checked(t, l, tapstack(t, nil, append([]string{"telnet-fingerprint", "--net", "host", "--banner-quiet-time", "0.3",
+			return checked(t, l, tapstack(t, nil, append([]string{"telnet-fingerprint", "--net", "host", "--banner-quiet-time", "0.15",
 				"--banner-max-wait", "3", "--mssp-wait", "0.1"}, args...)...))
 		}
 		telnetd(t, l, "6040", "--never-send-ga")
@@ -227,20 +227,22 @@ func TestTelnetFingerprint(t *testing.T) {
 		if err := exec.Command("busybox", "telnetd", "--help").Run(); err != nil {
 			lab.Lacks(t, fmt.Errorf("busybox has no telnetd: %w", err))
 		}
-		server := exec.Command("busybox", "telnetd", "-F", "-b", "127.0.0.1", "-p", "6042", "-l", "/bin/cat")
+		server := exec.Command("busybox", "telnetd", "-F", "-b", "10.77.0.1", "-p", "6042", "-l", "/bin/cat")
 		if err := l.Start(server); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { server.Process.Kill(); server.Wait() })
 		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-			if c, err := l.DialKernel(t.Context(), "tcp", "127.0.0.1:6042"); err == nil {
+			if c, err := l.DialKernel(t.Context(), "tcp", "10.77.0.1:6042"); err == nil {
 				c.Close()
 				break
 			} else if time.Now().After(end) {
 				t.Fatal(err)
 			}
 		}
-		_, text, errs = run("127.0.0.1", "6042")
+		// Over a stack of our own.
+		_, text, errs = checked(t, l, tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24"}, "telnet-fingerprint",
+			"--banner-quiet-time", "0.15", "--mssp-wait", "0.1", "10.77.0.1", "6042"))
 		if data := fingerprintData(t, []byte(text)); !slices.Equal(strs(data["wrong-direction-offered"]), []string{"ECHO"}) ||
 			!slices.Contains(strs(data["requested-options"]), "NAWS") {
 			t.Errorf("busybox: %v %s", data, errs)
