@@ -276,12 +276,10 @@ func (c *Conn) Close() error {
 }
 
 // CloseWrite sends what is to be sent and ends our half of the connection: the
-// peer reads to the end, and may go on to talk. The error is errors.ErrUnsupported
+// peer reads to the end, and may go on to talk. Nobody should be writing. The error is errors.ErrUnsupported
 // if the connection underneath cannot do that.
 func (c *Conn) CloseWrite() error {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	if err := c.flushLocked(); err != nil {
+	if err := c.Update(func(*engine.Engine) {}); err != nil {
 		return err
 	}
 	nc := c.nc
