@@ -73,6 +73,7 @@ var layers = []layer{
 	{"telnet/expect", nil},
 	{"telnet/ptyshell", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/sys", "github.com/creack/pty"}},
 	{"telnet/telsh", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/text"}},
+	{"telnet/fingerprint", []string{"telnet", "telnet/engine", "telnet/option"}},
 	{"telnet/client", []string{"telnet", "telnet/engine", "telnet/option", "golang.org/x/sys"}}, // x/sys for the terminal
 }
 

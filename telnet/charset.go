@@ -1,6 +1,7 @@
 package telnet
 
 import (
+	"fmt"
 	"strings"
 
 	"golang.org/x/text/encoding"
@@ -68,6 +69,19 @@ func lookupCharset(name string) (enc encoding.Encoding, ok bool) {
 func KnownCharset(name string) bool {
 	_, ok := lookupCharset(name)
 	return ok
+}
+
+// DecodeText is text that was received in a character set as UTF-8; what is no
+// character of it becomes U+FFFD. The error is that of an unknown name.
+func DecodeText(charset, s string) (string, error) {
+	enc, ok := lookupCharset(charset)
+	switch {
+	case !ok:
+		return "", fmt.Errorf("telnet: no character set %q", charset)
+	case enc == nil:
+		return strings.ToValidUTF8(s, "\ufffd"), nil
+	}
+	return enc.NewDecoder().String(s)
 }
 
 // otherCharsets are what a server offers behind the one it likes best.

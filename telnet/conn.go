@@ -275,6 +275,24 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// CloseWrite sends what is to be sent and ends our half of the connection: the
+// peer reads to the end, and may go on to talk. Nobody should be writing. The error is errors.ErrUnsupported
+// if the connection underneath cannot do that.
+func (c *Conn) CloseWrite() error {
+	if err := c.Update(func(*engine.Engine) {}); err != nil {
+		return err
+	}
+	nc := c.nc
+	if s, ok := nc.(*session); ok {
+		nc = s.Conn
+	}
+	h, ok := nc.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return h.CloseWrite()
+}
+
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))

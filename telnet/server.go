@@ -267,10 +267,21 @@ func (x *session) idle() {
 func (x *session) Read(p []byte) (int, error) {
 	n, err := x.Conn.Read(p)
 	if n > 0 {
+		if _, isTLS := x.Conn.(*tls.Conn); x.in.Load() == 0 && !isTLS && isClientHello(p[:n]) {
+			x.s.log().Info("telnet: a client speaks TLS, and this port does not", "peer", x.RemoteAddr().String())
+			x.in.Add(uint64(n))
+			return 0, io.EOF
+		}
 		x.in.Add(uint64(n))
 		x.heard.Store(int64(time.Since(x.since)))
 	}
 	return n, err
+}
+
+// isClientHello reports whether b begins TLS: a record of the handshake (RFC 8446
+// §5.1) with a ClientHello in it. It would be noise to whatever is served.
+func isClientHello(b []byte) bool {
+	return len(b) > 5 && b[0] == 0x16 && b[1] == 3 && b[5] == 1
 }
 
 // Write implements net.Conn.
@@ -286,9 +297,23 @@ func (s *Server) Conns() []ConnInfo {
 	defer s.mu.Unlock()
 	list := make([]ConnInfo, 0, len(s.conns))
 	for x := range s.conns {
-		list = append(list, ConnInfo{x.c, x.since, time.Since(x.since) - time.Duration(x.heard.Load()), x.in.Load(), x.out.Load()})
+		list = append(list, x.info())
 	}
 	return list
+}
+
+// Served is what the Server tells of the session; false if there is none behind
+// the Conn.
+func (c *Conn) Served() (ConnInfo, bool) {
+	x, ok := c.nc.(*session)
+	if !ok {
+		return ConnInfo{}, false
+	}
+	return x.info(), true
+}
+
+func (x *session) info() ConnInfo {
+	return ConnInfo{x.c, x.since, time.Since(x.since) - time.Duration(x.heard.Load()), x.in.Load(), x.out.Load()}
 }
 
 // Stats returns what was counted.

@@ -269,3 +269,30 @@ func TestTLS(t *testing.T) {
 		t.Error("an unknown certificate was taken")
 	}
 }
+
+// TestClientHelloIsNotTelnet: who speaks TLS to a plain port is hung up on, and
+// its handler sees nothing of it; who types the same characters is not.
+func TestClientHelloIsNotTelnet(t *testing.T) {
+	got := make(chan string, 2)
+	s := &Server{Config: &Config{Passive: true}, Handler: HandlerFunc(func(_ context.Context, c *Conn) {
+		b, _ := io.ReadAll(c)
+		got <- string(b)
+	}), Logger: slog.New(slog.DiscardHandler)}
+	addr, _ := serve(t, s)
+	if c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true}); err == nil {
+		c.Close()
+		t.Error("a handshake")
+	}
+	if b := <-got; b != "" {
+		t.Errorf("%q", b)
+	}
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(c, "\x16\x03\x01")
+	c.Close()
+	if b := <-got; b != "\x16\x03\x01" {
+		t.Errorf("%q", b)
+	}
+}

@@ -35,7 +35,7 @@ func rootCommand() *cobra.Command {
 	}
 	asRoot(root)
 	root.AddCommand(checkCommand(), upCommand(), telnetCommand(), demoCommand(), labCommand(), pingCommand(), traceCommand(), versionCommand())
-	root.AddCommand(telnetdCommand(), exporterCommand())
+	root.AddCommand(telnetdCommand(), telnetFingerprintCommand(), exporterCommand())
 	return group(root)
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/tapstack/tapstack/socket/kernel"
 	"github.com/tapstack/tapstack/telnet"
 	"github.com/tapstack/tapstack/telnet/engine"
+	"github.com/tapstack/tapstack/telnet/fingerprint"
 	"github.com/tapstack/tapstack/telnet/option"
 	"github.com/tapstack/tapstack/telnet/ptyshell"
 	"github.com/tapstack/tapstack/telnet/telsh"
@@ -44,6 +45,8 @@ type telnetdOptions struct {
 	ptyArgs                       []string
 	ptyLimit, maxConns            int
 	ptyRaw, robotCheck, neverGA   bool
+	dataDir                       string
+	fingerprints                  fingerprint.Settings
 	compress, noCompress          bool
 	logLevel, logFile, logFormat  string
 	certificate, key              string
@@ -60,6 +63,8 @@ var telnetdShells = map[string]func(o *telnetdOptions, log *slog.Logger) telnet.
 	"telsh": newTelsh, "telnet_server_shell": newTelsh, "telnetlib3.telnet_server_shell": newTelsh,
 	"echo": func(*telnetdOptions, *slog.Logger) telnet.Handler { return telnet.HandlerFunc(echoShell) },
 	"busy": func(_ *telnetdOptions, log *slog.Logger) telnet.Handler { return telsh.Busy(log) },
+
+	fingerprintShell: newFingerprint, "fingerprinting_server_shell": newFingerprint, "telnetlib3.fingerprinting_server_shell": newFingerprint,
 }
 
 func newTelsh(o *telnetdOptions, _ *slog.Logger) telnet.Handler {
@@ -99,7 +104,8 @@ SIGINT or SIGTERM. HOST is the address to listen on: all of a stack's own, or
 localhost, if it is not said. When sessions are served one line that starts with
 "Server ready on" is printed to stderr.
 
-The shell telsh shows what was negotiated and changes it. --pty-exec gives each
+The shell telsh shows what was negotiated and changes it; the shell fingerprint
+finds out which client it is, and keeps that as a file. --pty-exec gives each
 session a program on a terminal of its own, without any login: whoever can
 connect runs it.
 
@@ -132,6 +138,7 @@ sockets if nothing else is said.`,
 	f.IntVar(&o.ptyLimit, "pty-fork-limit", 0, "run it for at most `N` sessions at a time; more are told that the machine is busy")
 	f.BoolVar(&o.ptyRaw, "pty-raw", false, "its terminal begins without echo and editing")
 	f.BoolVar(&o.lineMode, "line-mode", false, "leave echo and the editing of lines to the client")
+	f.StringVar(&o.dataDir, "data-dir", "", "keep fingerprints in `DIR` (default $TAPSTACK_DATA_DIR, $TELNETLIB3_DATA_DIR)")
 	f.BoolVar(&o.robotCheck, "robot-check", false, "serve only who has a terminal that tells its cursor's place")
 	f.Float64Var(&o.status, "status-interval", 20, "log who is connected every so many `SECONDS`, if it has changed; 0: never")
 	f.BoolVar(&o.neverGA, "never-send-ga", false, "never send IAC GA")
@@ -174,6 +181,8 @@ func (o *telnetdOptions) check(c *cobra.Command, args []string) error {
 		return attach.Usagef("--pty-fork-limit and --max-connections: want 0 or more")
 	case telnetdShells[o.shell] == nil:
 		return attach.Usagef("--shell %s: there is none of this name", o.shell)
+	case f.Changed("data-dir") && !o.isFingerprintShell():
+		return attach.Usagef("--data-dir is about --shell %s", fingerprintShell)
 	case o.logFormat != "text" && o.logFormat != "json":
 		return attach.Usagef("--logfmt %s: want text or json", o.logFormat)
 	}
@@ -204,6 +213,9 @@ func (o *telnetdOptions) check(c *cobra.Command, args []string) error {
 		return attach.Usagef("%q is no port", o.port)
 	} else if o.port = strconv.FormatUint(n, 10); o.isTLSAuto && o.certificate == "" {
 		return attach.Usagef("--tls-auto: needs --ssl-certfile")
+	}
+	if err := o.checkFingerprint(); err != nil {
+		return err
 	}
 	return o.checkTLS()
 }
@@ -252,6 +264,9 @@ func (o *telnetdOptions) server(log *slog.Logger) *telnet.Server {
 		}
 	} else {
 		h = telnetdShells[o.shell](o, log)
+		if x, ok := h.(*fingerprint.Shell); ok {
+			h = o.fingerprinting(x, cfg)
+		}
 	}
 	if o.robotCheck {
 		around = append(around, telsh.WithRobotCheck(log))

@@ -202,9 +202,10 @@ func (c *Client) open(ctx context.Context, host, port string) error {
 		closing: make(chan struct{}), changed: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	late := fmt.Errorf("%s port %s: no connection within %v", host, port, c.cfg.Timeout)
 	if c.cfg.Timeout > 0 {
 		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, c.cfg.Timeout, fmt.Errorf("%s port %s: no connection within %v", host, port, c.cfg.Timeout))
+		ctx, stop = context.WithTimeout(ctx, c.cfg.Timeout)
 		defer stop()
 	}
 	c.say("Trying %s port %s...", host, port)
@@ -227,12 +228,18 @@ func (c *Client) open(ctx context.Context, host, port string) error {
 		}
 	}
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil && ctx.Err() == context.DeadlineExceeded {
-			return cause
+		// A dialer may notice before the context does.
+		if t, ok := errors.AsType[net.Error](err); ok && t.Timeout() && c.cfg.Timeout > 0 {
+			return late
 		}
 		return err
 	}
 	s.chars = s.conn.Characters()
+	s.conn.View(func(e *engine.Engine) {
+		if lm, ok := e.Option(engine.Linemode).(*option.Linemode); ok {
+			lm.TakesMask = c.takesMask
+		}
+	})
 	c.cfg.Logger.Info("connected", "host", host, "port", port)
 	c.say("Connected to %s.", host)
 	if c.tty != nil && c.escape != 0 {

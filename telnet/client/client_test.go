@@ -345,9 +345,13 @@ func TestWanted(t *testing.T) {
 		e.Feed([]byte(tc.feed))
 		for ok := true; ok; _, ok = e.Next() {
 		}
-		if s := wanted(e, tc.mode, 0x1d); s.line != tc.line || s.echo != tc.echo || s.sig != tc.sig || s.linemode != strings.Contains(tc.feed, "\x22") {
+		if s := wanted(e, tc.mode, 0x1d, false); s.line != tc.line || s.echo != tc.echo || s.sig != tc.sig || s.linemode != strings.Contains(tc.feed, "\x22") {
 			t.Errorf("%q %v: %+v", tc.feed, tc.mode, s)
 		}
+	}
+	// localchars: signals in every mode.
+	if e := engine.New(engine.Config{}); wanted(e, ModeRaw, 0, false).sig || !wanted(e, ModeRaw, 0, true).sig {
+		t.Error("localchars")
 	}
 	// Flow control (RFC 1372).
 	for feed, want := range map[string]flow{"": flowUnsaid, "\xff\xfd\x21": flowOn, "\xff\xfd\x21\xff\xfa\x21\x00\xff\xf0": flowOff, "\xff\xfd\x21\xff\xfa\x21\x02\xff\xf0": flowAny} {
@@ -355,7 +359,7 @@ func TestWanted(t *testing.T) {
 		e.Feed([]byte(feed))
 		for ok := true; ok; _, ok = e.Next() {
 		}
-		if s := wanted(e, ModeAuto, 0); s.flow != want {
+		if s := wanted(e, ModeAuto, 0, false); s.flow != want {
 			t.Errorf("%q: %+v", feed, s.flow)
 		}
 	}

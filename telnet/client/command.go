@@ -41,13 +41,15 @@ func init() {
 		{"close", "", "end the session", (*Client).cmdClose},
 		{"logout", "", "ask the other end to end it (RFC 727)", (*Client).cmdLogout},
 		{"quit", "", "end the session and the program", (*Client).cmdQuit},
-		{"mode", "auto|line|character", "who edits lines: as the options say, we, the other end", (*Client).cmdMode},
+		{"mode", "auto|line|character", "who edits lines: as the options say, we, the other end;\n" +
+			"                              of LINEMODE: [-]edit [-]trapsig [-]softtabs [-]litecho", (*Client).cmdMode},
 		{"status", "", "show what is known of the session", (*Client).cmdStatus},
 		{"display", "", "show what set and toggle change", (*Client).cmdDisplay},
 		{"set", "NAME [VALUE]", "escape CHARACTER, or switch on what toggle has", (*Client).cmdSet},
 		{"unset", "NAME", "switch it off", (*Client).cmdUnset},
 		{"toggle", "NAME", "switch it; `toggle ?` lists the names", (*Client).cmdToggle},
 		{"send", "NAME...", "send commands; `send ?` lists them", (*Client).cmdSend},
+		{"slc", "WORD...", "special characters of LINEMODE; `slc ?` tells more", (*Client).cmdSLC},
 		{"environ", "WORD...", "variables that servers are told; `environ ?` tells more", (*Client).cmdEnviron},
 		{"z", "", "suspend the program", (*Client).cmdSuspend},
 		{"?", "", "list the commands", (*Client).cmdHelp},
@@ -217,13 +219,13 @@ func (c *Client) cmdQuit(ctx context.Context, words []string) error {
 // cmdMode tells the server as well: by ECHO and SUPPRESS GO AHEAD he echoes keys
 // as they come, without them he waits for lines.
 func (c *Client) cmdMode(_ context.Context, words []string) error {
-	if len(words) != 1 {
+	if len(words) == 0 {
 		return errUsage
 	}
 	modes := []Mode{ModeAuto, ModeLine, ModeRaw}
 	i, err := pick(words[0], len(modes), func(i int) string { return modes[i].String() })
-	if err != nil {
-		return err
+	if err != nil || len(words) > 1 {
+		return c.cmdLinemode(words)
 	}
 	c.mode = modes[i]
 	if c.s == nil || c.mode == ModeAuto {

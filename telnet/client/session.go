@@ -27,6 +27,10 @@ const maxPending = 64 << 10
 // commandWait bounds how long a command waits for a peer that takes nothing.
 const commandWait = 2 * time.Second
 
+// flushWait bounds what autoflush throws away, for peers that know no timing
+// marks.
+const flushWait = 2 * time.Second
+
 type session struct {
 	c          *Client
 	host, port string
@@ -39,6 +43,7 @@ type session struct {
 	err        error         // of reading, before done is closed; nil: the peer has closed
 	changed    chan struct{} // something that the mode depends on
 	bye        atomic.Bool   // the peer agreed to end the session
+	flushing   atomic.Int64  // what comes before this time, or a timing mark, is not shown; ns of Unix
 
 	pending []byte // to hand over
 	partial []byte // of a character that was typed
@@ -57,6 +62,8 @@ func (s *session) event(ev engine.Event) {
 	case engine.Bye:
 		s.bye.Store(true)
 		s.conn.Close()
+	case engine.Mark:
+		s.flushing.Store(0)
 	case engine.Changed, engine.Subneg:
 		select {
 		case s.changed <- struct{}{}:
@@ -194,6 +201,9 @@ func (c *Client) ended() {
 // waits, and the peer with it.
 func (s *session) show(b []byte) error {
 	c := s.c
+	if until := s.flushing.Load(); until != 0 && time.Now().UnixNano() < until {
+		return nil
+	}
 	if c.converts() {
 		if c.cfg.SevenBit && !s.conn.On(engine.Him, engine.Binary) {
 			b = ascii(b, utf8.RuneError)
@@ -367,9 +377,16 @@ func (c *Client) signal(sig os.Signal) {
 			c.command(func(t *telnet.Conn) error { return t.Resize(size) })
 		}
 	case ok && c.tty != nil:
+		flush := c.s != nil && c.set.on(autoflush) && cmd != engine.SUSP
+		if flush { // before the answer can be here
+			c.s.flushing.Store(time.Now().Add(flushWait).UnixNano())
+		}
 		c.command(func(t *telnet.Conn) error { return t.SendCommand(cmd) })
 		if c.set.on(autosynch) && cmd != engine.SUSP {
 			c.command((*telnet.Conn).Synch)
+		}
+		if flush {
+			c.command(func(t *telnet.Conn) error { return t.Update((*engine.Engine).TimingMark) })
 		}
 	case cmd == engine.SUSP:
 		if err := c.suspend(); err != nil {

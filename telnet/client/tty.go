@@ -96,6 +96,13 @@ func (s setting) termios(a unix.Termios) unix.Termios {
 		flag(&a.Lflag, unix.ECHO, s.echo)
 		flag(&a.Iflag, unix.ICRNL, true)
 		a.Cc[unix.VEOL] = s.escape // it ends the line, too
+		if s.linemode {            // and so does this one (RFC 1184 §2.3)
+			a.Cc[unix.VEOL2] = s.forward[0]
+			flag(&a.Lflag, unix.ECHOCTL, !s.lit)
+			if a.Oflag &^= unix.TABDLY; s.softTab {
+				a.Oflag |= unix.XTABS
+			}
+		}
 	} else {
 		a.Iflag &^= unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
 		a.Oflag &^= unix.OPOST

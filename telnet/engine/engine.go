@@ -127,6 +127,8 @@ type Engine struct {
 	cfg    Config
 	states [256]byte // of both sides: see State
 	asked  int
+	// What tells peers apart: see Declined and Repeated. By side.
+	declined, repeated [2]codeSet
 
 	in      []byte // not looked at yet
 	own     []byte // memory of in after Detach

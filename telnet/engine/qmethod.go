@@ -102,12 +102,15 @@ func (e *Engine) receive(side Side, code Code, on bool) {
 		case No:
 			if !e.allow(side, code) {
 				e.count(DropRefused)
+				e.declined[side].add(code)
 				e.touch(side, code)
 				e.Verb(negative(side), code)
 				return
 			}
 			e.Verb(positive(side), code)
 			e.setState(side, code, Yes)
+		case Yes:
+			e.repeated[side].add(code)
 		case WantNo: // "error: DONT answered by WILL"
 			e.setState(side, code, No)
 		case WantNoOpposite: // the same error, and what is wanted by now

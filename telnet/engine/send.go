@@ -79,6 +79,9 @@ func (e *Engine) TimingMark() {
 	e.Verb(DO, TM)
 }
 
+// Unmarked is the number of timing marks that the peer has not answered.
+func (e *Engine) Unmarked() int { return e.unmarked }
+
 // Marked is for the option TM: the peer has answered a timing mark, or said WILL
 // or WONT of one without being asked.
 func (e *Engine) Marked(will bool) {

@@ -100,3 +100,38 @@ func TestTooMuch(t *testing.T) {
 		t.Error(err, len(e.Buffered()))
 	}
 }
+
+// TestInteract: what is left of the dialogue is shown first, then both ways
+// until one end is reached.
+func TestInteract(t *testing.T) {
+	for _, deadlines := range []bool{true, false} {
+		a, b := net.Pipe()
+		var stream io.ReadWriter = a
+		if !deadlines {
+			stream = rw{a, a}
+		}
+		go func() {
+			io.WriteString(b, "login: more ")
+			buf := make([]byte, 100)
+			n, _ := b.Read(buf)
+			io.WriteString(b, "said "+string(buf[:n]))
+			b.Close()
+		}()
+		e := New(stream)
+		if _, err := e.ReadUntil(context.Background(), "login: "); err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if err := e.Interact(context.Background(), strings.NewReader("hello"), &out); err != nil || out.String() != "more said hello" {
+			t.Errorf("%q %v", out.String(), err)
+		}
+		a, b = net.Pipe()
+		defer b.Close()
+		e = New(a)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer cancel()
+		if err := e.Interact(ctx, strings.NewReader(""), io.Discard); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	}
+}

@@ -58,7 +58,13 @@ type ComPort struct {
 	Flag
 	// Signature, if not "", is what we answer to who asks for it.
 	Signature string
+
+	peer string
 }
+
+// PeerSignature returns the signature that the peer has told, at most
+// Limits.Value bytes of it; "" if he has told none.
+func (o *ComPort) PeerSignature() string { return o.peer }
 
 // NewComPort makes a ComPort that the sides given may perform: the access
 // server is the one that says DO.
@@ -83,6 +89,9 @@ func (o *ComPort) Subneg(e *engine.Engine, b []byte) {
 	if !ok {
 		e.Count(engine.DropMalformed)
 		return
+	}
+	if m.Command == ComSignature && m.Text != "" {
+		o.peer = m.Text[:min(len(m.Text), e.Limits().Value)]
 	}
 	if m.Command == ComSignature && m.Text == "" && o.Signature != "" {
 		e.Subneg(engine.ComPort, []byte{o.number(e, ComSignature)}, []byte(o.Signature))

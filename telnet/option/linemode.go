@@ -42,6 +42,9 @@ type Linemode struct {
 	oneSided
 	// Begin is the mode that a server asks for when the client agrees.
 	Begin Mode
+	// TakesMask decides whether a client forwards on a set of characters that a
+	// server asks for; nil: it does, on any.
+	TakesMask func(Mask) bool
 
 	mode      Mode
 	modeKnown bool
@@ -99,6 +102,14 @@ func (o *Linemode) SetChar(e *engine.Engine, fn Function, c Char) {
 	o.chars[fn] = Char{c.Flags &^ slcAck, c.Value}
 	if e.On(engine.Us, engine.Linemode) || e.On(engine.Him, engine.Linemode) {
 		e.Subneg(engine.Linemode, []byte{lmSLC, byte(fn), c.Flags &^ slcAck, c.Value})
+	}
+}
+
+// AskTable is for a client: it asks for all of the server's characters, for those
+// that he has by Value, for those that he begins with by Default (RFC 1184 §2.4).
+func (o *Linemode) AskTable(e *engine.Engine, l Level) {
+	if e.On(engine.Us, engine.Linemode) {
+		e.Subneg(engine.Linemode, []byte{lmSLC, 0, byte(l), 0})
 	}
 }
 
@@ -180,9 +191,15 @@ func (o *Linemode) receiveMask(e *engine.Engine, verb engine.Command, mask []byt
 	client := e.Role() == engine.Client
 	switch {
 	case verb == engine.DO && client && len(mask) <= len(o.mask):
-		o.mask = Mask{}
-		copy(o.mask[:], mask)
-		o.maskOn = true
+		var m Mask
+		copy(m[:], mask)
+		if o.TakesMask != nil && !o.TakesMask(m) {
+			was := o.maskOn
+			o.mask, o.maskOn = Mask{}, false
+			e.Subneg(engine.Linemode, []byte{byte(engine.WONT), lmForwardMask})
+			return true, was
+		}
+		o.mask, o.maskOn = m, true
 		e.Subneg(engine.Linemode, []byte{byte(engine.WILL), lmForwardMask})
 		return true, true
 	case verb == engine.DONT && client && len(mask) == 0:

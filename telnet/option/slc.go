@@ -1,6 +1,11 @@
 package option
 
-import "github.com/tapstack/tapstack/telnet/engine"
+import (
+	"strconv"
+	"strings"
+
+	"github.com/tapstack/tapstack/telnet/engine"
+)
 
 // This file owns the special characters of LINEMODE (SLC, RFC 1184 §2.4 and
 // §5): which byte interrupts, erases, ends a file. Each side has a table of its
@@ -34,6 +39,28 @@ const (
 
 	maxFunction = 30
 )
+
+var functionNames = [...]string{"", "SYNCH", "BRK", "IP", "AO", "AYT", "EOR", "ABORT", "EOF", "SUSP", "EC", "EL", "EW", "RP", "LNEXT",
+	"XON", "XOFF", "FORW1", "FORW2", "MCL", "MCR", "MCWL", "MCWR", "MCBOL", "MCEOL", "INSRT", "OVER", "ECR", "EWR", "EBOL", "EEOL"}
+
+// String returns the name of RFC 1184: SLC_IP.
+func (f Function) String() string {
+	if f == 0 || f > maxFunction {
+		return strconv.Itoa(int(f))
+	}
+	return "SLC_" + functionNames[f]
+}
+
+// ParseFunction returns the function of a name: "ip", or "SLC_IP", in any case.
+func ParseFunction(name string) (Function, bool) {
+	name = strings.TrimPrefix(strings.ToUpper(name), "SLC_")
+	for n, s := range functionNames {
+		if n > 0 && s == name {
+			return Function(n), true
+		}
+	}
+	return 0, false
+}
 
 // Level is how far a side supports a function.
 type Level byte

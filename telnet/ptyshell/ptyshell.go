@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,6 +53,15 @@ type Exec struct {
 	sessions map[*telnet.Conn]*os.File // terminals' masters
 }
 
+// argsKey is of a context's arguments.
+type argsKey struct{}
+
+// WithArgs is ctx with more arguments, behind Args, for the session that is
+// served with it.
+func WithArgs(ctx context.Context, args ...string) context.Context {
+	return context.WithValue(ctx, argsKey{}, args)
+}
+
 // ServeTELNET implements telnet.Handler.
 func (x *Exec) ServeTELNET(ctx context.Context, c *telnet.Conn) {
 	log := x.Logger
@@ -62,7 +72,7 @@ func (x *Exec) ServeTELNET(ctx context.Context, c *telnet.Conn) {
 	info := c.Info()
 	// The size counts from here on.
 	sizes := c.Resizes()
-	master, cmd, err := x.start(&info, c.On(engine.Us, engine.Echo))
+	master, cmd, err := x.start(ctx, &info, c.On(engine.Us, engine.Echo))
 	if err != nil {
 		log.Error("telnet: pty", "err", err)
 		io.WriteString(c, "The program cannot be run.\r\n")
@@ -131,13 +141,14 @@ func (x *Exec) register(c *telnet.Conn, master *os.File) {
 }
 
 // start runs the program on a new terminal.
-func (x *Exec) start(info *telnet.Info, echo bool) (master *os.File, cmd *exec.Cmd, err error) {
+func (x *Exec) start(ctx context.Context, info *telnet.Info, echo bool) (master *os.File, cmd *exec.Cmd, err error) {
 	master, slave, err := pty.Open()
 	if err != nil {
 		return nil, nil, err
 	}
 	defer slave.Close()
-	cmd = exec.Command(x.Program, x.Args...)
+	more, _ := ctx.Value(argsKey{}).([]string)
+	cmd = exec.Command(x.Program, slices.Concat(x.Args, more)...)
 	cmd.Env = environ(os.Environ(), info)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

@@ -41,6 +41,8 @@ func (x *session) run(line string) (over bool) {
 		x.text.WriteString(cmp.Or(x.shell.Version, buildVersion()))
 	case line == "slc":
 		x.text.WriteString(slc(x.chars()))
+	case line == "linemode":
+		x.text.WriteString(x.linemode())
 	case strings.HasPrefix(line, "toggle"):
 		x.toggle(strings.TrimPrefix(line[len("toggle"):], " "))
 	case strings.HasPrefix(line, "dump"):
@@ -122,15 +124,11 @@ func (x *session) chars() option.Table {
 	return t
 }
 
-// functionNames are those of RFC 1184 §2.4, by number.
-var functionNames = [...]string{"", "SYNCH", "BRK", "IP", "AO", "AYT", "EOR", "ABORT", "EOF", "SUSP", "EC", "EL", "EW", "RP", "LNEXT",
-	"XON", "XOFF", "FORW1", "FORW2", "MCL", "MCR", "MCWL", "MCWR", "MCBOL", "MCEOL", "INSRT", "OVER", "ECR", "EWR", "EBOL", "EEOL"}
-
 // slc shows a table of special characters.
 func slc(t option.Table) string {
 	var set, unset, none []string
 	for fn, char := range t {
-		name := "SLC_" + functionNames[fn]
+		name := option.Function(fn).String()
 		switch {
 		case fn == 0:
 		case char.Level() == option.NoSupport:
@@ -178,6 +176,10 @@ var toggles = []string{"binary", "echo", "goahead", "inbinary", "lflow", "outbin
 func (x *session) toggle(name string) {
 	out, in := x.c.On(engine.Us, engine.Binary), x.c.On(engine.Him, engine.Binary)
 	echo, sga := x.c.On(engine.Us, engine.Echo), x.c.On(engine.Us, engine.SGA)
+	if slices.Contains(linemodeToggles, name) {
+		x.text.WriteString(x.toggleLinemode(name))
+		return
+	}
 	if name == "" {
 		on := map[string]bool{"binary": out && in, "echo": echo, "goahead": !sga, "inbinary": in, "lflow": x.lflow, "outbinary": out, "xon-any": x.xonAny}
 		lines := make([]string, len(toggles))
@@ -186,6 +188,10 @@ func (x *session) toggle(name string) {
 			if on[t] {
 				lines[i] = t + " ON"
 			}
+		}
+		if x.c.On(engine.Him, engine.Linemode) {
+			lines = append(lines, x.linemodeLines()...)
+			slices.Sort(lines)
 		}
 		x.text.WriteString(strings.Join(lines, "\n"))
 		return
@@ -322,7 +328,7 @@ func truth(b bool) string {
 }
 
 // words are the commands and, for toggle, what may follow.
-var words = []string{"dump", "help", "proto", "quit", "reader", "slc", "toggle", "version", "writer"}
+var words = []string{"dump", "help", "linemode", "proto", "quit", "reader", "slc", "toggle", "version", "writer"}
 
 // withArguments are those behind which there is more to say. Behind the others a
 // blank would make them unknown.
@@ -332,7 +338,7 @@ var withArguments = []string{"dump", "toggle"}
 func complete(line string) (candidates []string) {
 	list, head := words, ""
 	if rest, ok := strings.CutPrefix(line, "toggle "); ok {
-		list, head, line = append(slices.Clone(toggles), "all"), "toggle ", rest
+		list, head, line = slices.Concat(toggles, linemodeToggles, []string{"all"}), "toggle ", rest
 	}
 	for _, w := range list {
 		if strings.HasPrefix(w, line) {

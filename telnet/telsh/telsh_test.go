@@ -137,6 +137,31 @@ func TestTranscript(t *testing.T) {
 	p.wantEnd("\r\nGoodbye.\r\n")
 }
 
+// TestLinemode: a client that performs it is led into it, through its modes and
+// out again.
+func TestLinemode(t *testing.T) {
+	p := start(t, &Shell{}, nil).terminal()
+	p.want("Ready.\r\ntel:sh> ")
+	for _, x := range []struct{ in, out string }{
+		{"linemode", "linemode off"},
+		{"toggle linemode-edit", "linemode is off."},
+		{"toggle linemode", "do linemode."},
+		{"linemode", "linemode ON: -edit -trapsig -soft-tab +lit-echo"},
+		{"toggle linemode-trapsig", "linemode-trapsig enabled."},
+		{"linemode", "linemode ON: -edit +trapsig -soft-tab +lit-echo"},
+		{"toggle", "binary ON\r\necho ON\r\ngoahead off\r\ninbinary ON\r\nlflow ON\r\nlinemode ON\r\nlinemode-edit off\r\n" +
+			"linemode-trapsig ON\r\noutbinary ON\r\nxon-any off"},
+		{"toggle linemode-trapsig", "linemode-trapsig disabled."},
+		{"toggle linemode", "dont linemode."},
+		{"linemode", "linemode off"},
+	} {
+		p.send(x.in + "\r")
+		p.want(x.in + "\r\n" + x.out + "\r\ntel:sh> ")
+	}
+	p.send("quit\r")
+	p.wantEnd("quit\r\nGoodbye.\r\n")
+}
+
 // TestGoAheadPrompt: every prompt is followed by GA, unless the client asked for
 // none.
 func TestGoAheadPrompt(t *testing.T) {
@@ -195,7 +220,7 @@ func TestKeys(t *testing.T) {
 		{"enter", "\r\x00", "\r\nxon-any enabled.\r\ntel:sh> "},
 		{"up", "\x1b[A", "toggle xon-any"},
 		{"down", "\x1bOB", strings.Repeat("\b \b", 14)},
-		{"all", "\t", "\r\ndump  help  proto  quit  reader  slc  toggle  version  writer\r\ntel:sh> "},
+		{"all", "\t", "\r\ndump  help  linemode  proto  quit  reader  slc  toggle  version  writer\r\ntel:sh> "},
 		{"wide", "a\u4e2de\u0301\x7f\x7f\x7f", "a\u4e2de\u0301\b \b\b \b\b \b\b \b"},
 		{"word", "one two \x17\x15", "one two \b \b\b \b\b \b\b \b" + strings.Repeat("\b \b", 4)},
 		{"none", "zz\t\x15", "zz\a\b \b\b \b"},
