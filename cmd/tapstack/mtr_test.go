@@ -9,15 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/internal/mtr"
 )
-
-// envMTR names a source tree of mtr with mtr and mtr-packet-listen built, whose
-// tests are then run too.
-const envMTR = "TAPSTACK_TEST_MTR"
 
 // packetProgram makes a link to the program that is called mtr-packet and
 // returns the environment that it is to be started in: what starts it, as mtr,
@@ -103,31 +98,5 @@ func TestMTR(t *testing.T) {
 				}
 			}
 		}
-		if tree := os.Getenv(envMTR); tree != "" {
-			upstream(t, l, env, tree)
-		}
 	})
-}
-
-// upstream runs mtr's own tests and logs what they say. They look for the address
-// of a name. param.py is left out: it wants packets for 127.0.0.1 to come to a
-// raw socket of the kernel's, and waits for them for good.
-func upstream(t *testing.T, l *lab.Lab, env []string, tree string) {
-	hosts := filepath.Join(t.TempDir(), "hosts")
-	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n::1 localhost\n2001:4860:4860::8888 google-public-dns-a.google.com\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range []string{"cmdparse.py", "probe.py"} {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		c := exec.CommandContext(ctx, "unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc/hosts && exec python3 "test/$2" -v`, "sh", hosts, file)
-		var out bytes.Buffer
-		c.WaitDelay = time.Second // what the tests leave behind may hold the pipe
-		c.Dir, c.Env, c.Stdout, c.Stderr = tree, env, &out, &out
-		if err := l.Start(c); err != nil {
-			t.Fatal(err)
-		}
-		err := c.Wait()
-		cancel()
-		t.Logf("%s: %v\n%s", file, err, &out)
-	}
 }
