@@ -47,6 +47,7 @@ func packetPath(env []string) string {
 // TestMTRLoopback: with TAPSTACK_LOOPBACK=host the loopback addresses are the
 // kernel host's.
 func TestMTRLoopback(t *testing.T) {
+	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if !l.IPv6 {
 			lab.Lacks(t, errNoIPv6)
