@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/creack/pty"
 
 	"github.com/tapstack/tapstack/internal/lab"
 )
@@ -90,6 +93,96 @@ func TestMTRUpstream(t *testing.T) {
 				}
 				t.Log(strings.Join(regexp.MustCompile(`(?m)^Ran .*|^OK.*|^FAILED.*`).FindAllString(out, -1), ": "))
 			})
+		}
+	})
+}
+
+// TestMTRPython runs the tests and the examples of the Python package mtrpacket.
+func TestMTRPython(t *testing.T) {
+	t.Parallel()
+	dir := tree(t, envMTRPython, "mtrpacket/__init__.py", "test/test.py", "examples/trace-concurrent.py")
+	lab.InNamespace(t, func(l *lab.Lab) {
+		if !l.IPv6 {
+			lab.Lacks(t, errNoIPv6)
+		}
+		labelledLine().lay(t, l)
+		// Its mock wants an nc that ends when it has nothing more to read.
+		bin := t.TempDir()
+		if err := os.WriteFile(filepath.Join(bin, "nc"), []byte("#!/bin/sh\nexec /bin/nc -N \"$@\"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		env := append(packetProgram(t, l), "PYTHONPATH="+dir, "PATH="+bin+":"+os.Getenv("PATH"), "TERM=vt100", "PYTHONDONTWRITEBYTECODE=1")
+		for _, c := range []struct {
+			dir, want string
+			argv      []string
+		}{
+			{"test", `Ran 4 tests in .*\s+OK\s*$`, []string{"test.py"}},
+			{"examples", `^reply from 8\.8\.8\.8 in \d+\.\d+ ms\n$`, []string{"ping.py", far4}},
+			{"examples", `^reply from 2001:4860:4860::8888 in \d+\.\d+ ms\n$`, []string{"ping.py", far6}},
+			{"examples", `^Can't resolve host 'nosuch\.invalid'\n$`, []string{"ping.py", "nosuch.invalid"}},
+			{"examples", `^\s*1\. .*10\.77\.0\.1.*\n\s*2\. .*10\.8[12]\.0\.2.*\n\s*3\. .*8\.8\.8\.8.*\n`, []string{"trace-sequential.py", far4}},
+			// The two of its description.
+			{"", `^ProbeResult\(success=True, result='reply', time_ms=[\d.]+, responder='(127\.0\.0\.1|::1)', mpls=\[\]\)\n$`, []string{"-c", `
+import asyncio
+import mtrpacket
+
+async def probe():
+    async with mtrpacket.MtrPacket() as mtr:
+        return await mtr.probe('localhost')
+
+loop = asyncio.new_event_loop()
+print(loop.run_until_complete(probe()))`}},
+			{"", `^True False\nProbeResult\(success=False, result='ttl-expired', time_ms=[\d.]+, responder='10\.8[12]\.0\.2', mpls=\[Mpls\(label=100, traffic_class=5, bottom_of_stack=False, ttl=7\), Mpls\(label=4097, traffic_class=1, bottom_of_stack=True, ttl=254\)\]\)\n` +
+				`ProbeResult\(success=True, result='reply', time_ms=[\d.]+, responder='8\.8\.8\.8', mpls=\[\]\)\n` +
+				`ProbeResult\(success=False, result='no-reply', time_ms=None, responder=None, mpls=\[\]\)\n$`, []string{"-c", `
+import asyncio
+import mtrpacket
+
+async def probe():
+    async with mtrpacket.MtrPacket() as mtr:
+        print(await mtr.check_support('sctp'), await mtr.check_support('nosuch'))
+        for host, args in (('far.example', dict(ip_version=4, ttl=2, protocol='tcp', port=443)),
+                ('far.example', dict(ip_version=4, protocol='udp', port=9, local_port=2000, size=100, bit_pattern=7, tos=8, local_ip='10.77.0.1')),
+                ('` + farNobody + `', dict(timeout=1))):
+            print(await mtr.probe(host, **args))
+
+asyncio.new_event_loop().run_until_complete(probe())`}},
+		} {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			cmd := names(t, ctx, append([]string{"python3", "-W", "ignore"}, c.argv...)...)
+			cmd.Dir, cmd.Env = filepath.Join(dir, c.dir), env
+			out, err := runGroup(t, l, cmd)
+			cancel()
+			if err != nil || !regexp.MustCompile(c.want).MatchString(out) {
+				t.Errorf("%s %s: %v\n%s", c.dir, c.argv, err, out)
+			}
+		}
+		// The third example draws on a terminal, and ends with a key.
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		cmd := names(t, ctx, "python3", "-W", "ignore", "trace-concurrent.py", far4)
+		cmd.Dir, cmd.Env = filepath.Join(dir, "examples"), env
+		var screen *os.File
+		var err error
+		l.Do(func() { screen, err = pty.StartWithSize(cmd, &pty.Winsize{Rows: 40, Cols: 120}) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer screen.Close()
+		whole := regexp.MustCompile(`(?s)1\. .*10\.77\.0\.1.*2\. .*10\.8[12]\.0\.2.*3\. .*8\.8\.8\.8.*\d\.\d\d\dms`)
+		var seen []byte
+		for b := make([]byte, 4096); !whole.Match(seen); {
+			n, err := screen.Read(b)
+			if seen = append(seen, b[:n]...); err != nil {
+				t.Fatalf("%v\n%q", err, seen)
+			}
+		}
+		if _, err := screen.Write([]byte(" ")); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, screen) }() // until it is closed
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
 		}
 	})
 }
