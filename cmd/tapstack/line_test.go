@@ -32,6 +32,8 @@ import (
 // that know no MPLS do not tell of labels.
 type line struct {
 	delay time.Duration // each way
+	// more is what a frame is held up besides, and with it those behind it.
+	more func(frame []byte) time.Duration
 	// change returns what leaves instead of a frame, nil for nothing. It is
 	// called on several goroutines.
 	change func(frame []byte, toFar bool) []byte
@@ -39,6 +41,10 @@ type line struct {
 
 // lineQueue is how many frames may be on a line, each way.
 const lineQueue = 1 << 15
+
+// lineBurst is how many frames leave a line at once: the kernel has room for
+// 1000 that were not looked at yet (netdev_max_backlog).
+const lineBurst = 64
 
 // held is a frame on its way.
 type held struct {
@@ -83,7 +89,11 @@ func (x *line) lay(t *testing.T, l *lab.Lab) (pids []string) {
 							p = pkt.From(b)
 						}
 					}
-					queue <- held{p, time.Now().Add(x.delay)}
+					due := time.Now().Add(x.delay)
+					if x.more != nil {
+						due = due.Add(x.more(p.Bytes()))
+					}
+					queue <- held{p, due}
 				}, func() {})
 				if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 					t.Error(err)
@@ -91,9 +101,15 @@ func (x *line) lay(t *testing.T, l *lab.Lab) (pids []string) {
 			}()
 			go func() {
 				defer wg.Done()
+				n := 0
 				for h := range queue {
 					if wait := time.Until(h.due); wait > 0 {
 						time.Sleep(wait)
+						n = 0
+					}
+					if n++; n == lineBurst {
+						time.Sleep(time.Millisecond)
+						n = 0
 					}
 					_, _ = to.Send(0, []*pkt.Buf{h.p}) // a line that loses a frame is a line
 				}
