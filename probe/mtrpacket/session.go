@@ -133,6 +133,7 @@ func (x *Session) command(line []byte) {
 		x.pending++
 		x.mu.Unlock()
 		x.send(o, maxTries)
+		x.prober.Poll() // a batch of commands is no reason for its answers to wait
 	default:
 		x.answer(c.token, "unknown-command")
 	}
