@@ -156,6 +156,24 @@ func TestScorecard(t *testing.T) {
 		if x := s.Waiting; x.Reply != "no-reply" || x.Share > 0.25 {
 			t.Errorf("waiting: %+v", x)
 		}
+		// check is told of a closed port by the answer, not by the clock.
+		cmd := tapstack(t, env, "check", far4, "9", "--udp", "--json", "-t", "10")
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		if err := l.Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		if status := outcome(t, cmd.Wait()); status != 1 {
+			t.Errorf("check: status %d", status)
+		}
+		var closed struct {
+			Errno string  `json:"errno_name"`
+			Time  float64 `json:"resp_time"`
+		}
+		if err := json.Unmarshal(out.Bytes(), &closed); err != nil || closed.Errno != "ECONNREFUSED" || closed.Time < 0.01 || closed.Time > 5 {
+			t.Errorf("check: %v, %s", err, &out)
+		}
+		t.Logf("check --udp of a closed port: %.1f ms", closed.Time*1e3)
 		if !*scorecard {
 			return
 		}
