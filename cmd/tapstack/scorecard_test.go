@@ -180,8 +180,8 @@ func TestScorecard(t *testing.T) {
 		if s.Batch.Answered != 1500 || s.Batch.Together > 2*s.Batch.Alone {
 			t.Errorf("100 at once: %+v", s.Batch)
 		}
-		if s.Throughput.Rate < 50_000 || s.Throughput.Reply != 20000 {
-			t.Errorf("probes per second: %+v", s.Throughput)
+		if s.Throughput.Reply != 20000 {
+			t.Errorf("20,000 probes: %+v", s.Throughput)
 		}
 		// mtr's own, from a namespace of the kernel's in the same place.
 		other, err := exec.LookPath("mtr-packet")
@@ -204,6 +204,9 @@ func TestScorecard(t *testing.T) {
 			strconv.Itoa(c.Process.Pid)); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		measure(t, env, "nsenter -t "+strconv.Itoa(c.Process.Pid)+" -n "+other)
+		// What a machine can do is seen by what the other one does on it.
+		if o := measure(t, env, "nsenter -t "+strconv.Itoa(c.Process.Pid)+" -n "+other); s.Throughput.Rate < o.Throughput.Rate || s.Batch.Together > o.Batch.Together {
+			t.Errorf("%+v and %+v; mtr's own: %+v and %+v", s.Throughput, s.Batch, o.Throughput, o.Batch)
+		}
 	})
 }
