@@ -41,12 +41,15 @@ func TestPoll(t *testing.T) {
 			// With a receiver.
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			done := make(chan error, 1)
-			all := make(chan struct{})
+			all := make(chan struct{}, 1)
 			go func() {
 				got := count(&received)
 				done <- d.Receive(ctx, 0, func(b *pkt.Buf) {
 					if got(b); polled.Load()+received.Load() == 1+n {
-						close(all)
+						select {
+						case all <- struct{}{}:
+						default: // it has been said
+						}
 					}
 				}, func() {})
 			}()
