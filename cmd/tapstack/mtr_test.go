@@ -102,17 +102,29 @@ func TestMTR(t *testing.T) {
 		}
 		farServers(t, labelledLine().lay(t, l)[2])
 		env := packetProgram(t, l)
-		run := func(t *testing.T, line string) string {
+		once := func(t *testing.T, line string) string {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
-			c := names(t, ctx, append([]string{program, "-c", "2", "-i", "0.05", "-G", "0.15"}, strings.Fields(line)...)...)
+			c := names(t, ctx, append([]string{program}, strings.Fields(line)...)...)
 			c.Env = env
 			out, err := runGroup(t, l, c)
 			if err != nil {
 				t.Fatalf("mtr %s: %v\n%s", line, err, out)
 			}
 			return out
+		}
+		// A machine that is busy may take longer for an answer than mtr waits, so
+		// what is not as it should be is asked for once more, with time.
+		run := func(t *testing.T, line string, right func(out string) bool) {
+			t.Helper()
+			out := ""
+			for _, pace := range []string{"-c 2 -i 0.05 -G 0.15 ", "-c 2 -i 1 -G 4 "} {
+				if out = once(t, pace+line); right(out) {
+					return
+				}
+			}
+			t.Errorf("mtr %s:\n%q", line, out)
 		}
 		for _, far := range []string{far4, far6} {
 			first, middle := "10.77.0.1", "10.8"
@@ -122,26 +134,24 @@ func TestMTR(t *testing.T) {
 				all = []string{"", "-u -P 5353", "-T", "-S"}
 			}
 			for _, flags := range all {
-				var j struct {
-					Report struct {
-						Hubs []struct {
-							Host      string
-							Loss      float64 `json:"Loss%"`
-							Snt       int
-							Best, Avg float64
+				run(t, "-n --json "+flags+" "+far, func(out string) bool {
+					var j struct {
+						Report struct {
+							Hubs []struct {
+								Host      string
+								Loss      float64 `json:"Loss%"`
+								Snt       int
+								Best, Avg float64
+							}
 						}
 					}
-				}
-				line := "-n --json " + flags + " " + far
-				out := run(t, line)
-				if err := json.Unmarshal([]byte(out), &j); err != nil {
-					t.Errorf("%s: %v\n%s", line, err, out)
-					continue
-				}
-				if h := j.Report.Hubs; len(h) != 3 || h[0].Host != first || !strings.HasPrefix(h[1].Host, middle) || h[2].Host != far || h[0].Loss+h[1].Loss+h[2].Loss != 0 ||
-					h[2].Snt != 2 || h[1].Best < 2 || h[2].Best < 2 || h[0].Best <= 0 || h[2].Avg < h[2].Best {
-					t.Errorf("%s:\n%s", line, out)
-				}
+					if err := json.Unmarshal([]byte(out), &j); err != nil {
+						t.Fatalf("%s: %v\n%s", flags, err, out)
+					}
+					h := j.Report.Hubs
+					return len(h) == 3 && h[0].Host == first && strings.HasPrefix(h[1].Host, middle) && h[2].Host == far && h[0].Loss+h[1].Loss+h[2].Loss == 0 &&
+						h[2].Snt == 2 && h[1].Best >= 2 && h[2].Best >= 2 && h[0].Best > 0 && h[2].Avg >= h[2].Best
+				})
 			}
 		}
 		const ms, mpls = ` +\d+\.\d`, `\[MPLS: Lbl 100 TC 5 S (?:\x00u|0) TTL 7\]\n +\[MPLS: Lbl 4097 TC 1 S (?:\x01u|1) TTL 254\]\n`
@@ -179,9 +189,7 @@ func TestMTR(t *testing.T) {
 			{"-n --csv -u -P 5353 -o LSR " + far6, `Loss%,Snt,Rcv,\n(?:.*\n)*MTR.*,3,2001:4860:4860::8888,0\.00,2,2\n$`},
 			{"-n --xml " + far4, `<HUB COUNT="3" HOST="8\.8\.8\.8">\n +<Loss> +0\.0%</Loss>\n +<Snt> +2</Snt>`},
 		} {
-			if out := run(t, c.line); !regexp.MustCompile(c.want).MatchString(out) {
-				t.Errorf("mtr %s: no %s in\n%q", c.line, c.want, out)
-			}
+			run(t, c.line, regexp.MustCompile(c.want).MatchString)
 		}
 	})
 }

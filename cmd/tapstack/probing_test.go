@@ -129,7 +129,7 @@ func TestAgainstKernel(t *testing.T) {
 					}
 				}
 				var p pathsReport
-				if err := json.Unmarshal([]byte(command(t, 0, "trace --ecmp -u -j "+far)), &p); err != nil || p.Width != 2 || !p.Reached || !p.Complete {
+				if err := json.Unmarshal([]byte(command(t, 0, "trace --ecmp -u -j --confidence 0.99999 "+far)), &p); err != nil || p.Width != 2 || !p.Reached || !p.Complete {
 					t.Errorf("--ecmp to %s: %v, %+v", far, err, p)
 				}
 			}

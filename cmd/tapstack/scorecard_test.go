@@ -47,6 +47,7 @@ type score struct {
 	}
 	TCP struct {
 		Reply, Status int
+		Lost          int `json:"no-reply"`
 		Least         int `json:"least_ms"`
 	}
 	SYN struct {
@@ -137,7 +138,8 @@ func TestScorecard(t *testing.T) {
 		if s.Unresolved["reply"] != 100 {
 			t.Errorf("100 probes to a neighbour that is not known: %v", s.Unresolved)
 		}
-		if x := s.TCP; x.Reply != 10000 || x.Status != 0 || x.Least < 500 {
+		// The kernel of a busy machine loses some of such a burst.
+		if x := s.TCP; x.Reply+x.Lost != 10000 || x.Lost > 100 || x.Status != 0 || x.Least < 500 {
 			t.Errorf("10,000 SYNs: %+v", x)
 		}
 		if x := s.SYN; x.Reply != 5 || x.Lost != 5 || x.Worst < 10 || x.Worst > 900 {
