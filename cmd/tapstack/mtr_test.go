@@ -75,6 +75,11 @@ func farServers(t *testing.T, pid string) {
 // labels are those of the routers in the middle, as mtr shows them.
 var labels = []uint32{label(100, 5, 0, 7), label(4097, 1, 1, 254)}
 
+// forNobody says that a frame is for an address that nobody has.
+func forNobody(b []byte) bool {
+	return len(b) > 34 && ether.Type(binary.BigEndian.Uint16(b[12:])) == ether.TypeIPv4 && net.IP(b[30:34]).String() == farNobody
+}
+
 // labelledLine holds frames up for a millisecond, has the routers behind it tell
 // of labels, and loses what is for nobody.
 func labelledLine() *line {
@@ -82,7 +87,7 @@ func labelledLine() *line {
 		switch {
 		case !toFar:
 			return labelled(b, 128, true, labels...)
-		case len(b) > 34 && ether.Type(binary.BigEndian.Uint16(b[12:])) == ether.TypeIPv4 && net.IP(b[30:34]).String() == farNobody && b[22] > 1:
+		case forNobody(b) && b[22] > 1: // the TTL
 			return nil
 		}
 		return b

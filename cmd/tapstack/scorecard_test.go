@@ -85,6 +85,8 @@ func scoredLine() *line {
 			switch {
 			case !toFar && len(b) > 43 && b[43] == 8: // the TOS of a quote
 				return labelled(b, 160, true, labels...)
+			case toFar && forNobody(b):
+				return nil
 			case toFar && port(b) == 82 && b[35]%2 == 1:
 				if _, again := seen.LoadOrStore(string(b[26:36]), true); !again {
 					return nil
