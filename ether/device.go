@@ -47,6 +47,15 @@ type Device interface {
 	Close() error
 }
 
+// Poller is a Device that can be asked for frames at any time.
+type Poller interface {
+	Device
+	// Poll calls deliver for the frames of a queue that are there, at most most
+	// of them, and does not wait. It may be called while another goroutine
+	// receives from the queue: each frame comes to one of the two.
+	Poll(queue, most int, deliver func(*pkt.Buf))
+}
+
 // Pusher is a Device that calls deliver and idle from its owner's event loop
 // instead of sleeping in Receive: the in-memory wire in virtual time. A stack
 // that is given one starts no reader goroutine for it.

@@ -251,6 +251,11 @@ func (p *Prober) Send(q Request, f func(Result)) {
 	}
 }
 
+// Poll looks for answers on the caller's goroutine, on which they may be told.
+// Between probes that are sent as fast as can be it makes round trips those of
+// the network: otherwise a goroutine has to be woken for the first answer.
+func (p *Prober) Poll() { p.out.Poll() }
+
 // kindOf names an error of sending.
 func kindOf(err error) Kind {
 	switch err {

@@ -50,6 +50,13 @@ type InterfaceConfig struct {
 	// SLAAC solicits routers and configures addresses and routes from their
 	// advertisements (RFC 4862).
 	SLAAC bool
+	// RouteLocalnet lets packets for loopback addresses out and takes answers
+	// from them, once the stack's loopback interface has them no more (DelAddr)
+	// and a route says where to: who they are is then for the network to know.
+	// Departs from RFC 1122 §3.2.1.3 (g) and RFC 4291 §2.5.3 as Linux does with
+	// the setting of that name, which is for IPv4 only. Packets that come for a
+	// loopback address are still refused.
+	RouteLocalnet bool
 }
 
 // The two families index what an interface keeps once for each.
@@ -84,6 +91,7 @@ type Interface struct {
 	noIPv6   bool
 	noDAD    bool
 	acd      bool
+	localnet bool
 
 	// groups is what the receive filter reads.
 	groups atomic.Pointer[groupSet]
@@ -151,10 +159,14 @@ func (s *Stack) AddInterface(c InterfaceConfig) (*Interface, error) {
 	return i, nil
 }
 
+// queueBytes is the least memory of what may wait for one neighbour, Linux's
+// unres_qlen_bytes.
+const queueBytes = 212992
+
 func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	caps := c.Device.Caps()
 	i := &Interface{stack: s, name: c.Name, dev: c.Device, caps: caps, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
-		noDAD: c.NoDAD, acd: c.ACD, claims: make(map[netip.Addr]*claim.Claim),
+		noDAD: c.NoDAD, acd: c.ACD, localnet: c.RouteLocalnet, claims: make(map[netip.Addr]*claim.Claim),
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
 	i.offload(c.Plain)
@@ -177,7 +189,7 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	if i.mac.IsGroup() {
 		return nil, fmt.Errorf("interface %s: %v is a group address: %w", c.Name, i.mac, syscall.EINVAL)
 	}
-	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue, QueueTotalBytes: s.limits.NeighbourBytes}
+	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue, QueueBytes: max(queueBytes, s.limits.NeighbourQueue*pkt.SmallSlab), QueueTotalBytes: s.limits.NeighbourBytes}
 	i.neigh[inet6] = neigh.New(nc, (*neighHost)(i), i.rnd)
 	nc.FlapHold = time.Second // Linux's locktime: of several ARP answers the first counts
 	i.neigh[inet] = neigh.New(nc, (*neighHost)(i), i.rnd)

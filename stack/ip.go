@@ -81,7 +81,7 @@ func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
 // acceptIPv4 decides whether a packet is for this host (RFC 1122 §3.2.1.3).
 func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, looped bool) Drop {
 	src, dst := h.Src(), h.Dst()
-	if !i.loopback && (src.IsLoopback() || dst.IsLoopback()) {
+	if !i.loopback && (src.IsLoopback() && !i.localnet || dst.IsLoopback()) {
 		return DropMartian
 	}
 	// A packet from one of our own addresses did not come from us, unless it is
@@ -206,7 +206,7 @@ func (i *Interface) fragmentIPv6(now mono.Time, p *pkt.Buf, h ipv6.Header, chain
 
 func (i *Interface) acceptIPv6(c *config, h ipv6.Header, looped bool) Drop {
 	src, dst := h.Src(), h.Dst()
-	if !i.loopback && (src.IsLoopback() || dst.IsLoopback() || !looped && c.byAddr[src] != nil && c.byAddr[src].state != addrTentative) {
+	if !i.loopback && (src.IsLoopback() && !i.localnet || dst.IsLoopback() || !looped && c.byAddr[src] != nil && c.byAddr[src].state != addrTentative) {
 		return DropMartian
 	}
 	if dst.IsMulticast() {

@@ -1,6 +1,10 @@
 package stack
 
-import "time"
+import (
+	"time"
+
+	"github.com/tapstack/tapstack/internal/pkt"
+)
 
 // Limits bounds everything that traffic can make grow. All of them live here
 // so that the memory a stack may take can be read off one page; a zero field
@@ -55,8 +59,10 @@ type Limits struct {
 	// family. Default 1024, Linux's gc_thresh3.
 	Neighbours int
 	// NeighbourQueue is the most frames waiting for one neighbour's address.
-	// Default 64. NeighbourBytes bounds what waits for all neighbours of one
-	// interface and family. Default 4 MiB, or a sixteenth of Memory.
+	// Default 64, and 208 KB in all; a larger number makes room for as many
+	// frames of up to 2 KB. NeighbourBytes bounds what waits for all neighbours
+	// of one interface and family. Default 4 MiB, or as much as NeighbourQueue
+	// takes, but at most a sixteenth of Memory.
 	NeighbourQueue, NeighbourBytes int
 	// FragmentBytes is the memory of one interface's reassembly per family,
 	// FragmentBytesPerSource the part that one source may take. Defaults
@@ -107,7 +113,7 @@ func (l *Limits) setDefaults() {
 	set(&l.DatagramReceive, 212992)
 	set(&l.Neighbours, 1024)
 	set(&l.NeighbourQueue, 64)
-	set(&l.NeighbourBytes, min(4<<20, l.Memory/16))
+	set(&l.NeighbourBytes, min(max(4<<20, l.NeighbourQueue*pkt.SmallSlab), l.Memory/16))
 	set(&l.FragmentBytes, min(4<<20, l.Memory/16))
 	set(&l.FragmentBytesPerSource, min(1<<20, l.Memory/16))
 	set(&l.Addresses, 64)

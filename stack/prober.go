@@ -9,8 +9,10 @@ package stack
 import (
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 
+	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/internal/wheel"
@@ -37,6 +39,9 @@ type Prober struct {
 	handler ProbeHandler
 	ports   [numProbeTables]portSet
 	timer   wheel.Timer
+
+	polling sync.Mutex // guards polled, while somebody polls
+	polled  map[*Interface]*batch
 }
 
 // NewProber makes a Prober. Close it when done. ENETDOWN when the stack is closed.
@@ -145,6 +150,34 @@ type ProbeHeader struct {
 	DF        bool
 	ID        uint16 // IPv4 identification
 	FlowLabel uint32 // of IPv6, 20 bits
+}
+
+// Poll takes what has come to the interfaces until now, on this goroutine, from
+// devices that allow it (ether.Poller). Who sends many probes one after the other
+// calls it in between: a device's reader has to be woken first, and what waits
+// for that looks like a longer way. The handler may be told of answers before
+// Poll returns; a call that meets another does nothing.
+func (p *Prober) Poll() {
+	if !p.polling.TryLock() {
+		return
+	}
+	defer p.polling.Unlock()
+	for _, i := range p.stack.cfg.Load().ifaces {
+		dev, ok := i.dev.(ether.Poller)
+		if !ok || p.stack.closed.Load() {
+			continue
+		}
+		b := p.polled[i]
+		if b == nil {
+			if p.polled == nil {
+				p.polled = make(map[*Interface]*batch)
+			}
+			b = i.newBatch(0)
+			p.polled[i] = b
+		}
+		dev.Poll(0, ether.MaxBatch, b.deliver)
+		b.flush()
+	}
 }
 
 // HeaderLen returns the length of the IP header that Send puts in front.

@@ -8,10 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/wire"
 	"github.com/tapstack/tapstack/icmp"
 	"github.com/tapstack/tapstack/internal/csum"
 	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/stack"
 	"github.com/tapstack/tapstack/stack/simnet"
 	"github.com/tapstack/tapstack/udp"
@@ -368,4 +370,55 @@ func TestProberBesideRaw(t *testing.T) {
 			t.Errorf("protocol %d: %d answers", proto, len(h.inputs))
 		}
 	}
+}
+
+// polledDevice has frames to be asked for.
+type polledDevice struct {
+	injector
+	waiting [][]byte
+	asked   func() // in the middle of Poll, if set
+}
+
+func (d *polledDevice) Poll(_, most int, deliver func(*pkt.Buf)) {
+	if d.asked != nil {
+		d.asked()
+	}
+	for n := 0; n < most && len(d.waiting) > 0; n++ {
+		p := pkt.From(d.waiting[0])
+		d.waiting = d.waiting[1:]
+		deliver(p)
+	}
+}
+
+// TestProberPoll: frames are taken from devices that can be asked, a batch at a
+// time, and not by two at once.
+func TestProberPoll(t *testing.T) {
+	h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+	d := &polledDevice{injector: injector{mtu: 1500}}
+	mac := ether.Addr{2, 0, 0, 0, 1, 7}
+	if _, err := h.s.AddInterface(stack.InterfaceConfig{Name: "eth1", Device: d, MAC: mac, NoDAD: true}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := h.s.NewProber(new(heard))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = ether.MaxBatch + 3
+	for i := range n {
+		d.waiting = append(d.waiting, withMAC(mac, echo4(1, uint16(i), nil, nil)))
+	}
+	d.asked = p.Poll // it meets itself
+	p.Poll()
+	if len(d.waiting) != 3 {
+		t.Errorf("%d frames are left", len(d.waiting))
+	}
+	p.Poll()
+	h.n.RunFor(0)
+	if len(d.waiting) != 0 {
+		t.Errorf("%d frames are left", len(d.waiting))
+	}
+	if got := len(h.d.take()); got != n {
+		t.Errorf("%d echo requests were answered, of %d", got, n)
+	}
+	p.Close()
 }

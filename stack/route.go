@@ -88,6 +88,9 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 		if !c.lookup(&r, dst, src, oif) {
 			return route{}, syscall.ENETUNREACH
 		}
+		if dst.IsLoopback() && !r.iface.localnet {
+			return route{}, syscall.ENETUNREACH // RFC 1122 §3.2.1.3 (g): never on a wire
+		}
 		r.bcast = c.isBroadcast(dst, r.iface)
 	}
 	r.mtu = r.iface.mtuFor(dst)
@@ -208,7 +211,11 @@ func (c *config) betterSource(a, b *address, dst netip.Addr, iface *Interface, n
 	}
 	// Rule 2: prefer the appropriate scope: the smallest that is not smaller
 	// than the destination's.
-	if sa, sb, sd := scope(a.addr()), scope(b.addr()), scope(dst); sa != sb {
+	sd := scope(dst)
+	if dst.IsLoopback() && !iface.loopback {
+		sd = scopeGlobal // with RouteLocalnet: behind a router, whatever it is there
+	}
+	if sa, sb := scope(a.addr()), scope(b.addr()); sa != sb {
 		if sa < sb {
 			return sa >= sd
 		}
@@ -229,6 +236,8 @@ func (c *config) betterSource(a, b *address, dst netip.Addr, iface *Interface, n
 	return commonPrefix(a.addr(), dst) > commonPrefix(b.addr(), dst)
 }
 
+const scopeGlobal = 14
+
 // scope orders addresses by how far they reach (RFC 4007, RFC 6724 §3.1).
 func scope(a netip.Addr) int {
 	switch {
@@ -237,7 +246,7 @@ func scope(a netip.Addr) int {
 	case a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast():
 		return 2
 	}
-	return 14
+	return scopeGlobal
 }
 
 func commonPrefix(a, b netip.Addr) int {

@@ -101,6 +101,7 @@ func TestMistakes(t *testing.T) {
 		"TAPSTACK_DAD=perhaps":         "TAPSTACK_DAD",
 		"TAPSTACK_IN_FLIGHT=0":         "want a number from 1 to 65536",
 		"TAPSTACK_LOCAL_IP=everything": "want host or strict",
+		"TAPSTACK_LOOPBACK=mine":       "want stack or host",
 	} {
 		c := program(env)
 		var errs strings.Builder

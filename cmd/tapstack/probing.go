@@ -18,10 +18,15 @@ import (
 	"github.com/tapstack/tapstack/probe"
 )
 
+// unresolved is how many probes may wait for the address of a neighbour: what
+// is dropped there looks like a loss on the way.
+const unresolved = 1024
+
 // prober attaches and calls run with the stack's prober; the exit status is what
 // run returns, also after a signal.
 func prober(o *attach.Options, run func(ctx context.Context, h *attach.Host, p *probe.Prober) (status int, err error)) error {
 	status := 0
+	o.NeighbourQueue = unresolved
 	err := o.Run(func(ctx context.Context, h *attach.Host) error {
 		h.Net = declaring{h.Net, o}
 		if h.Stack == nil {

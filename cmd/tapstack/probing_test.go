@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,28 +16,28 @@ import (
 )
 
 // routers puts three namespaces of the kernel behind the lab's, as
-// testdata/routers.sh draws them.
-func routers(t *testing.T, l *lab.Lab) {
+// testdata/routers.sh draws them, and returns processes in the three.
+func routers(t *testing.T, l *lab.Lab, extra ...string) (pids []string) {
 	t.Helper()
 	for _, name := range []string{"ip", "unshare", "nsenter"} {
 		if _, err := exec.LookPath(name); err != nil {
 			lab.Lacks(t, err)
 		}
 	}
-	args := []string{"testdata/routers.sh"}
 	for range 3 {
 		c := exec.Command("unshare", "--net", "sleep", "1000")
 		if err := l.Start(c); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Process.Kill(); _ = c.Wait() }) // killed
-		args = append(args, strconv.Itoa(c.Process.Pid))
+		pids = append(pids, strconv.Itoa(c.Process.Pid))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if out, err := l.Output(ctx, "sh", args...); err != nil {
+	if out, err := l.Output(ctx, "sh", slices.Concat([]string{"testdata/routers.sh"}, pids, extra)...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return pids
 }
 
 // TestAgainstKernel runs ping and trace as a user does, through routers that are
@@ -128,7 +129,7 @@ func TestAgainstKernel(t *testing.T) {
 					}
 				}
 				var p pathsReport
-				if err := json.Unmarshal([]byte(command(t, 0, "trace --ecmp -u -j "+far)), &p); err != nil || p.Width != 2 || !p.Reached || !p.Complete {
+				if err := json.Unmarshal([]byte(command(t, 0, "trace --ecmp -u -j --confidence 0.99999 "+far)), &p); err != nil || p.Width != 2 || !p.Reached || !p.Complete {
 					t.Errorf("--ecmp to %s: %v, %+v", far, err, p)
 				}
 			}

@@ -303,6 +303,9 @@ func (d *Device) Receive(ctx context.Context, queue int, deliver func(*pkt.Buf),
 	return d.wrap(d.queues[queue].Receive(ctx, deliver, idle))
 }
 
+// Poll implements ether.Poller.
+func (d *Device) Poll(queue, most int, deliver func(*pkt.Buf)) { d.queues[queue].Poll(most, deliver) }
+
 // Send implements ether.Device. A frame is lost with EIO while the interface
 // is down, and with EAGAIN or ENOBUFS when the kernel's queue is full.
 func (d *Device) Send(queue int, frames []*pkt.Buf) (sent int, err error) {

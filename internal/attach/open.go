@@ -81,7 +81,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		return nil, err
 	}
 	p.tcp.Trace, p.tcp.TraceSegments = watch, true
-	h.Stack = stack.New(stack.Config{Seed: o.Seed, Limits: stack.Limits{Memory: p.memory}, TCP: p.tcp})
+	h.Stack = stack.New(stack.Config{Seed: o.Seed, Limits: stack.Limits{Memory: p.memory, NeighbourQueue: o.NeighbourQueue}, TCP: p.tcp})
 	network := socket.Net(h.Stack)
 	network.SetDNS(p.dns...)
 	h.Net = network
@@ -93,9 +93,17 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		mac = stableMAC(p.name)
 	}
 	if h.Interface, err = h.Stack.AddInterface(stack.InterfaceConfig{
-		Name: p.name, Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC,
+		Name: p.name, Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC, RouteLocalnet: o.Localnet,
 	}); err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", p.name, err)
+	}
+	if o.Localnet {
+		lo := h.Stack.Interfaces()[0]
+		for _, a := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
+			if err = lo.DelAddr(a); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if err = h.configure(ctx, o, p); err != nil {
 		return nil, err

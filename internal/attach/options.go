@@ -62,6 +62,15 @@ type Options struct {
 	Recorder Recorder
 	Seed     uint64 // --seed: reproducible random choices; 0: real ones
 
+	// What programs choose and no flag does.
+
+	// Localnet sends what is for loopback addresses to the gateways, as the
+	// stack then has none.
+	Localnet bool
+	// NeighbourQueue is how many frames may wait for one neighbour; 0:
+	// stack.Limits' default.
+	NeighbourQueue int
+
 	flags  *pflag.FlagSet
 	envErr map[string]error // of environment variables, by flag
 }

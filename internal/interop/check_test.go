@@ -33,8 +33,9 @@ import (
 	"github.com/tapstack/tapstack/stack"
 )
 
-// kernelHost is where the servers are.
-const kernelHost = "10.77.0.1"
+// kernelHost is where the servers are, and loopbackHost the same for the kernel
+// host itself.
+const kernelHost, loopbackHost = "10.77.0.1", "127.0.0.1"
 
 // checks are the two sides that check.
 func checks(t *testing.T, h *host) map[string]func(check.Request) *check.Result {
@@ -55,7 +56,7 @@ func selfSigned(t *testing.T, dir string) (cert, key string, pool *x509.CertPool
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: bignum.NewInt(1), Subject: pkix.Name{CommonName: "kernel host"}, IPAddresses: []net.IP{net.ParseIP(kernelHost)},
+	tmpl := &x509.Certificate{SerialNumber: bignum.NewInt(1), Subject: pkix.Name{CommonName: "kernel host"}, IPAddresses: []net.IP{net.ParseIP(kernelHost), net.ParseIP(loopbackHost)},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
 	if err != nil {
@@ -97,13 +98,21 @@ type probe struct {
 // probeAll compares every row from both sides.
 func probeAll(t *testing.T, h *host, pool *x509.CertPool, rows ...probe) {
 	t.Helper()
+	sides := checks(t, h)
+	sides["loopback"] = sides["kernel"]
 	for _, row := range rows {
 		exported(t, h, row)
 	}
-	for side, do := range checks(t, h) {
+	for side, do := range sides {
 		for _, row := range rows {
-			q := row.q
-			q.Host, q.Port, q.Timeout = kernelHost, row.port, patience
+			q, server := row.q, kernelHost
+			if side == "loopback" {
+				server = loopbackHost
+			}
+			q.Host, q.Port = server, row.port
+			if q.Timeout == 0 {
+				q.Timeout = patience
+			}
 			if row.tls || row.start != "" {
 				q.TLS = &check.TLS{Start: row.start, Roots: pool, Valid: 24 * time.Hour}
 			}
@@ -133,7 +142,7 @@ func probeAll(t *testing.T, h *host, pool *x509.CertPool, rows ...probe) {
 				t.Errorf("%s, port %d %s: banner %q, want %s", side, row.port, row.service, banner, row.banner)
 			}
 			delete(got, "banner")
-			want := map[string]any{"status": 1.0, "error": "", "family": "AF_INET", "sockaddr": []any{kernelHost, float64(row.port)},
+			want := map[string]any{"status": 1.0, "error": "", "family": "AF_INET", "sockaddr": []any{server, float64(row.port)},
 				"phase": nil, "errno_code": nil, "errno_name": nil, "os_error": nil}
 			if !reflect.DeepEqual(got, want) || !r.OK || r.Verdict != check.Open {
 				t.Errorf("%s, port %d %s: %s, %s, %v", side, row.port, row.service, r.Verdict, r.Reason, got)
@@ -144,12 +153,18 @@ func probeAll(t *testing.T, h *host, pool *x509.CertPool, rows ...probe) {
 			if (q.TLS != nil) != (r.TLS != nil) || r.TLS != nil && (r.TLS.Fault != "" || r.TLS.Subject != "CN=kernel host" || r.TLS.Left < 80*24*time.Hour) {
 				t.Errorf("%s, port %d %s: %+v", side, row.port, row.service, r.TLS)
 			}
+			if side != "stack" && row.service == "" && q.TLS == nil {
+				compareSeed(t, h, q, got)
+			}
 		}
 	}
 }
 
 // need are the options of most rows.
 var need = check.Request{Banner: true, Require: true}
+
+// silent is for those who say nothing before they are asked, in their own way.
+var silent = check.Request{Banner: true, Timeout: 200 * time.Millisecond}
 
 func sends(text string) check.Request {
 	q := need
@@ -172,8 +187,8 @@ http {
 	ssl_certificate %[3]s;
 	ssl_certificate_key %[4]s;
 	server {
-		listen 10.77.0.1:8080;
-		listen 10.77.0.1:8443 ssl;
+		listen 8080;
+		listen 8443 ssl;
 		location / { return 200; }
 	}
 }
@@ -210,22 +225,22 @@ service anvil {
 service imap-login {
   chroot =
   inet_listener imap {
-    address = 10.77.0.1
+    address = 10.77.0.1, 127.0.0.1
     port = 1143
   }
   inet_listener imaps {
-    address = 10.77.0.1
+    address = 10.77.0.1, 127.0.0.1
     port = 1993
   }
 }
 service pop3-login {
   chroot =
   inet_listener pop3 {
-    address = 10.77.0.1
+    address = 10.77.0.1, 127.0.0.1
     port = 1110
   }
   inet_listener pop3s {
-    address = 10.77.0.1
+    address = 10.77.0.1, 127.0.0.1
     port = 1995
   }
 }
@@ -238,6 +253,25 @@ func TestCheckServices(t *testing.T) {
 	files := userDir(t)
 	cert, key, pool := selfSigned(t, files)
 
+	t.Run("nobody", func(t *testing.T) {
+		for _, server := range []string{kernelHost, loopbackHost} {
+			q := check.Request{Host: server, Port: 1, Timeout: patience}
+			r := checks(t, h)["kernel"](q)
+			if r.OK || r.Phase != check.PhaseConnect || r.ErrnoName != "ECONNREFUSED" {
+				t.Errorf("%+v", r)
+			}
+			var got map[string]any
+			if err := json.Unmarshal([]byte(r.JSON()), &got); err != nil {
+				t.Fatal(err)
+			}
+			// Version 2.0.0 does not say why.
+			why, _ := got["error"].(string)
+			if got["error"] = strings.TrimSuffix(why, ": Connection refused"); got["error"] == why {
+				t.Errorf("%s", why)
+			}
+			compareSeed(t, h, q, got)
+		}
+	})
 	t.Run("openssh", func(t *testing.T) {
 		program(t, "ssh-keygen")
 		program(t, "/usr/sbin/sshd")
@@ -250,9 +284,9 @@ func TestCheckServices(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			t.Skip("sshd does not run in a user namespace with one user; run as root")
+			lab.Lacks(t, errors.New("sshd does not run in a user namespace with one user; run as root"))
 		}
-		config := write(t, dir, "sshd.conf", strings.NewReader("ListenAddress 10.77.0.1:2222\nHostKey "+dir+"/host\nPidFile none\nStrictModes no\nUsePAM no\n"))
+		config := write(t, dir, "sshd.conf", strings.NewReader("ListenAddress 0.0.0.0:2222\nHostKey "+dir+"/host\nPidFile none\nStrictModes no\nUsePAM no\n"))
 		runServer(t, h.lab, "10.77.0.1:2222", "/usr/sbin/sshd", "-D", "-e", "-f", config)
 		probeAll(t, h, pool, probe{port: 2222, q: check.Request{Banner: true}, banner: `SSH-2\.0-OpenSSH_\S.*`},
 			probe{port: 2222}, probe{port: 2222, service: "ssh", banner: `SSH-2\.0-.*`, summary: `SSH-2\.0-OpenSSH_.*`})
@@ -268,16 +302,16 @@ func TestCheckServices(t *testing.T) {
 		probeAll(t, h, pool, probe{port: 8080, q: sends("HEAD / HTTP/1.0\r\nHost: example.com\r\n\r\n"), banner: `HTTP/1\.[01] 200 OK\r\n.*`},
 			probe{port: 8080, service: "http", banner: `HTTP/1\.[01] 200 OK\r\nServer.*`, summary: `HTTP/1\.[01] 200 OK, nginx/.*`},
 			probe{port: 8443, service: "https", banner: `HTTP/1\.[01] 200 OK\r\n.*`, summary: `HTTP/1\.[01] 200 OK, nginx/.*`},
-			probe{port: 8443, tls: true})
+			probe{port: 8443, q: silent}, probe{port: 8443, tls: true})
 	})
 	t.Run("redis", func(t *testing.T) {
 		program(t, "redis-server")
-		runServer(t, h.lab, "10.77.0.1:6379", "redis-server", "--bind", kernelHost, "--dir", userDir(t), "--save", "", "--appendonly", "no", "--protected-mode", "no")
+		runServer(t, h.lab, "10.77.0.1:6379", "redis-server", "--bind", kernelHost+" "+loopbackHost, "--dir", userDir(t), "--save", "", "--appendonly", "no", "--protected-mode", "no")
 		probeAll(t, h, pool, probe{port: 6379, q: sends("PING\r\n"), banner: `\+PONG`}, probe{port: 6379, service: "redis", banner: `\+PONG`, summary: "Redis"})
 	})
 	t.Run("memcached", func(t *testing.T) {
 		program(t, "memcached")
-		argv := []string{"memcached", "-l", kernelHost, "-p", "11211", "-U", "0"}
+		argv := []string{"memcached", "-l", kernelHost + "," + loopbackHost, "-p", "11211", "-U", "0"}
 		if !ordinary() {
 			argv = append(argv, "-u", "root")
 		}
@@ -288,7 +322,7 @@ func TestCheckServices(t *testing.T) {
 	t.Run("vsftpd", func(t *testing.T) {
 		program(t, "vsftpd")
 		dir := userDir(t)
-		config := write(t, dir, "vsftpd.conf", strings.NewReader("listen=YES\nlisten_address=10.77.0.1\nlisten_port=2121\nrun_as_launching_user=YES\nbackground=NO\n"+
+		config := write(t, dir, "vsftpd.conf", strings.NewReader("listen=YES\nlisten_port=2121\nrun_as_launching_user=YES\nbackground=NO\n"+
 			"anonymous_enable=YES\nseccomp_sandbox=NO\nsecure_chroot_dir="+dir+"\nanon_root="+dir+"\nssl_enable=YES\nallow_anon_ssl=YES\nrsa_cert_file="+cert+"\nrsa_private_key_file="+key+"\n"))
 		if ordinary() { // it wants a configuration of its own
 			if err := os.Chown(config, nobody, nobody); err != nil {
@@ -302,7 +336,7 @@ func TestCheckServices(t *testing.T) {
 	t.Run("dovecot", func(t *testing.T) {
 		program(t, "dovecot")
 		if !ordinary() {
-			t.Skip("dovecot does not run in a user namespace with one user; run as root")
+			lab.Lacks(t, errors.New("dovecot does not run in a user namespace with one user; run as root"))
 		}
 		dir := userDir(t)
 		config := write(t, dir, "dovecot.conf", strings.NewReader(fmt.Sprintf(dovecotConfig, dir, cert, key)))
@@ -317,15 +351,17 @@ func TestCheckServices(t *testing.T) {
 		if err := exec.Command(python, "-c", "import aiosmtpd").Run(); err != nil {
 			lab.Lacks(t, errors.New("python3-aiosmtpd is not installed"))
 		}
-		runServer(t, h.lab, "10.77.0.1:2525", python, "-m", "aiosmtpd", "-n", "-l", "10.77.0.1:2525", "--tlscert", cert, "--tlskey", key, "--no-requiretls")
+		runServer(t, h.lab, "10.77.0.1:2525", python, "-m", "aiosmtpd", "-n", "-l", "0.0.0.0:2525", "--tlscert", cert, "--tlskey", key, "--no-requiretls")
 		probeAll(t, h, pool, probe{port: 2525, q: need, banner: `220 .*`}, probe{port: 2525, service: "smtp", banner: `220 .*`, summary: `SMTP, .*`},
 			probe{port: 2525, start: "smtp"})
+		runServer(t, h.lab, "10.77.0.1:2465", python, "-m", "aiosmtpd", "-n", "-l", "0.0.0.0:2465", "--smtpscert", cert, "--smtpskey", key)
+		probeAll(t, h, pool, probe{port: 2465, q: silent}, probe{port: 2465, service: "smtps", banner: `220 .*`, summary: `SMTP, .*`})
 	})
 	t.Run("mariadb", func(t *testing.T) {
 		program(t, "mariadbd")
 		dir := userDir(t)
 		// Without tables of its own, for which nobody has to be let in.
-		argv := []string{"mariadbd", "--no-defaults", "--datadir=" + dir, "--skip-grant-tables", "--skip-networking=0", "--bind-address=" + kernelHost,
+		argv := []string{"mariadbd", "--no-defaults", "--datadir=" + dir, "--skip-grant-tables", "--skip-networking=0", "--bind-address=0.0.0.0",
 			"--socket=" + dir + "/socket", "--pid-file=" + dir + "/pid", "--ssl-cert=" + cert, "--ssl-key=" + key}
 		if !ordinary() {
 			argv = append(argv, "--user=root")
@@ -336,8 +372,11 @@ func TestCheckServices(t *testing.T) {
 	})
 	t.Run("postgres", func(t *testing.T) {
 		list, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
-		if len(list) == 0 || !ordinary() {
-			t.Skip("postgresql is not installed, or there is no ordinary user to run it")
+		if len(list) == 0 {
+			lab.Lacks(t, errors.New("postgresql is not installed"))
+		}
+		if !ordinary() {
+			lab.Lacks(t, errors.New("there is no ordinary user to run postgresql; run as root"))
 		}
 		bin, dir := list[len(list)-1], userDir(t)
 		data := filepath.Join(dir, "data")
@@ -345,13 +384,13 @@ func TestCheckServices(t *testing.T) {
 			bin+"/initdb", "-D", data, "-A", "trust", "-U", "postgres", "--no-sync", "--no-locale").CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		runServer(t, h.lab, "10.77.0.1:5432", bin+"/postgres", "-D", data, "-k", dir, "-h", kernelHost, "-F",
+		runServer(t, h.lab, "10.77.0.1:5432", bin+"/postgres", "-D", data, "-k", dir, "-h", kernelHost+","+loopbackHost, "-F",
 			"-c", "ssl=on", "-c", "ssl_cert_file="+cert, "-c", "ssl_key_file="+key, "-c", "dynamic_shared_memory_type=mmap")
-		probeAll(t, h, pool, probe{port: 5432}, probe{port: 5432, service: "postgres", banner: "S", summary: "PostgreSQL, with TLS"}, probe{port: 5432, start: "postgres"})
+		probeAll(t, h, pool, probe{port: 5432}, probe{port: 5432, q: silent}, probe{port: 5432, service: "postgres", banner: "S", summary: "PostgreSQL, with TLS"}, probe{port: 5432, start: "postgres"})
 	})
 	t.Run("dnsmasq", func(t *testing.T) {
 		program(t, "dnsmasq")
-		startServer(t, h.lab, "10.77.0.1:5300", exec.Command("dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=5300", "--listen-address="+kernelHost,
+		startServer(t, h.lab, "10.77.0.1:5300", exec.Command("dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=5300", "--listen-address="+kernelHost+","+loopbackHost,
 			"--bind-interfaces", "--no-resolv", "--no-hosts", "--local=/example/", "--address=/a.example/10.77.0.1", "--user="))
 		query := "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x07example\x00\x00\x01\x00\x01"
 		udp := check.Request{UDP: true, Payload: []byte(query)}
@@ -376,17 +415,12 @@ func TestCheckServices(t *testing.T) {
 		}
 	})
 	t.Run("chrony", func(t *testing.T) {
-		// Not among the programs to be installed: it takes the place of the
-		// host's own keeper of time.
-		path, err := exec.LookPath("chronyd")
-		if err != nil {
-			t.Skip("chronyd is not installed")
-		}
+		path := program(t, "chronyd")
 		dir, owner := userDir(t), "root"
 		if ordinary() {
 			owner = "nobody"
 		}
-		config := write(t, dir, "chrony.conf", strings.NewReader("port 1123\nbindaddress 10.77.0.1\nallow all\nlocal stratum 8\ncmdport 0\nbindcmdaddress /\npidfile "+dir+"/pid\n"))
+		config := write(t, dir, "chrony.conf", strings.NewReader("port 1123\nallow all\nlocal stratum 8\ncmdport 0\nbindcmdaddress /\npidfile "+dir+"/pid\n"))
 		daemon(t, h.lab, path, "-x", "-d", "-U", "-u", owner, "-f", config)
 		eventually(t, patience, "an answer of chronyd", func() bool {
 			q := check.Request{Host: kernelHost, Port: 1123, Timeout: 100 * time.Millisecond}

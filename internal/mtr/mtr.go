@@ -28,6 +28,10 @@ const (
 	// EnvLocalIP says which local-ip is taken: of the stack alone (strict), or
 	// of the host too (host, the default), instead of which the stack's is used.
 	EnvLocalIP = "TAPSTACK_LOCAL_IP"
+	// EnvLoopback says whose the loopback addresses are: the stack's own (stack,
+	// the default), or (host) somebody's whom the gateways know, so that probes
+	// to them leave by the device.
+	EnvLoopback = "TAPSTACK_LOOPBACK"
 )
 
 // Run attaches and serves until standard input ends and every probe has its
@@ -40,8 +44,16 @@ func Run() error {
 	}
 	// Who starts the program waits for its first answer, and starts it anew for
 	// each run, so addresses are used without asking who else has them, unless
-	// TAPSTACK_DAD says so.
-	a := attach.Options{NoDAD: true}
+	// TAPSTACK_DAD says so. Probes wait for their neighbour's address, as many as may
+	// be under way: what is dropped there looks like a loss on the way.
+	a := attach.Options{NoDAD: true, NeighbourQueue: max(o.InFlight, mtrpacket.DefaultInFlight)}
+	switch v := os.Getenv(EnvLoopback); v {
+	case "", "stack":
+	case "host":
+		a.Localnet = true
+	default:
+		return attach.Usagef("%s: want stack or host, not %q", EnvLoopback, v)
+	}
 	a.Register(pflag.NewFlagSet(Name, pflag.ContinueOnError))
 	h, err := a.Open(context.Background())
 	if err != nil {

@@ -122,6 +122,10 @@ func (x *Session) command(line []byte) {
 			x.answer(c.token, string(refuse))
 			return
 		}
+		if refuse = x.forbidden(o); refuse != "" {
+			x.answer(c.token, string(refuse))
+			return
+		}
 		if o.Src == x.ours {
 			o.Src = netip.Addr{}
 		}
@@ -129,9 +133,28 @@ func (x *Session) command(line []byte) {
 		x.pending++
 		x.mu.Unlock()
 		x.send(o, maxTries)
+		x.prober.Poll() // a batch of commands is no reason for its answers to wait
 	default:
 		x.answer(c.token, "unknown-command")
 	}
+}
+
+// forbidden refuses broadcasts, as mtr-packet is refused them by the kernel
+// (SO_BROADCAST): when it sends, or where no source is given when it asks for
+// one. A client that waits for the end of a program whose probe nobody answers
+// would wait long.
+func (x *Session) forbidden(o *order) refusal {
+	if !o.Dst.Is4() || o.Dst.IsMulticast() {
+		return ""
+	}
+	path, err := x.prober.Path(&probe.Request{Dst: o.Dst, Device: o.Device})
+	switch {
+	case err != nil || !path.Group:
+		return ""
+	case o.Src.IsValid():
+		return refusePrivilege
+	}
+	return refuseArgument
 }
 
 func (x *Session) support(c *command) {

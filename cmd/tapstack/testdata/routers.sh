@@ -5,7 +5,8 @@
 #
 # Flows are shared out between M1 and M2. Towards 8.8.4.4 the line behind M1
 # carries 1400 bytes. 8.8.254.254 is a black hole. The arguments are processes
-# in the namespaces of M1, M2 and S.
+# in the namespaces of M1, M2 and S. With a fourth, the ways from R to M1 and M2
+# are cut, and somebody has to carry frames between x1 and y1, and x2 and y2.
 set -e
 for pid in $1 $2 $3; do
 	n=0
@@ -26,7 +27,16 @@ echo 1 >/proc/sys/net/ipv4/fib_multipath_hash_policy
 echo 1 >/proc/sys/net/ipv6/fib_multipath_hash_policy
 for i in 1 2; do
 	eval m=\$$i
-	ip link add r$i type veth peer name m$i
+	if [ -z "$4" ]; then
+		ip link add r$i type veth peer name m$i
+	else
+		ip link add r$i type veth peer name x$i
+		ip link add y$i type veth peer name m$i
+		for end in x$i y$i; do
+			echo 1 >/proc/sys/net/ipv6/conf/$end/disable_ipv6
+			ip link set $end up
+		done
+	fi
 	ip link set m$i netns $m
 	at $m ip link add s$i type veth peer name t$i
 	at $m ip link set t$i netns $3

@@ -159,6 +159,28 @@ func (l *Loop) Receive(ctx context.Context, deliver func(*pkt.Buf), idle func())
 	return r.run(ctx, deliver, idle)
 }
 
+// Poll implements ether.Poller for devices whose Ops.Read may run on several
+// goroutines. It leaves the poller alone: a Receive that sleeps is woken for a
+// frame that Poll takes, and finds none. A failure is Receive's to report.
+func (l *Loop) Poll(most int, deliver func(*pkt.Buf)) {
+	r := receiver{loop: l, b: pkt.Get(l.ops.Size)}
+	for n := 0; n < most; n++ {
+		if l.Control(func(fd int) { r.err = l.ops.Read(fd, r.b) }) != nil {
+			break // closed
+		}
+		if r.err == ErrSkip {
+			l.rxDropped.Add(1)
+			continue
+		}
+		if r.err != nil {
+			break
+		}
+		l.rxFrames.Add(1)
+		deliver(r.take())
+	}
+	r.b.Put()
+}
+
 func (l *Loop) begin(ctx context.Context) error {
 	if l.closed.Load() {
 		return net.ErrClosed
