@@ -15,8 +15,8 @@ import (
 )
 
 // routers puts three namespaces of the kernel behind the lab's, as
-// testdata/routers.sh draws them.
-func routers(t *testing.T, l *lab.Lab) {
+// testdata/routers.sh draws them, and returns the processes in them.
+func routers(t *testing.T, l *lab.Lab) (pids []string) {
 	t.Helper()
 	for _, name := range []string{"ip", "unshare", "nsenter"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -37,6 +37,7 @@ func routers(t *testing.T, l *lab.Lab) {
 	if out, err := l.Output(ctx, "sh", args...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return args[1:]
 }
 
 // TestAgainstKernel runs ping and trace as a user does, through routers that are
