@@ -97,7 +97,7 @@ func TestMTUCommand(t *testing.T) {
 				t.Errorf("status %d, no %q in\n%s", status, want, out)
 			}
 		}
-		if j := run(1, "-W 0.2 -n 1 -U 1 8.8.254.254"); j.Reached || j.MTU != 0 || j.BlackHole || len(j.Hops) != 0 {
+		if j := run(1, "-W 0.3 -n 1 -U 1 8.8.254.254"); j.Reached || j.MTU != 0 || j.BlackHole || len(j.Hops) != 0 {
 			t.Errorf("nobody: %+v", j)
 		}
 		if status, _, errs := checked(t, l, tapstack(t, append(env, lab.EnvGW+"="), "mtu", "8.8.4.4")); status != 2 || !strings.Contains(errs, "unreachable") {
@@ -105,10 +105,10 @@ func TestMTUCommand(t *testing.T) {
 		}
 
 		hush()
-		if j := run(1, "-W 0.2 -n 1 "+far6); j.MTU != 1280 || !j.BlackHole || len(j.Refused) != 0 || len(j.Hops) != 3 || *j.Hops[1].MTU != 1500 || j.Hops[1].BlackHole || *j.Hops[2].MTU != 1280 || !j.Hops[2].BlackHole {
+		if j := run(1, "-W 0.3 -n 1 "+far6); j.MTU != 1280 || !j.BlackHole || len(j.Refused) != 0 || len(j.Hops) != 3 || *j.Hops[1].MTU != 1500 || j.Hops[1].BlackHole || *j.Hops[2].MTU != 1280 || !j.Hops[2].BlackHole {
 			t.Errorf("hushed: %+v", j)
 		}
-		status, out, _ = checked(t, l, tapstack(t, env, "mtu", "-W", "0.2", "-n", "1", "-T", far4))
+		status, out, _ = checked(t, l, tapstack(t, env, "mtu", "-W", "0.3", "-n", "1", "-T", far4))
 		for _, want := range []string{"larger packets vanish between 10.81.0.2 and 8.8.4.4", "BLACK HOLE"} {
 			if status != 1 || !strings.Contains(out, want) {
 				t.Errorf("status %d, no %q in\n%s", status, want, out)
