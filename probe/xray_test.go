@@ -154,7 +154,7 @@ func TestXRay(t *testing.T) {
 				if r.Stray == nil || !r.Stray.Reset || r.Stray.TTL != r.Hops.TTL {
 					t.Errorf("stray: %+v", r.Stray)
 				}
-				if !strings.HasPrefix(r.Diagnosis, "Open, 2 hops away, 2ms there and back. ") || !strings.Contains(r.Diagnosis, "Its initial window is 10 segments of 64 bytes.") {
+				if !strings.HasPrefix(r.Diagnosis, "Open, 2 hops away, 2ms there and back. ") || !strings.Contains(r.Diagnosis, fmt.Sprintf("Its initial window is 10 segments of %d bytes.", r.Windows[0].MSS)) {
 					t.Error(r.Diagnosis)
 				}
 				c.want(t, &r)
@@ -326,7 +326,9 @@ func TestXRayNumbers(t *testing.T) {
 		ipid   string
 		says   []string
 	}{
-		"constant": {func(n int, now mono.Time, syn []byte) (uint32, uint32, uint16, byte, []byte) { return 1000, 5, 7, 0, nil },
+		"constant": {func(n int, now mono.Time, syn []byte) (uint32, uint32, uint16, byte, []byte) {
+			return 1000, 5, 7, 0, nil
+		},
 			probe.NumbersConstant, probe.StampsConstant, probe.NumbersConstant, []string{"can be guessed (always the same)", "timestamps stand still", "has no ECN", "as those of Windows", "stands before it", "does not come again"}},
 		"step": {func(n int, now mono.Time, syn []byte) (uint32, uint32, uint16, byte, []byte) {
 			return uint32(n)*64000 + 4294900000, rnd.Uint32(), uint16(n + 65530), 0x40, nil

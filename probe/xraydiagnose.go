@@ -89,17 +89,7 @@ func (r *XRayResult) diagnoseOpen(say func(string, ...any)) {
 	if who := map[string]string{"linux": "Linux", "bsd": "BSD or macOS", "windows": "Windows"}[a.Order]; who != "" {
 		say("Its options stand as those of %s.", who)
 	}
-	for _, w := range r.Windows {
-		switch {
-		case w.Limited:
-			say("Its initial window is %d segments of %d bytes.", w.Segments, w.Segment)
-		case w.Segments > 0 && !w.Refused:
-			say("Its answer is too short to fill the initial window: at least %d segments of %d bytes.", w.Segments, w.Segment)
-		}
-		if w.MSS > 500 && w.Limited && w.Segment < w.MSS {
-			say("Its segments have %d bytes although %d were announced: something lowers the MSS on the way, or its own lines carry less.", w.Segment, w.MSS)
-		}
-	}
+	r.diagnoseWindow(say)
 	if t := r.Stamps; t != nil {
 		switch t.Kind {
 		case StampsOneClock:
@@ -130,6 +120,29 @@ func (r *XRayResult) diagnoseOpen(say func(string, ...any)) {
 		case p.Watched >= 2*time.Second:
 			say("A SYN-ACK without an answer does not come again within %v: SYN cookies, or somebody in front.", short(p.Watched))
 		}
+	}
+}
+
+// diagnoseWindow tells the initial window: what a full flight shows, or what a
+// short answer shows at least. Of two the larger counts, as senders may hold
+// the last segments of a window back for larger bursts.
+func (r *XRayResult) diagnoseWindow(say func(string, ...any)) {
+	var best *XRayWindow
+	for i := range r.Windows {
+		w := &r.Windows[i]
+		if w.Segments > 0 && !w.Refused && (best == nil || w.Limited && !best.Limited || w.Limited == best.Limited && w.Segments > best.Segments) {
+			best = w
+		}
+		if w.MSS > 500 && w.Limited && w.Segment < w.MSS {
+			say("Its segments have %d bytes although %d were announced: something lowers the MSS on the way, or its own lines carry less.", w.Segment, w.MSS)
+		}
+	}
+	switch {
+	case best == nil:
+	case best.Limited:
+		say("Its initial window is %d segments of %d bytes.", best.Segments, best.Segment)
+	default:
+		say("Its answer is too short to fill the initial window: at least %d segments of %d bytes.", best.Segments, best.Segment)
 	}
 }
 

@@ -53,6 +53,7 @@ X`)
 // TestMTUCommand: a line of 1280 bytes behind Linux's routers, and the same with
 // a router that may not say so.
 func TestMTUCommand(t *testing.T) {
+	t.Parallel() // most of its time is waiting
 	if _, err := exec.LookPath("nft"); err != nil {
 		lab.Lacks(t, err)
 	}
