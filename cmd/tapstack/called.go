@@ -22,6 +22,7 @@ var links = map[string]func() *cobra.Command{
 	"telnetd":   telnetdLink,
 	"telnet":    telnetLink,
 	"host":      hostLink,
+	"nc":        ncLink,
 }
 
 // called returns what a program called as argv0 is: the name for its messages,
