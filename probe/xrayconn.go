@@ -55,6 +55,9 @@ const (
 	flightWait = 4 * time.Second
 	// maxFlight bounds what is remembered of a flight.
 	maxFlight = 4096
+	// maxAcks bounds how often a connection acknowledges something: whoever
+	// answers each ACK would otherwise be answered for ever.
+	maxAcks = 64
 	// maxSegments bounds what is remembered of a connection.
 	maxSegments = 1 << 14
 )
@@ -72,6 +75,7 @@ type xrayConn struct {
 	syns  []mono.Time
 	peer  uint32 // what we acknowledge
 	next  uint32 // our next sequence number
+	acks  int    // that were sent
 
 	synAck  *xraySeg // the first
 	refused *xraySeg // from the peer
@@ -157,7 +161,11 @@ func (c *xrayConn) syn() {
 	c.due = min(now.Add(time.Second<<min(len(c.syns)-1, 6)), c.start.Add(c.x.q.Timeout))
 }
 
-func (c *xrayConn) ack() { c.send(xraySeg{flags: flagAck, seq: c.next, ack: c.peer}) }
+func (c *xrayConn) ack() {
+	if c.acks++; c.acks <= maxAcks {
+		c.send(xraySeg{flags: flagAck, seq: c.next, ack: c.peer})
+	}
+}
 
 // reset ends what the peer has of the connection; RFC 9293 §3.5.2.
 func (c *xrayConn) reset(mono.Time) {
