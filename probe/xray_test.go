@@ -34,8 +34,7 @@ func page(t testing.TB, s *stack.Stack, port uint16, greeting string, size int) 
 		}
 		_, _ = c.Write([]byte(greeting)) // there is room
 		left, asked, busy := size, false, false
-		var pump func(stack.Ready)
-		pump = func(stack.Ready) {
+		pump := func(stack.Ready) {
 			if busy {
 				return
 			}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,19 +10,18 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tapstack/tapstack/internal/attach"
-	"github.com/tapstack/tapstack/probe/check"
 	"github.com/tapstack/tapstack/socket"
 )
 
 // This file owns the command nc: its flags, and connecting; ncpump.go owns what
-// happens on a connection, nclisten.go listening.
+// happens on a connection, nclisten.go listening, ncscan.go -z, ncports.go
+// what ports are called.
 
 type ncOptions struct {
 	attach attach.Options
@@ -142,89 +140,6 @@ func (o *ncOptions) targets(args []string) (host string, ports []uint16, err err
 		return "", nil, attach.Usagef("-l: want one port")
 	}
 	return host, ports, nil
-}
-
-// parsePorts reads "80", "http" or "20-25".
-func parsePorts(s string, udp bool) (list []uint16, err error) {
-	low, high, ranged := strings.Cut(s, "-")
-	if !ranged || s[0] < '0' || s[0] > '9' {
-		if p, ok := servicePort(s, udp); ok {
-			return []uint16{p}, nil
-		}
-		p, err := check.ParsePort(s)
-		if err != nil {
-			return nil, &attach.UsageError{Err: err}
-		}
-		return []uint16{p}, nil
-	}
-	from, err := check.ParsePort(low)
-	to := from
-	if err == nil {
-		to, err = check.ParsePort(high)
-	}
-	if err != nil {
-		return nil, &attach.UsageError{Err: err}
-	}
-	if from > to {
-		from, to = to, from
-	}
-	for p := int(from); p <= int(to); p++ {
-		list = append(list, uint16(p))
-	}
-	return list, nil
-}
-
-// services are the names of ports in /etc/services, by "80/tcp" and "http/tcp".
-var services = sync.OnceValue(func() map[string]string {
-	m := make(map[string]string)
-	f, err := os.Open("/etc/services")
-	if err != nil {
-		return m // ports are numbers then
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		line, _, _ := strings.Cut(s.Text(), "#")
-		w := strings.Fields(line)
-		if len(w) < 2 {
-			continue
-		}
-		port, proto, ok := strings.Cut(w[1], "/")
-		if !ok {
-			continue
-		}
-		if _, ok := m[w[1]]; !ok {
-			m[w[1]] = w[0]
-		}
-		for i, name := range w {
-			if _, ok := m[name+"/"+proto]; i != 1 && !ok {
-				m[name+"/"+proto] = port
-			}
-		}
-	}
-	return m
-})
-
-func protoName(udp bool) string {
-	if udp {
-		return "udp"
-	}
-	return "tcp"
-}
-
-func servicePort(name string, udp bool) (uint16, bool) {
-	if name == "" || name[0] >= '0' && name[0] <= '9' {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(services()[name+"/"+protoName(udp)], 10, 16)
-	return uint16(n), err == nil && n > 0
-}
-
-// serviceName is what netcat calls a port: "ssh", or "*".
-func (o *ncOptions) serviceName(port uint16) string {
-	if s := services()[fmt.Sprintf("%d/%s", port, protoName(o.udp))]; s != "" && !o.numeric {
-		return s
-	}
-	return "*"
 }
 
 // netcat is one run of the command.
@@ -352,9 +267,6 @@ func errorWords(err error) string {
 	return err.Error()
 }
 
-// scanAtOnce is how many ports are looked at together.
-const scanAtOnce = 64
-
 // connect goes from port to port; ok says that one was open.
 func (n *netcat) connect(ctx context.Context, host string, ports []uint16) (ok bool, err error) {
 	addrs, err := n.addresses(ctx, host)
@@ -433,79 +345,4 @@ func (n *netcat) success(host string, a netip.Addr, port uint16) string {
 		host = fmt.Sprintf("%s (%v)", host, a)
 	}
 	return fmt.Sprintf("Connection to %s %d port [%s/%s] succeeded!", host, port, protoName(n.udp), n.serviceName(port))
-}
-
-// scanPorts looks at many ports at once, and tells of them in their order.
-func (n *netcat) scanPorts(ctx context.Context, host string, addrs []netip.Addr, ports []uint16) (ok bool, err error) {
-	type result struct {
-		lines []string
-		open  bool
-		err   error
-	}
-	results := make([]chan result, len(ports))
-	turn := make(chan struct{}, scanAtOnce)
-	if n.port != 0 {
-		turn = make(chan struct{}, 1) // they share a port
-	}
-	for i := range results {
-		results[i] = make(chan result, 1)
-	}
-	go func() {
-		for i, port := range ports {
-			turn <- struct{}{}
-			go func() {
-				defer func() { <-turn }()
-				s, a, lines, err := n.dial(ctx, addrs, host, port)
-				r := result{lines: lines, err: err}
-				if s != nil {
-					if r.open = !n.udp || n.udpOpen(ctx, s); r.open {
-						r.lines = append(r.lines, n.success(host, a, port))
-					}
-					// A reset: an end in both directions would be waited for.
-					if x, ok := s.(interface{ SetLinger(sec int) error }); ok && !n.udp {
-						_ = x.SetLinger(0)
-					}
-					s.Close()
-				}
-				results[i] <- r
-			}()
-		}
-	}()
-	for _, c := range results {
-		r := <-c
-		for _, line := range r.lines {
-			n.say("%s", line)
-		}
-		ok = ok || r.open
-		if err == nil {
-			err = r.err
-		}
-	}
-	return ok, err
-}
-
-// udpOpen sends a byte a few times and waits for a refusal: silence counts as
-// open, as nobody can know better.
-func (n *netcat) udpOpen(ctx context.Context, s socket.Berkeley) bool {
-	stop := context.AfterFunc(ctx, func() { s.Close() })
-	defer stop()
-	pause := time.Duration(n.timeout) / 3
-	if pause <= 0 || pause > time.Second {
-		pause = time.Second / 3
-	}
-	for range 3 {
-		if _, err := s.Send([]byte("X"), 0); err != nil {
-			return false
-		}
-		_ = s.SetReadDeadline(time.Now().Add(pause))
-		_, err := s.Recv(make([]byte, 1), 0)
-		if err == nil {
-			return true
-		}
-		var e syscall.Errno
-		if errors.As(err, &e) && e != syscall.EAGAIN && e != syscall.ETIMEDOUT {
-			return false
-		}
-	}
-	return true
 }
