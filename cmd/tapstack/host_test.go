@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/binary"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -15,7 +14,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/tapstack/tapstack/internal/lab"
-	"github.com/tapstack/tapstack/probe/dnsquery"
 )
 
 // nameServer is a dnsmasq on port 53 of the lab's kernel host.
@@ -299,20 +297,6 @@ func TestHostCommandLines(t *testing.T) {
 		out, err := tapstack(t, nil, strings.Fields(args)...).CombinedOutput()
 		if status := outcome(t, err); status != 2 || !strings.Contains(string(out), want) {
 			t.Errorf("%s: status %d, %s", args, status, out)
-		}
-	}
-}
-
-func TestCandidates(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		ndots int
-		want  string
-	}{
-		{"a", 1, "a.one.test. a.two.test. a."}, {"a.b", 1, "a.b. a.b.one.test. a.b.two.test."}, {"a.b", 2, "a.b.one.test. a.b.two.test. a.b."}, {"a.b.", 9, "a.b."},
-	} {
-		if got := fmt.Sprint(dnsquery.Candidates(c.name, []string{"one.test", ".two.test.", ""}, c.ndots)); got != "["+c.want+"]" {
-			t.Errorf("%s: %s", c.name, got)
 		}
 	}
 }
