@@ -65,6 +65,8 @@ var layers = []layer{
 	{"dhcp", []string{"ether", "stack", "socket", "internal/mono"}},
 	// tcp for Info and traces, icmp for the names of messages, x/sys for those of errnos.
 	{"probe/check", []string{"socket", "tcp", "icmp", "internal/mono", "golang.org/x/sys"}},
+	// The messages of DNS and how its records are written are another module's.
+	{"probe/dnsquery", []string{"socket", "github.com/miekg/dns"}},
 
 	// telnet stands on net.Conn alone.
 	{"telnet/engine", nil},

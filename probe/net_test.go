@@ -45,10 +45,15 @@ const (
 )
 
 func newWorld(t testing.TB, routers int, o probe.Options) *world {
+	return newWorldWith(t, routers, o, stack.Config{})
+}
+
+// newWorldWith is newWorld with a far host that is configured.
+func newWorldWith(t testing.TB, routers int, o probe.Options, far stack.Config) *world {
 	w := &world{Net: simnet.New(7), t: t}
 	left, right := w.Segment(wire.Options{MTU: 1500}), w.Segment(wire.Options{MTU: 1500})
 	w.near, _ = w.Host(left, stack.Config{}, nil, "10.0.0.1/24", "fd00::1/64")
-	w.far, _ = w.Host(right, stack.Config{}, nil, far4+"/24", far6+"/64")
+	w.far, _ = w.Host(right, far, nil, far4+"/24", far6+"/64")
 	var gate *stack.Stack
 	for i := range routers {
 		r := w.Router(fmt.Sprintf("10.1.0.%d", i+1), fmt.Sprintf("fd01::%d", i+1))

@@ -29,6 +29,10 @@ type ProbeInput struct {
 	// Protocol is of the IP header: with Quoted it is ICMP's, otherwise that of
 	// the port.
 	Protocol uint8
+	// SegmentSize, unless 0, says that this is several segments of one connection
+	// that the device or the batch has merged, each with so many bytes of data but
+	// the last.
+	SegmentSize int
 	// Network is the packet from the IP header on; Message is what follows the
 	// header. A datagram that came in fragments has one header.
 	Network, Message []byte
@@ -58,7 +62,7 @@ func (s *Stack) arrival(p packet) ProbeInput {
 		at = s.clock.Now() // from ourselves, or put together from fragments
 	}
 	return ProbeInput{At: at, Interface: p.iface, From: p.src, To: p.dst, TTL: p.hops, TOS: p.tos,
-		Protocol: p.proto, Network: p.Network(), Message: p.Bytes()}
+		Protocol: p.proto, SegmentSize: int(p.GSO.SegSize), Network: p.Network(), Message: p.Bytes()}
 }
 
 // probeUnknown is probeInput for a packet of a protocol that the stack does not

@@ -21,6 +21,8 @@ var links = map[string]func() *cobra.Command{
 	"pyminitcp": pyminitcpCommand,
 	"telnetd":   telnetdLink,
 	"telnet":    telnetLink,
+	"host":      hostLink,
+	"nc":        ncLink,
 }
 
 // called returns what a program called as argv0 is: the name for its messages,
@@ -46,4 +48,12 @@ func asRoot(c *cobra.Command) *cobra.Command {
 // mtrPacketCommand takes no flags and looks at no arguments; see cmd/mtr-packet.
 func mtrPacketCommand() *cobra.Command {
 	return &cobra.Command{Use: mtr.Name, DisableFlagParsing: true, RunE: func(*cobra.Command, []string) error { return mtr.Run() }}
+}
+
+// onHost makes a link that takes the place of a program on the host's sockets
+// use them, too, unless the environment says where to attach.
+func onHost(o *attach.Options) {
+	if os.Getenv("TAPSTACK_TAP") == "" && os.Getenv("TAPSTACK_DEV") == "" && os.Getenv("TAPSTACK_NET") == "" {
+		o.Net = "host"
+	}
 }

@@ -230,7 +230,7 @@ func TestProgress(t *testing.T) {
 
 // TestCalled: the name decides what the program is.
 func TestCalled(t *testing.T) {
-	for argv0, want := range map[string]string{"/usr/bin/pyminitcp": "pyminitcp", "pyminitcp": "pyminitcp", "mtr-packet": "mtr-packet", "/usr/bin/telnet": "telnet", "bin/tapstack": "tapstack", "/tmp/other": "tapstack"} {
+	for argv0, want := range map[string]string{"/usr/bin/pyminitcp": "pyminitcp", "pyminitcp": "pyminitcp", "mtr-packet": "mtr-packet", "/usr/bin/telnet": "telnet", "nc": "nc", "bin/host": "host", "bin/tapstack": "tapstack", "/tmp/other": "tapstack"} {
 		if name, c := called(argv0); name != want || c.Name() != want {
 			t.Errorf("%s is %s, with the command %s", argv0, name, c.Name())
 		}

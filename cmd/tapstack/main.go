@@ -36,6 +36,7 @@ func rootCommand() *cobra.Command {
 	asRoot(root)
 	root.AddCommand(checkCommand(), upCommand(), telnetCommand(), demoCommand(), labCommand(), pingCommand(), traceCommand(), versionCommand())
 	root.AddCommand(telnetdCommand(), telnetFingerprintCommand(), exporterCommand())
+	root.AddCommand(mtuCommand(), xrayCommand(), hostCommand(), ncCommand())
 	return group(root)
 }
 
