@@ -33,6 +33,7 @@ type probe struct {
 	done    bool          // it had an answer
 	late    bool          // NoReply was told
 	group   bool          // whoever answers is right
+	within  bool          // its port is a connection's
 	// next and previous have the same ports.
 	next, previous *probe
 	f              func(Result)

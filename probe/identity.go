@@ -156,7 +156,9 @@ func (p *Prober) removeLocked(e *probe) {
 	}
 	e.next, e.previous = nil, nil
 	p.timers.set(&e.timer, 0)
-	p.releaseLocked(e.proto, e.local.Port())
+	if !e.within {
+		p.releaseLocked(e.proto, e.local.Port())
+	}
 }
 
 func (e *probe) ends() ends {

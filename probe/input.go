@@ -52,6 +52,8 @@ func (p *Prober) input(in stack.ProbeInput) {
 		e, why = p.failedLocked(&in, &r)
 	case in.Quoted:
 		e, why = p.errorLocked(&in, &r)
+	case in.Within != nil:
+		e, why = p.withinLocked(&in, &r)
 	case in.Protocol == icmp.Proto4 || in.Protocol == icmp.Proto6:
 		e, why = p.echoLocked(&in, &r)
 	case in.Protocol == protoUDP:

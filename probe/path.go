@@ -28,6 +28,9 @@ func (p *Prober) Path(q *Request) (Path, error) {
 }
 
 func (p *Prober) route(q *Request) (stack.ProbeRoute, error) {
+	if q.Within != nil {
+		return p.out.Within(q.Within)
+	}
 	var dev *stack.Interface
 	if q.Device != "" {
 		for _, i := range p.stack.Interfaces() {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/stack"
 )
 
 // Proto is what a probe is made of.
@@ -90,6 +91,15 @@ type Request struct {
 	// after a second and then after twice as long each time (RFC 6298 §5.5), as
 	// connect does it. The result says which transmission was answered.
 	Retries int
+	// Mark is refused, with ErrMark, unless 0: a mark (SO_MARK) never leaves the
+	// host that sets it, and what reads it there, rules of routing and packet
+	// filters, this stack does not have.
+	Mark uint32
+	// Within makes the probe a segment of this connection, which need not be the
+	// caller's own: see Prober.Adopt. Proto is TCP, addresses and ports are the
+	// connection's. TTL, TOS, Timeout and Watch count of the other fields; those
+	// that would change the segment have to be 0.
+	Within *stack.TCPConn
 	// Connect makes a TCP probe complete the handshake before it resets the
 	// connection, so that the listener accepts it.
 	Connect bool
@@ -179,6 +189,9 @@ type Result struct {
 	CorruptAt int
 	TCP       *TCPReply
 	SCTP      *SCTPReply
+	// Guessed: of a probe within a connection whose peer has no SACK it is not
+	// certain that this answers it; it was the oldest that had no answer.
+	Guessed bool
 	// Data is what a UDP answer says.
 	Data []byte
 	// Err says more of kinds that are no answer.
@@ -213,4 +226,6 @@ var (
 	ErrClosed = errors.New("probe: closed")
 	// ErrExhausted: Options.InFlight probes are under way.
 	ErrExhausted = errors.New("probe: too many probes under way")
+	// ErrMark: Request.Mark.
+	ErrMark = errors.New("probe: nothing in this stack reads marks")
 )

@@ -45,6 +45,7 @@ type Prober struct {
 		seq    uint16 // of echo requests
 		token  uint16 // of datagrams
 		packet uint16 // IPv4 identification
+		back   uint16 // how far below what is acknowledged the last segment within a connection was
 	}
 	rnd    uint64
 	counts [numDrops]uint64

@@ -58,8 +58,14 @@ func kindOf(err error) Kind {
 
 // begin builds a probe and enters it in the table.
 func (p *Prober) begin(q *Request, f func(Result)) (*probe, []byte, Kind, error) {
-	if q.Proto >= numProtos || !q.Dst.IsValid() || q.Src.IsValid() && q.Src.Is4() != q.Dst.Unmap().Is4() || q.Size < 0 || q.FlowLabel > 0xfffff {
+	if q.Proto >= numProtos || q.Within == nil && !q.Dst.IsValid() || q.Src.IsValid() && q.Src.Is4() != q.Dst.Unmap().Is4() || q.Size < 0 || q.FlowLabel > 0xfffff {
 		return nil, nil, InvalidArgument, syscall.EINVAL
+	}
+	if q.Mark != 0 {
+		return nil, nil, InvalidArgument, ErrMark
+	}
+	if q.Within != nil {
+		return p.beginWithin(q, f)
 	}
 	r, err := p.route(q)
 	if err != nil {
@@ -90,6 +96,12 @@ func (p *Prober) begin(q *Request, f func(Result)) (*probe, []byte, Kind, error)
 	if mtu := r.MTU(); !q.DF && e.sum.total > mtu {
 		e.sum.total = 0
 	}
+	p.startLocked(e, q)
+	return e, e.message, 0, nil
+}
+
+// startLocked enters a probe that is about to be sent.
+func (p *Prober) startLocked(e *probe, q *Request) {
 	p.insertLocked(e)
 	now := p.Now()
 	timeout := q.Timeout
@@ -103,7 +115,6 @@ func (p *Prober) begin(q *Request, f func(Result)) (*probe, []byte, Kind, error)
 	e.timer.f = func(now mono.Time) func() { return p.expireLocked(e, now) }
 	e.wait = time.Second
 	p.armLocked(e)
-	return e, e.message, 0, nil
 }
 
 // messageLen is the length of the message behind an IP header of hl bytes.

@@ -154,7 +154,10 @@ func (p *Prober) StartTrace(q TraceRequest, on func(ttl int, r Result), done fun
 	t.mu.Lock()
 	defer t.unlock()
 	route, err := p.route(&q.Request)
-	if err == nil && q.Proto != SCTP {
+	if err == nil && q.Within != nil && !q.Dst.IsValid() {
+		t.q.Dst = route.Dst()
+	}
+	if err == nil && q.Proto != SCTP && q.Within == nil {
 		t.src = route.Src()
 		port := q.SrcPort
 		if q.Proto == ICMP {
@@ -248,6 +251,7 @@ func (t *Tracing) sendNext() {
 	q := t.q.Request
 	q.TTL = uint8(ttl)
 	switch {
+	case q.Within != nil:
 	case q.Proto == ICMP:
 		q.EchoID, q.EchoSeq = t.id, uint16(t.sent)
 		if t.q.Classic {
