@@ -48,6 +48,7 @@ type Host struct {
 	Extensions icmp.Extensions // of the last answer that had some
 	Changes    []Change        // of the packet, when it got there
 	QuotedTTL  uint8
+	Quoted     int // how many bytes of it were quoted, with its IP header; 0: none
 	ReplyTTL   uint8
 	ICMPType   uint8
 	ICMPCode   uint8
@@ -324,7 +325,7 @@ func (h *Hop) host(r *Result) {
 	x.Count++
 	x.Kind, x.ReplyTTL, x.ICMPType, x.ICMPCode, x.MTU = r.Kind, r.ReplyTTL, r.ICMPType, r.ICMPCode, r.MTU
 	if r.Quoted != nil {
-		x.Changes, x.QuotedTTL = r.Quoted.Changes, r.Quoted.TTL
+		x.Changes, x.QuotedTTL, x.Quoted = r.Quoted.Changes, r.Quoted.TTL, r.Quoted.Bytes
 	}
 	if r.Extensions.MPLS != nil || r.Extensions.Interfaces != nil || r.Extensions.Others != nil {
 		x.Extensions = r.Extensions
