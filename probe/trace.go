@@ -122,6 +122,8 @@ type Tracing struct {
 	id      uint16
 	err     error
 	src     netip.Addr
+	paused  bool
+	life    int // counts Resets: results from before one are not counted
 }
 
 // StartTrace begins a trace. on, unless nil, is told each result with its TTL,
@@ -195,6 +197,9 @@ func (t *Tracing) Snapshot() TraceResult {
 
 // tick sends the next probe.
 func (t *Tracing) tick(now mono.Time) {
+	if t.paused {
+		return
+	}
 	if t.stop != 0 {
 		for i := range t.hops {
 			t.hops[i].Pending = 0 // lost: nobody waits for them any more
@@ -266,7 +271,12 @@ func (t *Tracing) sendNext() {
 	case q.Proto != SCTP:
 		q.SrcPort = t.id
 	}
-	t.send(q, func(r Result) { t.heard(ttl, r) })
+	life := t.life
+	t.send(q, func(r Result) {
+		if life == t.life || r.Kind == Closed {
+			t.heard(ttl, r)
+		}
+	})
 }
 
 // heard takes the result of a probe.
@@ -274,13 +284,14 @@ func (t *Tracing) heard(ttl int, r Result) {
 	if t.over {
 		return
 	}
-	h := &t.hops[ttl-int(t.q.FirstTTL)]
-	h.Pending--
-	switch {
-	case r.Kind == Closed:
+	if r.Kind == Closed {
 		t.err = r.Err
 		t.finish()
 		return
+	}
+	h := &t.hops[ttl-int(t.q.FirstTTL)]
+	h.Pending--
+	switch {
 	case r.Kind > ParameterProblem:
 		t.err = r.Err
 	case r.Kind != NoReply:
