@@ -128,7 +128,7 @@ func TestAgainstKernel(t *testing.T) {
 					}
 				}
 				var p pathsReport
-				if err := json.Unmarshal([]byte(command(t, 0, "trace --ecmp -u -j "+far)), &p); err != nil || p.Width != 2 || !p.Reached || !p.Complete {
+				if err := json.Unmarshal([]byte(command(t, 0, "trace --ecmp -u -j -c 2 -i 0.1 "+far)), &p); err != nil || p.Width != 2 || !p.Reached || !p.Complete || len(p.Paths) != 2 || p.Paths[0].Loss != 0 || p.Paths[0].Snt != 2 || len(p.Paths[1].Routers) != 3 {
 					t.Errorf("--ecmp to %s: %v, %+v", far, err, p)
 				}
 			}
@@ -157,7 +157,14 @@ func TestProbeCommandLines(t *testing.T) {
 		{"trace -u -T 127.0.0.1", "exclude each other"},
 		{"trace -j -C 127.0.0.1", "exclude each other"},
 		{"trace -f 9 -m 3 127.0.0.1", "beyond"},
-		{"trace -o LZ 127.0.0.1", "no field Z"},
+		{"trace -o LZ 127.0.0.1", "no field 'Z'"},
+		{"trace -M 7 127.0.0.1", "nothing in this stack reads marks"},
+		{"trace -z 127.0.0.1", "want --as-file"},
+		{"trace --as-file /nonexistent 127.0.0.1", "--as-file"},
+		{"trace -t -j 127.0.0.1", "-t goes with"},
+		{"trace --in-session -u 127.0.0.1", "--in-session"},
+		{"trace -x -j 127.0.0.1", "exclude each other"},
+		{"trace --ecmp --hop-mtu 127.0.0.1", "--ecmp"},
 		{"trace --ecmp -C 127.0.0.1", "--ecmp"},
 		{"trace --confidence 2 127.0.0.1", "confidence"},
 	} {
@@ -191,7 +198,7 @@ func TestTraceTable(t *testing.T) {
 	y.Count, y.Extensions.MPLS, y.Extensions.Interfaces, y.Changes = 1, nil, nil, nil
 	w.table(&probe.TraceResult{Hops: []probe.Hop{{TTL: 1, Sent: 4, Received: 3, Hosts: []probe.Host{y, x}}, {TTL: 2, Sent: 4}}, End: probe.EndUnreachable})
 	for _, want := range []string{"  1.|-- 192.0.2.1 ", "25.0%", "[MPLS: Lbl 100 TC 1 S 1 TTL 1]", `[incoming interface: "eth0", index 3, MTU 1500]`,
-		"[changed on the way: tos 0xb8>0x0]", "[Packet filtered]", "  2.|-- ???", "100.0%", "far was not reached: unreachable"} {
+		"[DSCP bleached from 46]", "[Packet filtered]", "  2.|-- ???", "100.0%", "far was not reached: unreachable"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)
 		}

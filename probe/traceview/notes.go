@@ -46,10 +46,14 @@ func Interface(i icmp.InterfaceInfo) string {
 	return strings.Join(parts, ", ")
 }
 
-// Found are the lines about what was found, by the TTL of the hop that shows it.
-func Found(r *probe.TraceResult) map[int][]string {
+// Found are the lines about what was found, by the TTL of the hop that shows it;
+// that ways back are longer, which is a guess, only if back is set.
+func Found(r *probe.TraceResult, back bool) map[int][]string {
 	m := make(map[int][]string)
 	for _, f := range r.Findings() {
+		if f.Kind == probe.FindAsymmetric && !back {
+			continue
+		}
 		line := "[" + f.String()
 		if f.After > 0 && f.After < f.TTL-1 {
 			line += fmt.Sprintf(", behind hop %d", f.After)

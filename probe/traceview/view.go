@@ -35,6 +35,7 @@ type View struct {
 	ShowNames, ShowIPs bool
 	AS                 *ASTable
 	ShowAS             bool
+	ShowBack           bool // where the way back has another length
 	// Explain says why a host refuses packets.
 	Explain func(*probe.Host) string
 	// Clock is for the time in the corner.
@@ -196,7 +197,7 @@ func (v *View) Host(a netip.Addr) string {
 }
 
 func (v *View) rows(r *probe.TraceResult) (list []row) {
-	found := Found(r)
+	found := Found(r, v.ShowBack)
 	for i := range r.Hops {
 		h := &r.Hops[i]
 		x, _ := h.Most()
