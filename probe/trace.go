@@ -84,14 +84,15 @@ const (
 	EndMaxTTL
 	EndLoop // the same router again with another between
 	EndFailed
+	EndUnfinished // it was stopped, or asked, before it knew
 )
 
 // String names the reason.
 func (e EndReason) String() string {
-	if e > EndFailed {
+	if e > EndUnfinished {
 		return "unknown"
 	}
-	return [...]string{"reached", "unreachable", "silent", "max-ttl", "loop", "failed"}[e]
+	return [...]string{"reached", "unreachable", "silent", "max-ttl", "loop", "failed", "unfinished"}[e]
 }
 
 // TraceResult is what a trace came to.
@@ -366,6 +367,8 @@ func (t *Tracing) result() TraceResult {
 		r.End = EndLoop
 	case silent >= t.q.MaxUnknown:
 		r.End = EndSilent
+	case t.cycle == 0 && t.more():
+		r.End = EndUnfinished
 	default:
 		r.End = EndMaxTTL
 	}

@@ -46,6 +46,11 @@ func TestTraceControl(t *testing.T) {
 			t.Errorf("%+v", h)
 		}
 	}
+	x.Reset()
+	w.RunFor(line)
+	if r = x.Snapshot(); r.End != probe.EndUnfinished || r.End.String() != "unfinished" {
+		t.Errorf("a trace that has just begun: %v", r.End)
+	}
 	x.Stop()
 	x.Pause()
 	x.Resume()

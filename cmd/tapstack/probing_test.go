@@ -15,15 +15,21 @@ import (
 )
 
 // routers puts three namespaces of the kernel behind the lab's, as
-// testdata/routers.sh draws them.
-func routers(t *testing.T, l *lab.Lab) {
+// testdata/routers.sh draws them, and returns the processes in them.
+func routers(t *testing.T, l *lab.Lab) (pids []string) {
+	t.Helper()
+	return namespaces(t, l, "testdata/routers.sh")
+}
+
+// namespaces makes three and runs a script in the lab with the processes in them.
+func namespaces(t *testing.T, l *lab.Lab, script string) (pids []string) {
 	t.Helper()
 	for _, name := range []string{"ip", "unshare", "nsenter"} {
 		if _, err := exec.LookPath(name); err != nil {
 			lab.Lacks(t, err)
 		}
 	}
-	args := []string{"testdata/routers.sh"}
+	args := []string{script}
 	for range 3 {
 		c := exec.Command("unshare", "--net", "sleep", "1000")
 		if err := l.Start(c); err != nil {
@@ -37,6 +43,7 @@ func routers(t *testing.T, l *lab.Lab) {
 	if out, err := l.Output(ctx, "sh", args...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return args[1:]
 }
 
 // TestAgainstKernel runs ping and trace as a user does, through routers that are
@@ -136,6 +143,8 @@ func TestAgainstKernel(t *testing.T) {
 			contains(t, 0, "trace -C -c 1 8.8.8.8", "Mtr_Version,Start_Time,Status,Host,Hop,Ip,Loss%,Snt,", ",OK,8.8.8.8,3,8.8.8.8,0.00,1,")
 			contains(t, 0, "trace -l -c 1 8.8.8.8", "h 0 10.77.0.1", "h 2 8.8.8.8", "p 2 ")
 			contains(t, 0, "trace -c 1 -o LSDRNBAWVGJMXI 8.8.8.8", "Gmean", "Jint")
+			contains(t, 0, "trace --hop-mtu -r -c 1 8.8.4.4", "[carries 1400 bytes as far as here: 10.81.0.2 refuses 1500]", "[carries 1500 bytes as far as here]")
+			contains(t, 0, "trace --back -x -c 1 8.8.8.8", `<HUB COUNT="3" HOST="8.8.8.8">`, "<Loss>0.0%</Loss>", "</MTR>")
 			contains(t, 1, "trace -c 1 -m 2 8.8.8.8", "8.8.8.8 was not reached: max-ttl")
 			contains(t, 1, "trace -c 1 -G 0.3 -Z 0.3 -U 3 8.8.254.254", "???", "was not reached: silent")
 			contains(t, 2, "trace -a 10.9.9.9 8.8.8.8", "cannot assign requested address")

@@ -149,6 +149,7 @@ func (o *traceOptions) session(ctx context.Context, h *attach.Host, p *probe.Pro
 	*q = probe.Request{Dst: q.Dst, Proto: probe.TCP, TOS: q.TOS, Timeout: q.Timeout, Within: x}
 	return func() {
 		p.Leave(x)
+		x.Abort() // a peer that keeps its half open would hold up the end
 		c.Close()
 	}, nil
 }
