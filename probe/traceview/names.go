@@ -23,9 +23,10 @@ type Names struct {
 	wake   func()
 	slots  chan struct{}
 
-	mu    sync.Mutex
-	known map[netip.Addr]string // "": asked for, or has none
-	wg    sync.WaitGroup
+	mu      sync.Mutex
+	known   map[netip.Addr]string // "": asked for, or has none
+	missing int                   // that are being asked for
+	waiting []chan struct{}       // closed when none is
 }
 
 // NewNames makes one that asks by lookup, until ctx ends, and calls wake when a
@@ -44,12 +45,14 @@ func (n *Names) Of(a netip.Addr) string {
 	name, ok := n.known[a]
 	if !ok && len(n.known) < maxNames && n.ctx.Err() == nil {
 		n.known[a] = ""
-		n.wg.Go(func() { n.ask(a) })
+		n.missing++
+		go n.ask(a)
 	}
 	return name
 }
 
 func (n *Names) ask(a netip.Addr) {
+	defer n.asked()
 	select {
 	case n.slots <- struct{}{}:
 	case <-n.ctx.Done():
@@ -68,13 +71,30 @@ func (n *Names) ask(a netip.Addr) {
 	}
 }
 
+func (n *Names) asked() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.missing--; n.missing == 0 {
+		for _, c := range n.waiting {
+			close(c)
+		}
+		n.waiting = nil
+	}
+}
+
 // Wait waits until all names that were asked for are known, or ctx ends.
 func (n *Names) Wait(ctx context.Context) {
 	if n == nil {
 		return
 	}
+	n.mu.Lock()
+	if n.missing == 0 {
+		n.mu.Unlock()
+		return
+	}
 	done := make(chan struct{})
-	go func() { n.wg.Wait(); close(done) }()
+	n.waiting = append(n.waiting, done)
+	n.mu.Unlock()
 	select {
 	case <-done:
 	case <-ctx.Done():
