@@ -38,7 +38,8 @@ func TestFindings(t *testing.T) {
 		}
 		mss := func(to uint16) func(b []byte) {
 			return func(b []byte) {
-				at, src, dst := 20, netip.Addr{}, netip.Addr{}
+				at := 20
+				var src, dst netip.Addr
 				if b[0]>>4 == 6 {
 					at, src, dst = 40, netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
 				} else {

@@ -87,7 +87,7 @@ func (p *Prober) expireLocked(e *probe, now mono.Time) func() {
 		p.armLocked(e)
 		return nil
 	}
-	r := Result{Kind: NoReply, CorruptAt: -1, Transmissions: len(e.sent)}
+	r := Result{Kind: NoReply, CorruptAt: -1, Transmissions: len(e.sent), Sent: e.times()}
 	return func() { e.f(r) }
 }
 
@@ -109,4 +109,15 @@ func (p *Prober) expire(now mono.Time) {
 	}
 	p.out.Arm(p.timers.first())
 	p.mu.Unlock()
+}
+
+// times is Result.Sent.
+func (e *probe) times() (list []time.Duration) {
+	if len(e.sent) < 2 {
+		return nil
+	}
+	for _, t := range e.sent {
+		list = append(list, t.Sub(e.sent[0]))
+	}
+	return list
 }

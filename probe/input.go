@@ -71,7 +71,7 @@ func (p *Prober) input(in stack.ProbeInput) {
 	if r.Answered == 0 {
 		r.Answered = len(e.sent)
 	}
-	r.Transmissions = len(e.sent)
+	r.Transmissions, r.Sent = len(e.sent), e.times()
 	at := in.At
 	if at == 0 {
 		at = p.Now()

@@ -170,6 +170,8 @@ type Result struct {
 	// to, from 1, as far as can be told: the latest, unless TCP's timestamps say
 	// another.
 	Transmissions, Answered int
+	// Sent is when each of them left, from the first on; nil when there was one.
+	Sent []time.Duration
 
 	// ICMP says that ICMPType and ICMPCode are those of the answer.
 	ICMP               bool

@@ -140,7 +140,7 @@ func TestWithin(t *testing.T) {
 // withoutSACK takes SACK-permitted out of SYNs.
 func withoutSACK(b []byte, back bool) []byte {
 	at := 20
-	src, dst := netip.Addr{}, netip.Addr{}
+	var src, dst netip.Addr
 	if b[0]>>4 == 6 {
 		at = 40
 		src, dst = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))

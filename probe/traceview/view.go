@@ -97,7 +97,7 @@ func (v *View) Wake() {
 // canvas is a screen of which one line is written after the other.
 type canvas struct {
 	tcell.Screen
-	w, h, y int
+	w, h int
 }
 
 func (c *canvas) at(x, y int, style tcell.Style, text string) int {
