@@ -94,31 +94,6 @@ func (f Finding) String() string {
 
 func ecnName(tos uint32) string { return [...]string{"Not-ECT", "ECT(1)", "ECT(0)", "CE"}[tos&3] }
 
-// Back guesses from the TTL of the answer how many hops it took, with the source
-// as the last: hosts begin with 64, 128 or 255, whichever is next above. 0
-// without an answer.
-func (h *Host) Back() int {
-	switch {
-	case h.ReplyTTL == 0:
-		return 0
-	case h.ReplyTTL <= 64:
-		return 65 - int(h.ReplyTTL)
-	case h.ReplyTTL <= 128:
-		return 129 - int(h.ReplyTTL)
-	}
-	return 256 - int(h.ReplyTTL)
-}
-
-// Most returns the host that answered most, and false where nobody did.
-func (h *Hop) Most() (x Host, ok bool) {
-	for _, y := range h.Hosts {
-		if y.Count > x.Count {
-			x, ok = y, true
-		}
-	}
-	return x, ok
-}
-
 // Through returns the per cent of the probes to hop i that the hop, or what comes
 // before it, can have lost on their way at most: no hop that is farther may lose
 // less. What Loss has beyond that are answers that were not sent.

@@ -192,7 +192,7 @@ type Result struct {
 	TCP       *TCPReply
 	SCTP      *SCTPReply
 	// Guessed: of a probe within a connection whose peer has no SACK it is not
-	// certain that this answers it; it was the oldest that had no answer.
+	// certain that this answers it; no other waited.
 	Guessed bool
 	// Data is what a UDP answer says.
 	Data []byte

@@ -4,9 +4,9 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
-	"github.com/tapstack/tapstack/icmp"
 	"github.com/tapstack/tapstack/internal/mono"
 )
 
@@ -38,39 +38,6 @@ type TraceRequest struct {
 	// Classic varies what routers hash, as traceroute did at first: the hops
 	// shown need not be of one way.
 	Classic bool
-}
-
-// Host is somebody who answered at a hop.
-type Host struct {
-	Addr       netip.Addr
-	Kind       Kind // of the last answer
-	Count      int
-	Extensions icmp.Extensions // of the last answer that had some
-	Changes    []Change        // of the packet, when it got there
-	QuotedTTL  uint8
-	Quoted     int // how many bytes of it were quoted, with its IP header; 0: none
-	ReplyTTL   uint8
-	ICMPType   uint8
-	ICMPCode   uint8
-	MTU        int // of TooBig
-}
-
-// Hop is what is known of a TTL.
-type Hop struct {
-	TTL            int
-	Sent, Received int
-	Pending        int // sent, and no result yet
-	Hosts          []Host
-	Stats          Stats
-}
-
-// Loss returns the per cent of the probes with a result that were not answered.
-func (h *Hop) Loss() float64 {
-	n := h.Sent - h.Pending
-	if n <= 0 {
-		return 0
-	}
-	return 100 * float64(n-h.Received) / float64(n)
 }
 
 // EndReason says why a trace goes no further than its last hop.
@@ -124,7 +91,9 @@ type Tracing struct {
 	err     error
 	src     netip.Addr
 	paused  bool
-	life    int // counts Resets: results from before one are not counted
+	alone   bool // probes within a connection have to go one by one
+	held    bool // the next waits for the result of the one before
+	life    int  // counts Resets: results from before one are not counted
 }
 
 // StartTrace begins a trace. on, unless nil, is told each result with its TTL,
@@ -160,6 +129,9 @@ func (p *Prober) StartTrace(q TraceRequest, on func(ttl int, r Result), done fun
 	route, err := p.route(&q.Request)
 	if err == nil && q.Within != nil && !q.Dst.IsValid() {
 		t.q.Dst = route.Dst()
+	}
+	if err == nil && q.Within != nil {
+		t.alone = !q.Within.Info().SACK
 	}
 	if err == nil && q.Proto != SCTP && q.Within == nil {
 		t.src = route.Src()
@@ -201,6 +173,11 @@ func (t *Tracing) tick(now mono.Time) {
 	if t.paused {
 		return
 	}
+	if t.stop == 0 && t.busy() {
+		// It cannot be told what an answer would be to if there were two.
+		t.held = true
+		return
+	}
 	if t.stop != 0 {
 		for i := range t.hops {
 			t.hops[i].Pending = 0 // lost: nobody waits for them any more
@@ -222,6 +199,11 @@ func (t *Tracing) tick(now mono.Time) {
 		t.ttl = int(t.q.FirstTTL)
 	}
 	t.wake(now.Add(t.q.Interval / time.Duration(n)))
+}
+
+// busy reports whether a probe waits that has to be the only one.
+func (t *Tracing) busy() bool {
+	return t.q.Within != nil && t.alone && slices.ContainsFunc(t.hops, func(h Hop) bool { return h.Pending > 0 })
 }
 
 // length is how many hops a cycle has, as far as is known.
@@ -293,6 +275,8 @@ func (t *Tracing) heard(ttl int, r Result) {
 	h := &t.hops[ttl-int(t.q.FirstTTL)]
 	h.Pending--
 	switch {
+	case r.Err == syscall.EAGAIN:
+		h.Sent-- // not now: the hop goes without in this cycle
 	case r.Kind > ParameterProblem:
 		t.err = r.Err
 	case r.Kind != NoReply:
@@ -308,6 +292,9 @@ func (t *Tracing) heard(ttl int, r Result) {
 	t.later(func() { t.on(ttl, r) })
 	if t.stop != 0 && t.settled() {
 		t.finish()
+	} else if t.held && !t.busy() {
+		t.held = false
+		t.tick(t.p.Now())
 	}
 }
 
@@ -320,28 +307,6 @@ func (t *Tracing) settled() bool {
 		}
 	}
 	return true
-}
-
-// host counts an answer.
-func (h *Hop) host(r *Result) {
-	i := slices.IndexFunc(h.Hosts, func(x Host) bool { return x.Addr == r.From })
-	if i < 0 {
-		// A hop with more routers than that is somebody's joke.
-		if len(h.Hosts) == 128 {
-			return
-		}
-		i = len(h.Hosts)
-		h.Hosts = append(h.Hosts, Host{Addr: r.From})
-	}
-	x := &h.Hosts[i]
-	x.Count++
-	x.Kind, x.ReplyTTL, x.ICMPType, x.ICMPCode, x.MTU = r.Kind, r.ReplyTTL, r.ICMPType, r.ICMPCode, r.MTU
-	if r.Quoted != nil {
-		x.Changes, x.QuotedTTL, x.Quoted = r.Quoted.Changes, r.Quoted.TTL, r.Quoted.Bytes
-	}
-	if r.Extensions.MPLS != nil || r.Extensions.Interfaces != nil || r.Extensions.Others != nil {
-		x.Extensions = r.Extensions
-	}
 }
 
 // result is what is known, without the hops behind the destination.

@@ -31,7 +31,7 @@ func (t *Tracing) Reset() {
 		return
 	}
 	t.life++
-	t.hops, t.cycle, t.last, t.reached, t.err, t.stop = nil, 0, 0, false, nil, 0
+	t.hops, t.cycle, t.last, t.reached, t.err, t.stop, t.held = nil, 0, 0, false, nil, 0, false
 	t.ttl = int(t.q.FirstTTL)
 	if !t.paused {
 		t.tick(t.p.Now())

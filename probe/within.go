@@ -28,7 +28,8 @@ func (p *Prober) Leave(c *stack.TCPConn) { p.out.Leave(c) }
 const farthest = 512
 
 // beginWithin is begin for a request with Within. The connection has to be
-// adopted. Err is EAGAIN while the peer's answers could disturb the connection.
+// adopted. Err is EAGAIN while the peer's answers could disturb the connection,
+// or, where it cannot say what they answer, while another probe waits.
 func (p *Prober) beginWithin(q *Request, f func(Result)) (*probe, []byte, Kind, error) {
 	bad := q.Proto != TCP || q.Connect || q.Retries > 0 || q.Size > 0 || q.Payload != nil || q.Src.IsValid() || q.SrcPort != 0 || q.DstPort != 0 ||
 		q.Device != "" || q.FlowLabel != 0 || q.Dst.IsValid() && q.Dst.Unmap().WithZone("") != q.Within.RemoteAddr().Addr().WithZone("")
@@ -55,7 +56,11 @@ func (p *Prober) beginWithin(q *Request, f func(Result)) (*probe, []byte, Kind, 
 			return nil, nil, AddressInUse, syscall.EADDRINUSE
 		}
 		p.ids.back = p.ids.back%farthest + 1
-		if e.message, err = p.out.Remind(q.Within, int(p.ids.back)); err != nil {
+		certain := false
+		if e.message, certain, err = p.out.Remind(q.Within, int(p.ids.back)); err == nil && !certain && p.undecidedLocked(e.flow) {
+			err = syscall.EAGAIN
+		}
+		if err != nil {
 			return nil, nil, UnexpectedError, err
 		}
 		if e.token = binary.BigEndian.Uint32(e.message[4:]); p.table[e.identity] == nil {
@@ -72,14 +77,24 @@ func (p *Prober) beginWithin(q *Request, f func(Result)) (*probe, []byte, Kind, 
 	return e, e.message, 0, nil
 }
 
+// undecidedLocked reports whether a probe of a flow has neither answer nor end.
+func (p *Prober) undecidedLocked(f flow) bool {
+	for x := p.flows[f]; x != nil; x = x.next {
+		if !x.done {
+			return true
+		}
+	}
+	return false
+}
+
 // withinLocked is for an ACK of the peer's that answers such a probe.
 func (p *Prober) withinLocked(in *stack.ProbeInput, r *Result) (*probe, Drop) {
 	b := in.Message
 	f := flow{TCP, netip.AddrPortFrom(in.To, binary.BigEndian.Uint16(b[2:])), netip.AddrPortFrom(in.From, binary.BigEndian.Uint16(b))}
 	e := p.table[identity{f, in.Repeated}]
 	if in.Repeated == 0 {
-		// It cannot say which: the oldest that waits, and never a second time.
-		for x, n := p.flows[f], 0; x != nil && n < most; x, n = x.next, n+1 {
+		// It cannot say which: the one that waits, and never a second time.
+		for x := p.flows[f]; x != nil; x = x.next {
 			if !x.done {
 				e = x
 			}

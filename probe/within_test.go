@@ -61,7 +61,8 @@ func stateful(r *simnet.Router, c *stack.TCPConn) {
 // else, while text goes both ways, and the connection does not notice.
 func TestWithin(t *testing.T) {
 	eachFamily(t, func(t *testing.T, dst netip.Addr, router func(int) netip.Addr) {
-		for _, sack := range []bool{true, false} {
+		for i := range 4 {
+			sack, silent := i&1 != 0, i&2 != 0
 			w := newWorld(t, 4, probe.Options{})
 			l := w.listen(80)
 			if !sack {
@@ -73,6 +74,7 @@ func TestWithin(t *testing.T) {
 				t.Fatalf("SACK %v", near.Info().SACK)
 			}
 			stateful(w.routers[1], near)
+			w.routers[2].Silent = silent
 			if err := w.p.Adopt(near); err != nil {
 				t.Fatal(err)
 			}
@@ -110,6 +112,12 @@ func TestWithin(t *testing.T) {
 				want := dst
 				if i < 4 {
 					want = router(i + 1)
+				}
+				if i == 2 && silent {
+					if len(h.Hosts) != 0 || h.Loss() != 100 {
+						t.Errorf("SACK %v, the silent hop: %+v", sack, h)
+					}
+					continue
 				}
 				if len(h.Hosts) != 1 || h.Hosts[0].Addr != want || h.Loss() != 0 || h.Stats.Best != 2*time.Duration(min(i, 3))*line || len(h.Hosts[0].Changes) != 0 {
 					t.Errorf("SACK %v, hop %d: %+v", sack, i+1, h)
@@ -199,6 +207,27 @@ func TestWithinRefused(t *testing.T) {
 		if got != 0 {
 			t.Fatalf("%s was accepted", what)
 		}
+	}
+	// A peer without SACK cannot say which it answers, so that two are one too many.
+	w2 := newWorld(t, 2, probe.Options{})
+	w2.routers[0].Mangle = withoutSACK
+	plain, _ := w2.connect(addr(far4), w2.listen(80), 80)
+	if err := w2.p.Adopt(plain); err != nil {
+		t.Fatal(err)
+	}
+	w2.silence()
+	one := probe.Request{Proto: probe.TCP, Within: plain, Timeout: time.Second}
+	w2.p.Send(one, func(probe.Result) {})
+	if r := w2.ask(one); r.Kind != probe.UnexpectedError || r.Err != syscall.EAGAIN {
+		t.Errorf("a second without SACK: %v, %v", r.Kind, r.Err)
+	}
+	w2.RunFor(2 * time.Second)
+	if r := w2.ask(one); r.Kind != probe.NoReply {
+		t.Errorf("after it: %v, %v", r.Kind, r.Err)
+	}
+	plain.Write([]byte("outstanding"))
+	if r := w2.ask(one); r.Kind != probe.UnexpectedError || r.Err != syscall.EAGAIN {
+		t.Errorf("with text outstanding without SACK: %v, %v", r.Kind, r.Err)
 	}
 	if near.Err() != nil || near.Info().State.String() != "ESTABLISHED" {
 		t.Errorf("the connection: %v, %v", near.Err(), near.Info().State)

@@ -89,31 +89,32 @@ func (p *Prober) Within(c *TCPConn) (ProbeRoute, error) {
 
 // Remind returns the segment of c's that repeats the byte which lies back before
 // what is acknowledged (1 to tcp.MaxReminder), to be given to Send with the route
-// of Within. EAGAIN while c cannot have one, ENOTCONN when it is over.
-func (p *Prober) Remind(c *TCPConn, back int) ([]byte, error) {
+// of Within. certain says that the peer will tell which byte it is that comes twice.
+// EAGAIN while c cannot have one, ENOTCONN when it is over.
+func (p *Prober) Remind(c *TCPConn, back int) (b []byte, certain bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.removed || c.core == nil || c.stack != p.stack {
-		return nil, syscall.ENOTCONN
+		return nil, false, syscall.ENOTCONN
 	}
 	switch c.core.State() {
 	case tcp.Established, tcp.CloseWait:
 	default:
-		return nil, syscall.ENOTCONN
+		return nil, false, syscall.ENOTCONN
 	}
 	var s tcp.Segment
 	if !c.core.Reminder(c.tickLocked(p.Now()), back, &s) {
-		return nil, syscall.EAGAIN
+		return nil, false, syscall.EAGAIN
 	}
 	hl := s.HeaderLen()
-	b := make([]byte, hl+s.PayloadLen())
+	b = make([]byte, hl+s.PayloadLen())
 	copy(b[hl:], s.Payload[0])
 	s.PutHeader(b)
 	id := c.id()
 	// The field is 0 yet.
 	sum := csum.Checksum(b, csum.Pseudo(id.local.Addr(), id.remote.Addr(), ipv4.ProtoTCP, len(b)))
 	b[tcp.ChecksumOffset], b[tcp.ChecksumOffset+1] = byte(sum>>8), byte(sum)
-	return b, nil
+	return b, c.core.SaysWhich(), nil
 }
 
 // reminded gives the segment in b.seg to the Prober within e's connection, if it

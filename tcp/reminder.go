@@ -39,6 +39,9 @@ func (c *Conn) Reminder(now mono.Time, back int, s *Segment) bool {
 	return true
 }
 
+// SaysWhich reports whether the peer can say which byte came twice.
+func (c *Conn) SaysWhich() bool { return c.sackOK }
+
 // TakeReminded looks for the answer to a reminder in s: a first SACK block of one
 // byte below SND.UNA. It takes the block out, so that Input does not hear of a
 // duplicate that no loss and no reordering made, and returns its number. Without

@@ -190,6 +190,15 @@ func TestTraceRow(t *testing.T) {
 			rules(t, "delete table inet change")
 		})
 
+		t.Run("without SACK", func(t *testing.T) {
+			set := func(v string) {
+				within(t, pids[2], func() error { return os.WriteFile("/proc/sys/net/ipv4/tcp_sack", []byte(v), 0) })
+			}
+			set("0")
+			defer set("1")
+			all(t, "without SACK", report(t, 0, "trace -n -j -c 2 -i 0.2 --in-session -P 81 10.83.0.2"), "10.83.0.2")
+		})
+
 		t.Run("names", func(t *testing.T) {
 			pc, err := l.ListenPacketKernel("udp", "10.77.0.1:53")
 			if err != nil {
