@@ -57,6 +57,7 @@ var layers = []layer{
 	// probe stands beside socket: it does not block, but in calls that say so.
 	{"probe", []string{"stack", "icmp", "udp", "internal/csum", "internal/mono"}},
 	{"probe/mtrpacket", []string{"probe", "stack", "icmp"}},
+	{"probe/traceview", []string{"probe", "icmp", "github.com/gdamore/tcell"}},
 	// tcp for the names of the states, dnsmessage for the stub resolver,
 	// bpf for filters.
 	{"socket", []string{"stack", "tcp", "golang.org/x/net/bpf", "golang.org/x/net/dns/dnsmessage"}},

@@ -37,6 +37,10 @@ type PathsRequest struct {
 	// Tries is how often a flow is sent to a hop that is silent, 0: 3.
 	Tries      int
 	MaxUnknown int // silent hops in a row; 0: 3
+	// Cycles is how often each way that was found is then traced with a flow of
+	// its own, at that Interval (0: a second); 0: not at all.
+	Cycles   int
+	Interval time.Duration
 }
 
 // PathNode is a router, or with an invalid Addr the silent ones, of a hop.
@@ -66,7 +70,9 @@ type PathsResult struct {
 	// Complete: each router got as many flows as the stopping rule asks for;
 	// otherwise MaxFlows was too low.
 	Complete bool
-	Err      error
+	// Paths are the ways, no two of them the same, with Cycles.
+	Paths []FlowPath
+	Err   error
 }
 
 // Flows returns how many flows have to be sent through a router behind which
@@ -109,6 +115,7 @@ type enumeration struct {
 	label    uint32
 	capped   bool
 	nextSend mono.Time
+	tracing  []*Tracing // of each of r.Paths
 }
 
 // StartPaths begins an enumeration; done is told what was found, on a goroutine
@@ -135,6 +142,9 @@ func (p *Prober) StartPaths(q PathsRequest, done func(PathsResult)) (stop func()
 	}
 	if q.Timeout <= 0 {
 		q.Timeout = time.Second
+	}
+	if q.Interval <= 0 {
+		q.Interval = defaultPathInterval
 	}
 	s := &enumeration{q: q, done: done, ttl: int(q.FirstTTL), at: make(map[visit]netip.Addr), ends: make(map[visit]bool),
 		best: make(map[PathEdge]time.Duration), lost: make(map[visit]int)}
@@ -166,17 +176,8 @@ func (s *enumeration) tick(now mono.Time) {
 	s.queue = s.queue[1:]
 	s.under++
 	s.r.Probes++
-	q := s.q.Request
+	q := s.flowRequest(v.flow)
 	q.TTL = uint8(v.ttl)
-	q.EchoSum, q.EchoID = 0, 0
-	if q.Proto == ICMP {
-		q.EchoSum = uint16(1 + v.flow*40503%65534)
-	} else {
-		q.SrcPort = s.ports[v.flow]
-	}
-	if q.Dst.Is6() {
-		q.FlowLabel = (s.label + uint32(v.flow)*2654435761) & 0xfffff
-	}
 	s.send(q, func(r Result) { s.heard(v, r) })
 	if len(s.queue) > 0 {
 		s.wake(now.Add(s.q.Pace))
@@ -269,7 +270,12 @@ func (s *enumeration) step() {
 	for len(s.queue) == 0 {
 		who, flows := s.flowsAt(s.ttl - 1)
 		if len(who) == 0 || s.ttl > int(s.q.MaxTTL) || s.silence >= s.q.MaxUnknown {
-			s.finish()
+			s.collect()
+			if s.q.Cycles > 0 {
+				s.follow()
+			} else {
+				s.finish()
+			}
 			return
 		}
 		for _, a := range who {
@@ -337,8 +343,12 @@ func (s *enumeration) finish() {
 	if s.over {
 		return
 	}
-	s.collect()
+	if s.r.Nodes == nil {
+		s.collect()
+	}
+	s.interrupt()
 	r := s.r
+	r.Paths = distinct(r.Paths)
 	s.end(func() {
 		for _, port := range s.ports {
 			if port != 0 {

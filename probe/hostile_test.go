@@ -206,13 +206,30 @@ func TestForgedReplies(t *testing.T) {
 	}
 }
 
-// FuzzAnswers throws packets at a host that waits for four answers, errors with
-// right checksums among them. What is accepted has the ports of a probe in it.
+// each6 is each over IPv6.
+func (w *world) each6(f func(probe.Result)) {
+	for proto := probe.ICMP; proto <= probe.SCTP; proto++ {
+		w.p.Send(probe.Request{Dst: addr(far6), Proto: proto, Size: 100, Timeout: time.Hour}, f)
+	}
+	w.RunFor(time.Millisecond)
+}
+
+// FuzzAnswers throws packets at a host that waits for eight answers, four of each
+// family, errors with right checksums among them. What is accepted has the ports
+// of a probe in it.
 func FuzzAnswers(f *testing.F) {
 	w := newWorld(f, 1, probe.Options{})
 	packets := w.silence()
 	w.each(func(probe.Result) {})
+	w.each6(func(probe.Result) {})
 	for _, b := range *packets {
+		if b[0]>>4 == 6 {
+			m := expired(b)
+			m[0] = icmp.TypeTimeExceeded6
+			f.Add(uint8(icmp.Proto6), uint8(2), m)
+			f.Add(b[6], uint8(3), b[40:])
+			continue
+		}
 		f.Add(uint8(1), uint8(0), expired(b))
 		f.Add(b[9], uint8(1), b[20:])
 	}
@@ -223,20 +240,27 @@ func FuzzAnswers(f *testing.F) {
 		}
 		w := newWorld(t, 1, probe.Options{})
 		sent := w.silence()
-		w.each(func(r probe.Result) {
+		heard := func(r probe.Result) {
 			if r.Kind != probe.Closed && !slices.ContainsFunc(*sent, func(b []byte) bool {
-				return bytes.Contains(message, b[20:24]) || bytes.Contains(message, []byte{b[22], b[23], b[20], b[21]}) || bytes.Contains(message, b[24:28])
+				m := b[20:]
+				if b[0]>>4 == 6 {
+					m = b[40:]
+				}
+				return bytes.Contains(message, m[:4]) || bytes.Contains(message, []byte{m[2], m[3], m[0], m[1]}) || bytes.Contains(message, m[4:8])
 			}) {
 				t.Errorf("%v from % x", r.Kind, message)
 			}
-		})
-		src := addr("10.1.0.1")
-		if from&1 != 0 {
-			src = addr(far4)
 		}
-		if proto == icmp.Proto4 && len(message) >= 8 {
-			icmp.SetChecksum4(message)
+		w.each(heard)
+		w.each6(heard)
+		src := map[uint8]netip.Addr{0: addr("10.1.0.1"), 1: addr(far4), 2: addr("fd01::1"), 3: addr(far6)}[from&3]
+		m := slices.Clone(message)
+		switch {
+		case proto == icmp.Proto4 && len(m) >= 8 && src.Is4():
+			icmp.SetChecksum4(m)
+		case proto == icmp.Proto6 && len(m) >= 8 && src.Is6():
+			icmp.SetChecksum6(m, src, addr("fd00::1"))
 		}
-		w.inject(src, proto, message)
+		w.inject(src, proto, m)
 	})
 }

@@ -52,6 +52,8 @@ func (p *Prober) input(in stack.ProbeInput) {
 		e, why = p.failedLocked(&in, &r)
 	case in.Quoted:
 		e, why = p.errorLocked(&in, &r)
+	case in.Within != nil:
+		e, why = p.withinLocked(&in, &r)
 	case in.Protocol == icmp.Proto4 || in.Protocol == icmp.Proto6:
 		e, why = p.echoLocked(&in, &r)
 	case in.Protocol == protoUDP:
@@ -69,7 +71,7 @@ func (p *Prober) input(in stack.ProbeInput) {
 	if r.Answered == 0 {
 		r.Answered = len(e.sent)
 	}
-	r.Transmissions = len(e.sent)
+	r.Transmissions, r.Sent = len(e.sent), e.times()
 	at := in.At
 	if at == 0 {
 		at = p.Now()

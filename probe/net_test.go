@@ -1,6 +1,7 @@
 package probe_test
 
 import (
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/ether/wire"
+	"github.com/tapstack/tapstack/internal/csum"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/probe"
 	"github.com/tapstack/tapstack/stack"
@@ -126,3 +128,9 @@ func (w *world) ask(q probe.Request) probe.Result {
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// fixTCP makes a segment's checksum right again.
+func fixTCP(m []byte, src, dst netip.Addr) {
+	m[16], m[17] = 0, 0
+	binary.BigEndian.PutUint16(m[16:], csum.Checksum(m, csum.Pseudo(src, dst, 6, len(m))))
+}

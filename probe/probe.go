@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/stack"
 )
 
 // Proto is what a probe is made of.
@@ -90,6 +91,15 @@ type Request struct {
 	// after a second and then after twice as long each time (RFC 6298 §5.5), as
 	// connect does it. The result says which transmission was answered.
 	Retries int
+	// Mark is refused, with ErrMark, unless 0: a mark (SO_MARK) never leaves the
+	// host that sets it, and what reads it there, rules of routing and packet
+	// filters, this stack does not have.
+	Mark uint32
+	// Within makes the probe a segment of this connection, which need not be the
+	// caller's own: see Prober.Adopt. Proto is TCP, addresses and ports are the
+	// connection's. TTL, TOS, Timeout and Watch count of the other fields; those
+	// that would change the segment have to be 0.
+	Within *stack.TCPConn
 	// Connect makes a TCP probe complete the handshake before it resets the
 	// connection, so that the listener accepts it.
 	Connect bool
@@ -160,6 +170,8 @@ type Result struct {
 	// to, from 1, as far as can be told: the latest, unless TCP's timestamps say
 	// another.
 	Transmissions, Answered int
+	// Sent is when each of them left, from the first on; nil when there was one.
+	Sent []time.Duration
 
 	// ICMP says that ICMPType and ICMPCode are those of the answer.
 	ICMP               bool
@@ -179,6 +191,9 @@ type Result struct {
 	CorruptAt int
 	TCP       *TCPReply
 	SCTP      *SCTPReply
+	// Guessed: of a probe within a connection whose peer has no SACK it is not
+	// certain that this answers it; no other waited.
+	Guessed bool
 	// Data is what a UDP answer says.
 	Data []byte
 	// Err says more of kinds that are no answer.
@@ -213,4 +228,6 @@ var (
 	ErrClosed = errors.New("probe: closed")
 	// ErrExhausted: Options.InFlight probes are under way.
 	ErrExhausted = errors.New("probe: too many probes under way")
+	// ErrMark: Request.Mark.
+	ErrMark = errors.New("probe: nothing in this stack reads marks")
 )

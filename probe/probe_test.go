@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -230,7 +231,7 @@ func TestLostSYN(t *testing.T) {
 	}
 	lose = 2
 	r := w.ask(probe.Request{Dst: addr(far4), Proto: probe.TCP, Retries: 5})
-	if r.Kind != probe.Reply || r.RTT != 2*line || r.Transmissions != 3 || r.Answered != 3 {
+	if r.Kind != probe.Reply || r.RTT != 2*line || r.Transmissions != 3 || r.Answered != 3 || !slices.Equal(r.Sent, []time.Duration{0, time.Second, 3 * time.Second}) {
 		t.Errorf("%v after %v, %d of %d", r.Kind, r.RTT, r.Answered, r.Transmissions)
 	}
 	// The first is late, not lost: its timestamp says so.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
-	"github.com/tapstack/tapstack/icmp"
 	"github.com/tapstack/tapstack/internal/mono"
 )
 
@@ -40,38 +40,6 @@ type TraceRequest struct {
 	Classic bool
 }
 
-// Host is somebody who answered at a hop.
-type Host struct {
-	Addr       netip.Addr
-	Kind       Kind // of the last answer
-	Count      int
-	Extensions icmp.Extensions // of the last answer that had some
-	Changes    []Change        // of the packet, when it got there
-	QuotedTTL  uint8
-	ReplyTTL   uint8
-	ICMPType   uint8
-	ICMPCode   uint8
-	MTU        int // of TooBig
-}
-
-// Hop is what is known of a TTL.
-type Hop struct {
-	TTL            int
-	Sent, Received int
-	Pending        int // sent, and no result yet
-	Hosts          []Host
-	Stats          Stats
-}
-
-// Loss returns the per cent of the probes with a result that were not answered.
-func (h *Hop) Loss() float64 {
-	n := h.Sent - h.Pending
-	if n <= 0 {
-		return 0
-	}
-	return 100 * float64(n-h.Received) / float64(n)
-}
-
 // EndReason says why a trace goes no further than its last hop.
 type EndReason uint8
 
@@ -83,14 +51,15 @@ const (
 	EndMaxTTL
 	EndLoop // the same router again with another between
 	EndFailed
+	EndUnfinished // it was stopped, or asked, before it knew
 )
 
 // String names the reason.
 func (e EndReason) String() string {
-	if e > EndFailed {
+	if e > EndUnfinished {
 		return "unknown"
 	}
-	return [...]string{"reached", "unreachable", "silent", "max-ttl", "loop", "failed"}[e]
+	return [...]string{"reached", "unreachable", "silent", "max-ttl", "loop", "failed", "unfinished"}[e]
 }
 
 // TraceResult is what a trace came to.
@@ -121,6 +90,10 @@ type Tracing struct {
 	id      uint16
 	err     error
 	src     netip.Addr
+	paused  bool
+	alone   bool // probes within a connection have to go one by one
+	held    bool // the next waits for the result of the one before
+	life    int  // counts Resets: results from before one are not counted
 }
 
 // StartTrace begins a trace. on, unless nil, is told each result with its TTL,
@@ -154,7 +127,13 @@ func (p *Prober) StartTrace(q TraceRequest, on func(ttl int, r Result), done fun
 	t.mu.Lock()
 	defer t.unlock()
 	route, err := p.route(&q.Request)
-	if err == nil && q.Proto != SCTP {
+	if err == nil && q.Within != nil && !q.Dst.IsValid() {
+		t.q.Dst = route.Dst()
+	}
+	if err == nil && q.Within != nil {
+		t.alone = !q.Within.Info().SACK
+	}
+	if err == nil && q.Proto != SCTP && q.Within == nil {
 		t.src = route.Src()
 		port := q.SrcPort
 		if q.Proto == ICMP {
@@ -191,6 +170,14 @@ func (t *Tracing) Snapshot() TraceResult {
 
 // tick sends the next probe.
 func (t *Tracing) tick(now mono.Time) {
+	if t.paused {
+		return
+	}
+	if t.stop == 0 && t.busy() {
+		// It cannot be told what an answer would be to if there were two.
+		t.held = true
+		return
+	}
 	if t.stop != 0 {
 		for i := range t.hops {
 			t.hops[i].Pending = 0 // lost: nobody waits for them any more
@@ -212,6 +199,11 @@ func (t *Tracing) tick(now mono.Time) {
 		t.ttl = int(t.q.FirstTTL)
 	}
 	t.wake(now.Add(t.q.Interval / time.Duration(n)))
+}
+
+// busy reports whether a probe waits that has to be the only one.
+func (t *Tracing) busy() bool {
+	return t.q.Within != nil && t.alone && slices.ContainsFunc(t.hops, func(h Hop) bool { return h.Pending > 0 })
 }
 
 // length is how many hops a cycle has, as far as is known.
@@ -248,6 +240,7 @@ func (t *Tracing) sendNext() {
 	q := t.q.Request
 	q.TTL = uint8(ttl)
 	switch {
+	case q.Within != nil:
 	case q.Proto == ICMP:
 		q.EchoID, q.EchoSeq = t.id, uint16(t.sent)
 		if t.q.Classic {
@@ -261,7 +254,12 @@ func (t *Tracing) sendNext() {
 	case q.Proto != SCTP:
 		q.SrcPort = t.id
 	}
-	t.send(q, func(r Result) { t.heard(ttl, r) })
+	life := t.life
+	t.send(q, func(r Result) {
+		if life == t.life || r.Kind == Closed {
+			t.heard(ttl, r)
+		}
+	})
 }
 
 // heard takes the result of a probe.
@@ -269,13 +267,16 @@ func (t *Tracing) heard(ttl int, r Result) {
 	if t.over {
 		return
 	}
-	h := &t.hops[ttl-int(t.q.FirstTTL)]
-	h.Pending--
-	switch {
-	case r.Kind == Closed:
+	if r.Kind == Closed {
 		t.err = r.Err
 		t.finish()
 		return
+	}
+	h := &t.hops[ttl-int(t.q.FirstTTL)]
+	h.Pending--
+	switch {
+	case r.Err == syscall.EAGAIN:
+		h.Sent-- // not now: the hop goes without in this cycle
 	case r.Kind > ParameterProblem:
 		t.err = r.Err
 	case r.Kind != NoReply:
@@ -291,6 +292,9 @@ func (t *Tracing) heard(ttl int, r Result) {
 	t.later(func() { t.on(ttl, r) })
 	if t.stop != 0 && t.settled() {
 		t.finish()
+	} else if t.held && !t.busy() {
+		t.held = false
+		t.tick(t.p.Now())
 	}
 }
 
@@ -303,28 +307,6 @@ func (t *Tracing) settled() bool {
 		}
 	}
 	return true
-}
-
-// host counts an answer.
-func (h *Hop) host(r *Result) {
-	i := slices.IndexFunc(h.Hosts, func(x Host) bool { return x.Addr == r.From })
-	if i < 0 {
-		// A hop with more routers than that is somebody's joke.
-		if len(h.Hosts) == 128 {
-			return
-		}
-		i = len(h.Hosts)
-		h.Hosts = append(h.Hosts, Host{Addr: r.From})
-	}
-	x := &h.Hosts[i]
-	x.Count++
-	x.Kind, x.ReplyTTL, x.ICMPType, x.ICMPCode, x.MTU = r.Kind, r.ReplyTTL, r.ICMPType, r.ICMPCode, r.MTU
-	if r.Quoted != nil {
-		x.Changes, x.QuotedTTL = r.Quoted.Changes, r.Quoted.TTL
-	}
-	if r.Extensions.MPLS != nil || r.Extensions.Interfaces != nil || r.Extensions.Others != nil {
-		x.Extensions = r.Extensions
-	}
 }
 
 // result is what is known, without the hops behind the destination.
@@ -350,6 +332,8 @@ func (t *Tracing) result() TraceResult {
 		r.End = EndLoop
 	case silent >= t.q.MaxUnknown:
 		r.End = EndSilent
+	case t.cycle == 0 && t.more():
+		r.End = EndUnfinished
 	default:
 		r.End = EndMaxTTL
 	}

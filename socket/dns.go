@@ -121,12 +121,22 @@ func (d *DNS) lookup(ctx context.Context, name string, types []dnsmessage.Type) 
 	return nil, err
 }
 
-// ask asks one question until a server answers it.
-func (d *DNS) ask(ctx context.Context, name string, t dnsmessage.Type) ([]netip.Addr, error) {
+// ask asks for addresses.
+func (d *DNS) ask(ctx context.Context, name string, t dnsmessage.Type) (addrs []netip.Addr, err error) {
+	err = d.query(ctx, name, t, func(m *dnsmessage.Message, q dnsmessage.Question) bool {
+		addrs = answers(m, q)
+		return len(addrs) > 0
+	})
+	return addrs, err
+}
+
+// query asks one question until a server answers it. take is given the answer, and
+// reports whether there is in it what was asked for.
+func (d *DNS) query(ctx context.Context, name string, t dnsmessage.Type, take func(m *dnsmessage.Message, q dnsmessage.Question) bool) error {
 	notFound := &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 	n, err := dnsmessage.NewName(name)
 	if err != nil {
-		return nil, notFound // longer than a name can be
+		return notFound // longer than a name can be
 	}
 	q := dnsmessage.Question{Name: n, Type: t, Class: dnsmessage.ClassINET}
 	last := &net.DNSError{Err: "no DNS server is known", Name: name}
@@ -138,7 +148,7 @@ func (d *DNS) ask(ctx context.Context, name string, t dnsmessage.Type) ([]netip.
 		for _, server := range d.Servers {
 			m, err := d.exchange(ctx, server, q)
 			if ctx.Err() != nil {
-				return nil, ctx.Err()
+				return ctx.Err()
 			}
 			switch {
 			case err != nil:
@@ -149,18 +159,18 @@ func (d *DNS) ask(ctx context.Context, name string, t dnsmessage.Type) ([]netip.
 					last.Err = "i/o timeout"
 				}
 			case m.RCode == dnsmessage.RCodeNameError:
-				return nil, notFound
+				return notFound
 			case m.RCode != dnsmessage.RCodeSuccess:
 				last = &net.DNSError{Err: "server misbehaving", Name: name, Server: server.String(), IsTemporary: true}
 			default:
-				if addrs := answers(m, q); len(addrs) > 0 {
-					return addrs, nil
+				if take(m, q) {
+					return nil
 				}
-				return nil, notFound // the name has no record of this type
+				return notFound // the name has no record of this type
 			}
 		}
 	}
-	return nil, last
+	return last
 }
 
 // exchange asks one server, over UDP and, when the answer is too long for that,

@@ -22,7 +22,7 @@ import (
 
 // dnsServer answers from a table, over UDP and TCP, on one address of a host.
 type dnsServer struct {
-	// records are "A 10.0.0.1", "AAAA fd77::1" or "CNAME other." by name.
+	// records are "A 10.0.0.1", "AAAA fd77::1", "PTR host." or "CNAME other." by name.
 	// A name that is missing does not exist; "FAIL" is a server failure.
 	records map[string][]string
 	// mangle, if it is not nil, may change an answer over UDP, or drop it.
@@ -98,6 +98,8 @@ func (d *dnsServer) answer(network string, query []byte) *dnsmessage.Message {
 				q.Name = dnsmessage.MustNewName(value)
 			case typ == "A" && q.Type == dnsmessage.TypeA:
 				m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: netip.MustParseAddr(value).As4()}})
+			case typ == "PTR" && q.Type == dnsmessage.TypePTR:
+				m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.PTRResource{PTR: dnsmessage.MustNewName(value)}})
 			case typ == "AAAA" && q.Type == dnsmessage.TypeAAAA:
 				m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr(value).As16()}})
 			}

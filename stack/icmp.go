@@ -254,6 +254,9 @@ func (s *Stack) inputError(now mono.Time, p packet, m icmp.Message, v6 bool) {
 		s.stats.ICMP.Drop[DropNotForHost].inc() // a type or code nobody here knows
 		return
 	}
+	if s.remindedError(p, q) {
+		return
+	}
 	// A raw socket may have taken it as well.
 	if delivered := s.deliverError(q, e); !s.probeError(p, q) && !delivered {
 		s.stats.ICMP.Drop[DropNoSocket].inc()

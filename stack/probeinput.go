@@ -42,6 +42,11 @@ type ProbeInput struct {
 	// Err is not 0 when the packet in Quote never left: EHOSTUNREACH, the
 	// neighbour does not answer; ENETDOWN, the device has gone. It is whole.
 	Err syscall.Errno
+	// Within is the connection that Adopt was called for when this answers what
+	// Remind sends. Without Quoted, Repeated is then the number of the byte that
+	// the peer says it has twice, or 0 when it cannot say which.
+	Within   *TCPConn
+	Repeated uint32
 }
 
 // probeInput gives a packet to the prober that has the port, and reports whether

@@ -73,6 +73,7 @@ func (p *Prober) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timers.Stop(&p.timer)
+	p.leaveAll()
 	list := slices.DeleteFunc(slices.Clone(s.proberList()), func(o *Prober) bool { return o == p })
 	if len(list) == 0 {
 		s.probers.Store(nil)

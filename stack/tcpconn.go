@@ -332,6 +332,7 @@ func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 		t.orphan.Add(-1)
 	}
 	t.filters.forget(c)
+	t.reminders.forget(c)
 	c.stack.timers.Stop(&c.timer)
 	if tw == nil {
 		t.swap(c, nil)

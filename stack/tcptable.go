@@ -43,12 +43,13 @@ type tcpTable struct {
 	shards [tcpShards]tcpShard
 	size   atomic.Int64
 
-	listen  bindings[*TCPListener]
-	conns   portConns
-	wait    timeWaitQueue
-	half    halfOpenQueue
-	filters tcpFilters
-	orphan  atomic.Int64 // connections that nobody has any more and that are not over
+	listen    bindings[*TCPListener]
+	conns     portConns
+	wait      timeWaitQueue
+	half      halfOpenQueue
+	filters   tcpFilters
+	reminders reminders
+	orphan    atomic.Int64 // connections that nobody has any more and that are not over
 
 	challenge    tcp.ChallengeLimit
 	challengeMu  sync.Mutex // guards challenge
@@ -219,6 +220,9 @@ func (t *tcpTable) dispatch(b *batch, p packet) {
 	id := fourTuple{netip.AddrPortFrom(p.dst, b.seg.DstPort), netip.AddrPortFrom(p.src, b.seg.SrcPort)}
 	filtered := t.filters.n.Load() > 0
 	if e := t.lookup(id); e != nil {
+		if t.reminders.n.Load() > 0 {
+			t.reminded(b, p, e)
+		}
 		if !filtered || t.passes(b, p, e) {
 			e.input(b, p)
 		}

@@ -120,7 +120,7 @@ func (x *line) lay(t *testing.T, l *lab.Lab) (pids []string) {
 }
 
 // within runs f in the network of a process, on this goroutine.
-func within(t *testing.T, pid string, f func()) {
+func within(t *testing.T, pid string, f func() error) {
 	t.Helper()
 	n, err := strconv.Atoi(pid)
 	if err != nil {
@@ -145,7 +145,9 @@ func within(t *testing.T, pid string, f func()) {
 			runtime.UnlockOSThread() // else the thread ends with the goroutine
 		}
 	}()
-	f()
+	if err := f(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // labelled adds labels of MPLS to time exceeded messages, as the routers of

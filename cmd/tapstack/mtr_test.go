@@ -46,7 +46,7 @@ func packetProgram(t *testing.T, l *lab.Lab) []string {
 // farServers has the far host answer on TCP port 80 and UDP port 5353.
 func farServers(t *testing.T, pid string) {
 	t.Helper()
-	within(t, pid, func() {
+	within(t, pid, func() error {
 		for _, host := range []string{far4, far6} {
 			ln, err := net.Listen("tcp", net.JoinHostPort(host, "80"))
 			if err != nil {
@@ -69,6 +69,7 @@ func farServers(t *testing.T, pid string) {
 				}
 			}()
 		}
+		return nil
 	})
 }
 

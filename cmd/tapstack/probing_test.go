@@ -16,8 +16,15 @@ import (
 )
 
 // routers puts three namespaces of the kernel behind the lab's, as
-// testdata/routers.sh draws them, and returns processes in the three.
+// testdata/routers.sh draws them, and returns the processes in them.
 func routers(t *testing.T, l *lab.Lab, extra ...string) (pids []string) {
+	t.Helper()
+	return namespaces(t, l, "testdata/routers.sh", extra...)
+}
+
+// namespaces makes three and runs a script in the lab with the processes in them,
+// and what else it is to know.
+func namespaces(t *testing.T, l *lab.Lab, script string, extra ...string) (pids []string) {
 	t.Helper()
 	for _, name := range []string{"ip", "unshare", "nsenter"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -34,7 +41,7 @@ func routers(t *testing.T, l *lab.Lab, extra ...string) (pids []string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if out, err := l.Output(ctx, "sh", slices.Concat([]string{"testdata/routers.sh"}, pids, extra)...); err != nil {
+	if out, err := l.Output(ctx, "sh", slices.Concat([]string{script}, pids, extra)...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return pids
@@ -129,7 +136,7 @@ func TestAgainstKernel(t *testing.T) {
 					}
 				}
 				var p pathsReport
-				if err := json.Unmarshal([]byte(command(t, 0, "trace --ecmp -u -j --confidence 0.99999 "+far)), &p); err != nil || p.Width != 2 || !p.Reached || !p.Complete {
+				if err := json.Unmarshal([]byte(command(t, 0, "trace --ecmp -u -j -c 2 -i 0.1 --confidence 0.99999 "+far)), &p); err != nil || p.Width != 2 || !p.Reached || !p.Complete || len(p.Paths) != 2 || p.Paths[0].Loss != 0 || p.Paths[0].Snt != 2 || len(p.Paths[1].Routers) != 3 {
 					t.Errorf("--ecmp to %s: %v, %+v", far, err, p)
 				}
 			}
@@ -137,6 +144,8 @@ func TestAgainstKernel(t *testing.T) {
 			contains(t, 0, "trace -C -c 1 8.8.8.8", "Mtr_Version,Start_Time,Status,Host,Hop,Ip,Loss%,Snt,", ",OK,8.8.8.8,3,8.8.8.8,0.00,1,")
 			contains(t, 0, "trace -l -c 1 8.8.8.8", "h 0 10.77.0.1", "h 2 8.8.8.8", "p 2 ")
 			contains(t, 0, "trace -c 1 -o LSDRNBAWVGJMXI 8.8.8.8", "Gmean", "Jint")
+			contains(t, 0, "trace --hop-mtu -r -c 1 8.8.4.4", "[carries 1400 bytes as far as here: 10.81.0.2 refuses 1500]", "[carries 1500 bytes as far as here]")
+			contains(t, 0, "trace --back -x -c 1 8.8.8.8", `<HUB COUNT="3" HOST="8.8.8.8">`, "<Loss>0.0%</Loss>", "</MTR>")
 			contains(t, 1, "trace -c 1 -m 2 8.8.8.8", "8.8.8.8 was not reached: max-ttl")
 			contains(t, 1, "trace -c 1 -G 0.3 -Z 0.3 -U 3 8.8.254.254", "???", "was not reached: silent")
 			contains(t, 2, "trace -a 10.9.9.9 8.8.8.8", "cannot assign requested address")
@@ -158,7 +167,14 @@ func TestProbeCommandLines(t *testing.T) {
 		{"trace -u -T 127.0.0.1", "exclude each other"},
 		{"trace -j -C 127.0.0.1", "exclude each other"},
 		{"trace -f 9 -m 3 127.0.0.1", "beyond"},
-		{"trace -o LZ 127.0.0.1", "no field Z"},
+		{"trace -o LZ 127.0.0.1", "no field 'Z'"},
+		{"trace -M 7 127.0.0.1", "nothing in this stack reads marks"},
+		{"trace -z 127.0.0.1", "want --as-file"},
+		{"trace --as-file /nonexistent 127.0.0.1", "--as-file"},
+		{"trace -t -j 127.0.0.1", "-t goes with"},
+		{"trace --in-session -u 127.0.0.1", "--in-session"},
+		{"trace -x -j 127.0.0.1", "exclude each other"},
+		{"trace --ecmp --hop-mtu 127.0.0.1", "--ecmp"},
 		{"trace --ecmp -C 127.0.0.1", "--ecmp"},
 		{"trace --confidence 2 127.0.0.1", "confidence"},
 	} {
@@ -192,7 +208,7 @@ func TestTraceTable(t *testing.T) {
 	y.Count, y.Extensions.MPLS, y.Extensions.Interfaces, y.Changes = 1, nil, nil, nil
 	w.table(&probe.TraceResult{Hops: []probe.Hop{{TTL: 1, Sent: 4, Received: 3, Hosts: []probe.Host{y, x}}, {TTL: 2, Sent: 4}}, End: probe.EndUnreachable})
 	for _, want := range []string{"  1.|-- 192.0.2.1 ", "25.0%", "[MPLS: Lbl 100 TC 1 S 1 TTL 1]", `[incoming interface: "eth0", index 3, MTU 1500]`,
-		"[changed on the way: tos 0xb8>0x0]", "[Packet filtered]", "  2.|-- ???", "100.0%", "far was not reached: unreachable"} {
+		"[DSCP bleached from 46]", "[Packet filtered]", "  2.|-- ???", "100.0%", "far was not reached: unreachable"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)
 		}

@@ -128,7 +128,7 @@ func TestSeed(t *testing.T) {
 			want: map[string]any{"status": 1.0, "banner": "a long"}, verdict: Open},
 		{name: "expected", server: func(c net.Conn) {
 			io.WriteString(c, "wait")
-			time.Sleep(time.Millisecond)
+			pause(c)
 			io.WriteString(c, " ready 7")
 			io.Copy(io.Discard, c)
 			c.Close()
