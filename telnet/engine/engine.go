@@ -127,6 +127,7 @@ type Engine struct {
 	cfg    Config
 	states [256]byte // of both sides: see State
 	asked  int
+	behind int // options in WantNoOpposite
 
 	in      []byte // not looked at yet
 	own     []byte // memory of in after Detach
@@ -144,6 +145,7 @@ type Engine struct {
 	unmarked int  // timing marks that were not answered
 	inflate  *inflater
 	deflate  *deflater
+	closed   bool
 	drops    [numDrops]uint64
 }
 
@@ -214,6 +216,12 @@ func (e *Engine) Post(ev Event) {
 // returned false, and what Feed was given before must have been used up by
 // then.
 func (e *Engine) Feed(b []byte) {
+	if e.closed {
+		return
+	}
+	if cap(e.own) > 4096 { // an idle connection keeps little
+		e.own = nil
+	}
 	if e.inflate != nil {
 		e.inflate.feed(b)
 		return

@@ -65,6 +65,7 @@ func (e *Engine) setState(side Side, code Code, s State) {
 	old := State(e.states[code]>>shift) & stateMask
 	e.states[code] = e.states[code]&^(sideMask<<shift) | byte(s|touched)<<shift
 	e.asked += b2i(s&^queued == WantYes) - b2i(old&^queued == WantYes)
+	e.behind += b2i(s&stateMask == WantNoOpposite) - b2i(old == WantNoOpposite)
 	if (old == Yes) != (s == Yes) {
 		e.changed(side, code, s == Yes)
 	}
@@ -169,14 +170,7 @@ func (e *Engine) Disable(side Side, code Code) {
 // Overdue reports whether something waits for the acknowledgement of DONT or
 // WONT. Some peers never send one. Who owns a clock calls Collapse when it has
 // taken too long; so does the engine when the peer answers a timing mark.
-func (e *Engine) Overdue() bool {
-	for _, s := range e.states {
-		if State(s)&stateMask == WantNoOpposite || State(s>>stateBits)&stateMask == WantNoOpposite {
-			return true
-		}
-	}
-	return false
-}
+func (e *Engine) Overdue() bool { return e.behind > 0 }
 
 // Collapse takes DONT and WONT that were not acknowledged as if they had been,
 // so that what is queued behind them goes out. If the answer comes after all it

@@ -2,6 +2,7 @@ package option
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/tapstack/tapstack/telnet/engine"
 )
@@ -227,7 +228,7 @@ func (o *Environ) receive(e *engine.Engine, answer bool, b []byte) {
 	ok := o.parse(b, func(kind byte, text string) bool {
 		if len(text) > limits.Value {
 			e.Count(engine.DropLimit)
-			text = text[:limits.Value]
+			text = strings.Clone(text[:limits.Value]) // the rest is not kept
 		}
 		if kind != envValue {
 			if len(vars) == limits.Vars {
@@ -247,8 +248,12 @@ func (o *Environ) receive(e *engine.Engine, answer bool, b []byte) {
 	}
 	kept := vars[:0]
 	for _, v := range vars {
-		if v.Name != "" && o.store(limits.Vars, v) {
+		switch {
+		case v.Name == "":
+		case o.store(limits, v):
 			kept = append(kept, v)
+		default:
+			e.Count(engine.DropLimit)
 		}
 	}
 	if answer {
@@ -259,12 +264,23 @@ func (o *Environ) receive(e *engine.Engine, answer bool, b []byte) {
 	e.Post(engine.Event{Kind: engine.Subneg, Code: o.code, Value: slices.Clone(kept)})
 }
 
-func (o *Environ) store(limit int, v Var) bool {
-	i := slices.IndexFunc(o.Vars, func(w Var) bool { return w.Name == v.Name && w.User == v.User })
+// store keeps a variable, if there is room: for so many of them, and for the
+// bytes of one subnegotiation in all.
+func (o *Environ) store(limits engine.Limits, v Var) bool {
+	i, size := -1, len(v.Name)+len(v.Value)
+	for n, w := range o.Vars {
+		if w.Name == v.Name && w.User == v.User {
+			i = n
+		} else {
+			size += len(w.Name) + len(w.Value)
+		}
+	}
 	switch {
+	case size > limits.Subneg:
+		return false
 	case i >= 0:
 		o.Vars[i] = v
-	case len(o.Vars) < limit:
+	case len(o.Vars) < limits.Vars:
 		o.Vars = append(o.Vars, v)
 	default:
 		return false
@@ -275,8 +291,7 @@ func (o *Environ) store(limit int, v Var) bool {
 // Set is for a client: it changes a variable and, if the option is on, tells
 // the server by itself (INFO).
 func (o *Environ) Set(e *engine.Engine, v Var) {
-	o.store(e.Limits().Vars, v)
-	if e.On(engine.Us, o.code) {
+	if o.store(e.Limits(), v) && e.On(engine.Us, o.code) {
 		e.Subneg(o.code, o.appendVar([]byte{info}, v))
 	}
 }
