@@ -288,12 +288,11 @@ func (g *gate) Read(b []byte) (int, error) {
 // TestCompressedWriteIsOwed: a compressed write that a deadline cuts off has
 // been taken: who writes on from there loses nothing and repeats nothing.
 func TestCompressedWriteIsOwed(t *testing.T) {
-	near, far := tcpPair(t)
-	near.(*net.TCPConn).SetWriteBuffer(4096)
-	far.(*net.TCPConn).SetReadBuffer(4096)
+	near, far := pipe()
 	g := &gate{Conn: far}
 	server := NewServerConn(near, &Config{Passive: true, Server: option.ServerConfig{Compress: true}})
 	client := NewClientConn(g, &Config{Passive: true})
+	defer client.Close()
 	received := pump(client)
 	if err := server.Enable(engine.Us, engine.MCCP2); err != nil {
 		t.Fatal(err)
@@ -301,7 +300,7 @@ func TestCompressedWriteIsOwed(t *testing.T) {
 	if err := server.WaitFor(testContext(t), Local(engine.MCCP2)); err != nil {
 		t.Fatal(err)
 	}
-	data := make([]byte, 1<<20)
+	data := make([]byte, 200<<10)
 	random := rand.New(rand.NewPCG(1, 2))
 	for i := range data { // which does not compress
 		data[i] = byte(random.Uint32())

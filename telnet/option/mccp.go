@@ -29,6 +29,24 @@ func (o *compressed) begin(e *engine.Engine) {
 	e.StartDeflate()
 }
 
+// TakesUnagreed implements engine.Lenient: when the peer says that what follows
+// is compressed it is, though we may have changed our mind meanwhile. To pass
+// that over would make noise of all that comes.
+func (o *compressed) TakesUnagreed() bool { return o.on }
+
+// receive is for the peer's last plain word, about the option that side
+// performs: something must have been said of it before.
+func (o *compressed) receive(e *engine.Engine, side engine.Side, code engine.Code, b []byte) {
+	switch {
+	case len(b) != 0:
+		e.Count(engine.DropMalformed)
+	case !e.Known(side, code):
+		e.Count(engine.DropSubnegOff)
+	default:
+		e.StartInflate()
+	}
+}
+
 // MCCP2 compresses from the server to the client.
 type MCCP2 struct{ compressed }
 
@@ -51,13 +69,7 @@ func (o *MCCP2) Changed(e *engine.Engine, side engine.Side, on bool) {
 }
 
 // Subneg implements engine.Option.
-func (*MCCP2) Subneg(e *engine.Engine, b []byte) {
-	if len(b) != 0 || !e.On(engine.Him, engine.MCCP2) {
-		e.Count(engine.DropMalformed)
-		return
-	}
-	e.StartInflate()
-}
+func (o *MCCP2) Subneg(e *engine.Engine, b []byte) { o.receive(e, engine.Him, engine.MCCP2, b) }
 
 // MCCP3 compresses from the client to the server.
 type MCCP3 struct{ compressed }
@@ -81,10 +93,4 @@ func (o *MCCP3) Changed(e *engine.Engine, side engine.Side, on bool) {
 }
 
 // Subneg implements engine.Option.
-func (*MCCP3) Subneg(e *engine.Engine, b []byte) {
-	if len(b) != 0 || !e.On(engine.Us, engine.MCCP3) {
-		e.Count(engine.DropMalformed)
-		return
-	}
-	e.StartInflate()
-}
+func (o *MCCP3) Subneg(e *engine.Engine, b []byte) { o.receive(e, engine.Us, engine.MCCP3, b) }
