@@ -55,8 +55,21 @@ func OldEnviron() *Environ { return &Environ{code: engine.OldEnviron} }
 // Code implements engine.Option.
 func (o *Environ) Code() engine.Code { return o.code }
 
+// Allow implements engine.Option. A client that performs NEW-ENVIRON does not
+// perform ENVIRON too, as BSD's does not: servers that come from BSD's ask by
+// one of them, and then wait for answers by both.
+func (o *Environ) Allow(e *engine.Engine, side engine.Side) bool {
+	if o.code == engine.OldEnviron && side == engine.Us && e.State(side, engine.NewEnviron) != engine.No {
+		return false
+	}
+	return o.oneSided.Allow(e, side)
+}
+
 // Changed implements engine.Option: a server asks.
 func (o *Environ) Changed(e *engine.Engine, side engine.Side, on bool) {
+	if on && side == engine.Us && o.code == engine.NewEnviron {
+		e.Disable(side, engine.OldEnviron)
+	}
 	if side == engine.Him && on {
 		o.asked, o.done = 0, len(o.Ask) == 0
 		o.request(e)

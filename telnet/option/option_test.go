@@ -648,3 +648,16 @@ func TestCompressionBegins(t *testing.T) {
 		t.Error("our own wish was refused")
 	}
 }
+
+// TestOneEnviron: a client that is asked for both kinds of environment performs
+// the newer one, in whatever order they come.
+func TestOneEnviron(t *testing.T) {
+	for _, codes := range [][2]engine.Code{{engine.NewEnviron, engine.OldEnviron}, {engine.OldEnviron, engine.NewEnviron}} {
+		c := newPeer(engine.Client, NewEnviron(), OldEnviron())
+		c.verb(engine.DO, codes[0])
+		c.verb(engine.DO, codes[1])
+		if !c.On(engine.Us, engine.NewEnviron) || c.On(engine.Us, engine.OldEnviron) {
+			t.Errorf("%v: %v %v", codes, c.State(engine.Us, engine.NewEnviron), c.State(engine.Us, engine.OldEnviron))
+		}
+	}
+}
