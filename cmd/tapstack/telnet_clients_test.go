@@ -90,13 +90,18 @@ func TestTelnetClients(t *testing.T) {
 					if tc.first != "" {
 						p.line(s.in([]string{tc.first})[0])
 					}
-					if tc.wakes {
-						p.await("prompt", func(screen string) bool { p.key("Enter"); return strings.Contains(screen, "tel:sh>") })
-					} else {
-						p.want("tel:sh>")
+					want := func(s string) {
+						t.Helper()
+						p.await(s, func(screen string) bool {
+							if tc.wakes {
+								p.key("Enter")
+							}
+							return strings.Contains(screen, s)
+						})
 					}
+					want("tel:sh>")
 					p.line("proto")
-					p.want("<Peer ")
+					want("<Peer ")
 					var got []string
 					for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // curl's words come late
 						got = append(got, s.said()...)
@@ -112,7 +117,7 @@ func TestTelnetClients(t *testing.T) {
 						}
 					}
 					p.line("quit")
-					p.want("Goodbye.")
+					want("Goodbye.")
 					got = append(got, s.said()...)
 					for i, g := range got {
 						for _, n := range tc.not {
@@ -215,7 +220,7 @@ func TestTelnetSynch(t *testing.T) {
 		command := func(s string) {
 			t.Helper()
 			p.key("C-]")
-			p.wantLast("telnet>")
+			p.wantLast("inetutils-telnet>")
 			p.line(s)
 		}
 		p.want("tel:sh>")

@@ -140,13 +140,16 @@ type Engine struct {
 	discard bool // a Synch has begun and its data mark not been seen
 	urgent  bool // there is urgent data that was not read
 
-	out      []byte
-	told     bool // of Flush
-	unmarked int  // timing marks that were not answered
-	inflate  *inflater
-	deflate  *deflater
-	closed   bool
-	drops    [numDrops]uint64
+	out     []byte
+	told    bool         // of Flush
+	marks   uint64       // timing marks that were sent
+	marked  uint64       // and answered
+	offAt   uint64       // marks that had been sent at the last DONT or WONT of ours
+	late    [2][4]uint64 // sides of options whose DONT or WONT was not acknowledged: a bit each
+	inflate *inflater
+	deflate *deflater
+	closed  bool
+	drops   [numDrops]uint64
 }
 
 // New makes an engine. It sends nothing by itself.
