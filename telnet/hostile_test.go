@@ -105,6 +105,59 @@ func TestMaxWait(t *testing.T) {
 	}
 }
 
+// TestPassedOver: a client that agrees to tell variables and does not, and
+// answers one timing mark only, is not waited for when it has answered what was
+// asked later.
+func TestPassedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := pipe()
+		s := NewServerConn(near, &Config{Server: option.ServerConfig{Env: []option.Var{{Name: "LANG"}}}})
+		names := []string{"TINTIN++", "xterm", "MTTS 271"}
+		over := make(chan bool)
+		go func() {
+			defer close(over)
+			buf, marks := make([]byte, 4096), 0
+			for {
+				n, err := far.Read(buf)
+				if err != nil {
+					return
+				}
+				var say []byte
+				for rest := buf[:n]; len(rest) > 0; rest = rest[1:] {
+					switch {
+					case bytes.HasPrefix(rest, []byte("\xff\xfd\x18")):
+						say = append(say, "\xff\xfb\x18"...)
+					case bytes.HasPrefix(rest, []byte("\xff\xfa\x18\x01")):
+						say = append(append(append(say, "\xff\xfa\x18\x00"...), names[0]...), "\xff\xf0"...)
+						names = names[1:]
+					case bytes.HasPrefix(rest, []byte("\xff\xfd\x27")):
+						say = append(say, "\xff\xfb\x27"...)
+					case bytes.HasPrefix(rest, []byte("\xff\xfd\x06")):
+						if marks++; marks == 1 {
+							say = append(say, "\xff\xfc\x06"...)
+						}
+					case bytes.HasPrefix(rest, []byte("\xff\xfd")):
+						say = append(say, 255, byte(engine.WONT), rest[2])
+					case bytes.HasPrefix(rest, []byte("\xff\xfb")):
+						say = append(say, 255, byte(engine.DONT), rest[2])
+					}
+				}
+				far.Write(say)
+			}
+		}()
+		start := time.Now()
+		if err := s.Handshake(t.Context()); err != nil || time.Since(start) != 0 {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		if i := s.Info(); len(i.Types) != 3 || !s.On(engine.Him, engine.NewEnviron) {
+			t.Errorf("%+v", i)
+		}
+		s.Close()
+		far.Close()
+		<-over
+	})
+}
+
 // urgentPipe has urgent data that is not urgent.
 type urgentPipe struct{ net.Conn }
 

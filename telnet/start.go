@@ -35,6 +35,16 @@ type serverPolicy struct {
 	sent     int      // timing marks
 	out      int      // of them not answered
 	open     progress // at the last timing mark
+	env      envWait
+}
+
+// envWait is about a client that agrees to tell variables and never does, and
+// leaves timing marks unanswered too, as TinTin++ does: when it has answered a
+// question that was asked later, it has passed this one over.
+type envWait struct {
+	asked  bool // before the last question about the terminal
+	vars   int  // that were known then
+	passed bool
 }
 
 // progress is what is still open: if it did not change between two timing
@@ -90,6 +100,10 @@ func (p *serverPolicy) advance(e *engine.Engine) {
 // terminal is for a name of the terminal's type. Microsoft's telnet, which says
 // "ANSI" first, is left alone with variables until it has said more.
 func (p *serverPolicy) terminal(e *engine.Engine) {
+	if env, ok := e.Option(engine.NewEnviron).(*option.Environ); ok {
+		open := e.On(engine.Him, engine.NewEnviron) && !env.Done()
+		p.env = envWait{open, len(env.Vars), p.env.passed || open && p.env.asked && p.env.vars == len(env.Vars)}
+	}
 	if tt, ok := e.Option(engine.TType).(*option.TType); ok && (len(tt.Types()) != 1 || tt.Types()[0] != "ANSI" || tt.Done()) {
 		p.askMore(e, tt.Types())
 	}
@@ -150,7 +164,7 @@ func (p *serverPolicy) waiting(e *engine.Engine) bool {
 	if tt, ok := e.Option(engine.TType).(*option.TType); ok && e.On(engine.Him, engine.TType) && !tt.Done() {
 		return true
 	}
-	if env, ok := e.Option(engine.NewEnviron).(*option.Environ); ok && e.On(engine.Him, engine.NewEnviron) && !env.Done() {
+	if env, ok := e.Option(engine.NewEnviron).(*option.Environ); ok && e.On(engine.Him, engine.NewEnviron) && !env.Done() && !p.env.passed {
 		return true
 	}
 	cs, ok := e.Option(engine.Charset).(*option.Charset)

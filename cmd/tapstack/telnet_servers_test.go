@@ -110,7 +110,7 @@ func TestTelnetServers(t *testing.T) {
 						t.Cleanup(func() { c.Process.Kill(); c.Wait() })
 						listening(t, l, host+":6023")
 						log := filepath.Join(t.TempDir(), "log")
-						env := []string{envMain + "=1", lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24"}
+						env := []string{envMain + "=1", lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}
 						args := []string{"telnet", host, "6023", "--loglevel", "debug", "--logfile", log}
 						if place == "loopback" {
 							env, args = env[:1], append(args, "--net", "host")
@@ -188,7 +188,7 @@ func TestTelnetSynchToServer(t *testing.T) {
 		t.Cleanup(func() { c.Process.Kill(); c.Wait() })
 		listening(t, l, "10.77.0.1:6023")
 		log := filepath.Join(t.TempDir(), "log")
-		p := newPane(t, l, 80, 24, []string{envMain + "=1", lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24"}, os.Args[0],
+		p := newPane(t, l, 80, 24, []string{envMain + "=1", lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}, os.Args[0],
 			"telnet", "10.77.0.1", "6023", "--loglevel", "debug", "--logfile", log)
 		command := func(s string) {
 			t.Helper()
