@@ -40,8 +40,8 @@ type Conn struct {
 	turn chan struct{} // who holds the one element reads
 	rd   reader        // under turn
 
-	wmu sync.Mutex
-	wr  writer // under wmu
+	wturn chan struct{} // who holds the one element writes
+	wr    writer        // under wturn
 
 	mu      sync.Mutex
 	eng     *engine.Engine // under mu, as what follows
@@ -53,9 +53,7 @@ type Conn struct {
 	charset string // what the peers agreed on
 	ackTime *time.Timer
 
-	dmu      sync.Mutex // of the read deadline
-	deadline time.Time
-	broken   bool // WaitFor is ending a read
+	rlimit, wlimit deadline
 
 	closed sync.Once
 }
@@ -74,7 +72,8 @@ func newConn(nc net.Conn, cfg *Config, role engine.Role) *Conn {
 	if cfg == nil {
 		cfg = &Config{}
 	}
-	c := &Conn{nc: nc, cfg: cfg, server: role == engine.Server, turn: make(chan struct{}, 1)}
+	c := &Conn{nc: nc, cfg: cfg, server: role == engine.Server, turn: make(chan struct{}, 1), wturn: make(chan struct{}, 1)}
+	c.rlimit.set, c.wlimit.set = nc.SetReadDeadline, nc.SetWriteDeadline
 	switch {
 	case cfg.Passive:
 		c.policy = passive{}
@@ -105,16 +104,21 @@ func newConn(nc net.Conn, cfg *Config, role engine.Role) *Conn {
 	return c
 }
 
-// begin sends what this end says first, once.
-func (c *Conn) begin() {
+// begin sends what this end says first, once; not longer than ctx.
+func (c *Conn) begin(ctx context.Context) {
+	began := false
 	c.once.Do(func() {
-		c.Update(func(e *engine.Engine) {
-			for _, a := range c.cfg.Enable {
-				e.Enable(a.Side, a.Code)
-			}
-			c.policy.begin(e)
-		})
+		began = true
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, a := range c.cfg.Enable {
+			c.eng.Enable(a.Side, a.Code)
+		}
+		c.policy.begin(c.eng)
 	})
+	if began {
+		c.flush(ctx, true)
+	}
 }
 
 // Update calls f with the engine, under its lock, and sends what f made it say.
@@ -126,7 +130,7 @@ func (c *Conn) Update(f func(e *engine.Engine)) error {
 	c.armAck()
 	c.wakeLocked()
 	c.mu.Unlock()
-	return c.flush(true)
+	return c.flush(context.Background(), true)
 }
 
 // View calls f with the engine, under its lock. f must not change it.
@@ -164,7 +168,7 @@ func (c *Conn) armAck() {
 		c.eng.Collapse()
 		c.wakeLocked()
 		c.mu.Unlock()
-		c.flush(true)
+		c.flush(context.Background(), false)
 	})
 }
 
@@ -217,11 +221,20 @@ func (c *Conn) EndOfRecord() (sent bool, err error) {
 // (RFC 854): IAC DM, of which the DM is urgent. Without urgent data the mark
 // would have no effect; then the error is ErrNoUrgent.
 func (c *Conn) Synch() error {
+	return c.synch(context.Background())
+}
+
+func (c *Conn) synch(ctx context.Context) error {
 	if c.urgent == nil {
 		return ErrNoUrgent
 	}
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
+	if err := c.takeTurn(ctx); err != nil {
+		return err
+	}
+	return c.writing(ctx, c.synchLocked)
+}
+
+func (c *Conn) synchLocked() error {
 	if err := c.flushLocked(); err != nil {
 		return err
 	}
@@ -300,40 +313,53 @@ func (c *Conn) SetDeadline(t time.Time) error {
 
 // SetReadDeadline implements net.Conn.
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	c.dmu.Lock()
-	defer c.dmu.Unlock()
-	c.deadline = t
-	if c.broken {
-		return nil
-	}
-	return c.nc.SetReadDeadline(t)
+	return c.rlimit.change(t)
 }
 
 // SetWriteDeadline implements net.Conn.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.nc.SetWriteDeadline(t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.wlimit.change(t) }
 
-// interruptible makes reads end when ctx does, until the function that it
+// deadline is that of a connection's reads or writes: the caller's, which is set
+// aside while a context ends what is under way.
+type deadline struct {
+	set    func(time.Time) error
+	mu     sync.Mutex
+	at     time.Time
+	broken bool
+}
+
+func (d *deadline) change(t time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.at = t
+	if d.broken {
+		return nil
+	}
+	return d.set(t)
+}
+
+// within makes reads, or writes, end when ctx does, until the function that it
 // returns is called.
-func (c *Conn) interruptible(ctx context.Context) (done func()) {
+func (d *deadline) within(ctx context.Context) (done func()) {
 	if ctx.Done() == nil {
 		return func() {}
 	}
 	over := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(over)
-		c.dmu.Lock()
-		defer c.dmu.Unlock()
-		c.broken = true
-		c.nc.SetReadDeadline(time.Unix(1, 0))
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.broken = true
+		d.set(time.Unix(1, 0))
 	})
 	return func() {
 		if stop() {
 			return
 		}
 		<-over
-		c.dmu.Lock()
-		defer c.dmu.Unlock()
-		c.broken = false
-		c.nc.SetReadDeadline(c.deadline)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.broken = false
+		d.set(d.at)
 	}
 }

@@ -117,7 +117,7 @@ func document(t *testing.T) string {
 
 var (
 	quoted   = regexp.MustCompile("`([^`]+)`")
-	testName = regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w*)`")
+	testName = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
 )
 
 // TestDocumentNamesTests: each test that docs/telnet.md names exists.

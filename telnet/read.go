@@ -1,6 +1,7 @@
 package telnet
 
 import (
+	"context"
 	"errors"
 	"os"
 
@@ -25,12 +26,21 @@ type reader struct {
 	more    bool   // the engine has not looked at all it was fed
 	held    []engine.Event
 	err     error
+	ctx     context.Context // who reads does not wait for longer: the ctx of WaitFor, else nil
+}
+
+// until is the context that ends what the reader does.
+func (r *reader) until() context.Context {
+	if r.ctx == nil {
+		return context.Background()
+	}
+	return r.ctx
 }
 
 // Read implements net.Conn. An end of the stream in the middle of a command is
 // an end.
 func (c *Conn) Read(p []byte) (int, error) {
-	c.begin()
+	c.begin(context.Background())
 	c.turn <- struct{}{}
 	defer func() { <-c.turn }()
 	if len(p) == 0 {
@@ -89,7 +99,9 @@ func (c *Conn) fill(p []byte) (int, error) {
 		}
 		b = r.buf
 	}
+	restore := c.rlimit.within(r.until())
 	n, err := c.nc.Read(b)
+	restore()
 	c.cfg.Record.in(b[:n])
 	c.noteUrgent()
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -175,7 +187,7 @@ func (c *Conn) decode(p []byte, inPlace bool) (n int) {
 		}
 		if ev.Kind == engine.Flush {
 			c.mu.Unlock()
-			c.flush(true)
+			c.flush(r.until(), true)
 			c.mu.Lock()
 			continue
 		}
@@ -191,7 +203,7 @@ func (c *Conn) decode(p []byte, inPlace bool) (n int) {
 	pending := c.eng.Pending()
 	c.mu.Unlock()
 	if pending > 0 {
-		c.flush(pending >= answerAt)
+		c.flush(r.until(), pending >= answerAt)
 	}
 	if n == 0 {
 		before = len(r.held)
@@ -212,7 +224,7 @@ func (c *Conn) tell(n int) {
 		if ev.Kind == engine.Cmd && ev.Cmd == engine.AO && c.server && c.urgent != nil {
 			// RFC 854 and RFC 1123 §3.2.4: what the user does not want any more
 			// may still be under way.
-			c.Synch()
+			c.synch(r.until())
 		}
 		if c.cfg.Event != nil {
 			c.cfg.Event(c, ev)

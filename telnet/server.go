@@ -180,8 +180,8 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 		return
 	case full:
 		s.refused.Add(1)
-		go func() { // it may not read
-			nc.SetWriteDeadline(time.Now().Add(time.Second))
+		go func() { // it may not read, nor say what TLS waits for
+			nc.SetDeadline(time.Now().Add(time.Second))
 			io.WriteString(nc, s.Busy)
 			nc.Close()
 		}()

@@ -35,6 +35,12 @@ type serverPolicy struct {
 	sent     int      // timing marks
 	out      int      // of them not answered
 	open     progress // at the last timing mark
+	// Some agree to tell variables and do not, leave our WILL unanswered, and
+	// timing marks but the first too, as TinTin++ does. Who has answered a
+	// question about the terminal has passed over what was asked before it.
+	types  int      // answers about the terminal
+	before progress // what was open when the last question about it was asked
+	passed bool     // and still was when that was answered
 }
 
 // progress is what is still open: if it did not change between two timing
@@ -90,6 +96,9 @@ func (p *serverPolicy) advance(e *engine.Engine) {
 // terminal is for a name of the terminal's type. Microsoft's telnet, which says
 // "ANSI" first, is left alone with variables until it has said more.
 func (p *serverPolicy) terminal(e *engine.Engine) {
+	p.passed = p.passed || p.types > 0 && p.others(e) == p.before
+	p.types++
+	defer func() { p.before = p.others(e) }()
 	if tt, ok := e.Option(engine.TType).(*option.TType); ok && (len(tt.Types()) != 1 || tt.Types()[0] != "ANSI" || tt.Done()) {
 		p.askMore(e, tt.Types())
 	}
@@ -102,7 +111,7 @@ func (p *serverPolicy) askMore(e *engine.Engine, types []string) {
 	if p.second {
 		return
 	}
-	p.second = true
+	p.second, p.passed = true, false
 	if !p.cfg.LineMode && !slices.ContainsFunc(types, isGameClient) {
 		e.Enable(engine.Us, engine.Echo)
 	}
@@ -132,6 +141,13 @@ func (p *serverPolicy) progress(e *engine.Engine) progress {
 	return g
 }
 
+// others is progress but for the terminal's types.
+func (p *serverPolicy) others(e *engine.Engine) progress {
+	g := p.progress(e)
+	g.types = 0
+	return g
+}
+
 func (p *serverPolicy) marked(e *engine.Engine) {
 	if p.out--; p.out > 0 {
 		return
@@ -144,17 +160,17 @@ func (p *serverPolicy) marked(e *engine.Engine) {
 }
 
 func (p *serverPolicy) waiting(e *engine.Engine) bool {
-	if e.Asked() > 0 {
-		return true
-	}
 	if tt, ok := e.Option(engine.TType).(*option.TType); ok && e.On(engine.Him, engine.TType) && !tt.Done() {
 		return true
+	}
+	if p.passed {
+		return false
 	}
 	if env, ok := e.Option(engine.NewEnviron).(*option.Environ); ok && e.On(engine.Him, engine.NewEnviron) && !env.Done() {
 		return true
 	}
 	cs, ok := e.Option(engine.Charset).(*option.Charset)
-	return ok && cs.Waiting()
+	return e.Asked() > 0 || ok && cs.Waiting()
 }
 
 func (p *serverPolicy) done(e *engine.Engine) bool {

@@ -59,9 +59,9 @@ func HasTerm(e *engine.Engine) bool {
 // something open, is no error. Data that comes meanwhile is for Read. Errors:
 // ctx's, and those of the connection when there is not even data.
 func (c *Conn) Handshake(ctx context.Context) error {
-	c.begin()
 	limited, cancel := context.WithTimeout(ctx, c.cfg.maxWait())
 	defer cancel()
+	c.begin(limited)
 	err := c.wait(limited, func(e *engine.Engine) bool {
 		return c.policy.done(e) || !c.server && c.gotData || c.bye
 	})
@@ -82,7 +82,7 @@ func (c *Conn) Handshake(ctx context.Context) error {
 // Read; when there is more than Config.MaxLine of it the error is ErrUnread.
 // Other errors: ctx's, the connection's, os.ErrDeadlineExceeded.
 func (c *Conn) WaitFor(ctx context.Context, conds ...Cond) error {
-	c.begin()
+	c.begin(ctx)
 	return c.wait(ctx, func(e *engine.Engine) bool {
 		for _, cond := range conds {
 			if !cond(e) {
@@ -126,6 +126,8 @@ func (c *Conn) wait(ctx context.Context, cond Cond) error {
 // readFor reads once, unless the condition holds by now.
 func (c *Conn) readFor(ctx context.Context, cond Cond) error {
 	r := &c.rd
+	r.ctx = ctx
+	defer func() { r.ctx = nil }()
 	c.mu.Lock()
 	ok := cond(c.eng)
 	c.mu.Unlock()
@@ -139,10 +141,7 @@ func (c *Conn) readFor(ctx context.Context, cond Cond) error {
 	case r.err != nil:
 		return r.err
 	default:
-		restore := c.interruptible(ctx)
-		_, err := c.fill(nil)
-		restore()
-		if err != nil {
+		if _, err := c.fill(nil); err != nil {
 			return err
 		}
 	}

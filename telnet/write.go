@@ -2,6 +2,7 @@ package telnet
 
 import (
 	"bytes"
+	"context"
 
 	"github.com/tapstack/tapstack/telnet/engine"
 )
@@ -20,9 +21,9 @@ type writer struct {
 // of 255 are doubled. Nothing else is changed: lines end in "\r\n" if the caller
 // says so. See Text.
 func (c *Conn) Write(p []byte) (n int, err error) {
-	c.wmu.Lock()
+	c.wturn <- struct{}{}
 	defer func() {
-		c.wmu.Unlock()
+		<-c.wturn
 		c.flushLater()
 	}()
 	if err := c.flushLocked(); err != nil {
@@ -40,10 +41,10 @@ func (c *Conn) Write(p []byte) (n int, err error) {
 			c.mu.Lock()
 			c.eng.Write(part)
 			c.mu.Unlock()
+			n += len(part) // what is not sent now is owed
 			if err := c.flushLocked(); err != nil {
 				return n, err
 			}
-			n += len(part)
 			continue
 		case plain == len(part) || plain >= escapeChunk:
 			m, err := c.send(part[:plain])
@@ -89,7 +90,25 @@ func (c *Conn) send(b []byte) (int, error) {
 	return n, err
 }
 
-// flushLocked sends what the engine has to say, under wmu.
+// takeTurn waits for the turn to write, not longer than ctx.
+func (c *Conn) takeTurn(ctx context.Context) error {
+	select {
+	case c.wturn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// writing calls f and gives the turn to write back. What f writes takes no
+// longer than ctx; a command that is cut off by that is owed.
+func (c *Conn) writing(ctx context.Context, f func() error) error {
+	defer func() { <-c.wturn }()
+	defer c.wlimit.within(ctx)()
+	return f()
+}
+
+// flushLocked sends what the engine has to say, with the turn to write.
 func (c *Conn) flushLocked() error {
 	w := &c.wr
 	c.mu.Lock()
@@ -113,18 +132,21 @@ func (c *Conn) flushLocked() error {
 	return nil
 }
 
-// flush sends what the engine has to say. Without wait it leaves that to
-// whoever is writing at this moment: who reads must not wait for a peer that
-// does not read before we do.
-func (c *Conn) flush(wait bool) error {
+// flush sends what the engine has to say, not longer than ctx. Without wait it
+// leaves that to whoever is writing at this moment: who reads must not wait for
+// a peer that does not read before we do.
+func (c *Conn) flush(ctx context.Context, wait bool) error {
 	for {
-		if wait {
-			c.wmu.Lock()
-		} else if !c.wmu.TryLock() {
-			return nil
+		if !wait {
+			select {
+			case c.wturn <- struct{}{}:
+			default:
+				return nil
+			}
+		} else if err := c.takeTurn(ctx); err != nil {
+			return err
 		}
-		err := c.flushLocked()
-		c.wmu.Unlock()
+		err := c.writing(ctx, c.flushLocked)
 		if err != nil || !c.unsent() {
 			return err
 		}
@@ -141,6 +163,6 @@ func (c *Conn) unsent() bool {
 // found it taken.
 func (c *Conn) flushLater() {
 	if c.unsent() {
-		c.flush(false)
+		c.flush(context.Background(), false)
 	}
 }

@@ -157,7 +157,7 @@ func (f *inflater) detach() {
 // StartInflate makes all that follows compressed: for the options MCCP2 and
 // MCCP3.
 func (e *Engine) StartInflate() {
-	if e.inflate != nil {
+	if e.inflate != nil || e.closed {
 		e.count(DropStray)
 		return
 	}
@@ -247,10 +247,12 @@ func (e *Engine) StopDeflate() {
 	}
 }
 
-// Close frees what the engine holds beside memory. It must not be used after.
+// Close frees what the engine holds beside memory. What it is fed from then on
+// is thrown away.
 func (e *Engine) Close() {
+	e.closed, e.in = true, nil
 	if e.inflate != nil {
 		e.inflate.stop()
-		e.inflate.err, e.in = errStopped, nil
+		e.inflate.err = errStopped
 	}
 }

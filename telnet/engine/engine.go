@@ -129,6 +129,7 @@ type Engine struct {
 	asked  int
 	// What tells peers apart: see Declined and Repeated. By side.
 	declined, repeated [2]codeSet
+	behind             int // options in WantNoOpposite
 
 	in      []byte // not looked at yet
 	own     []byte // memory of in after Detach
@@ -141,12 +142,16 @@ type Engine struct {
 	discard bool // a Synch has begun and its data mark not been seen
 	urgent  bool // there is urgent data that was not read
 
-	out      []byte
-	told     bool // of Flush
-	unmarked int  // timing marks that were not answered
-	inflate  *inflater
-	deflate  *deflater
-	drops    [numDrops]uint64
+	out     []byte
+	told    bool         // of Flush
+	marks   uint64       // timing marks that were sent
+	marked  uint64       // and answered
+	offAt   uint64       // marks that had been sent at the last DONT or WONT of ours
+	late    [2][4]uint64 // sides of options whose DONT or WONT was not acknowledged: a bit each
+	inflate *inflater
+	deflate *deflater
+	closed  bool
+	drops   [numDrops]uint64
 }
 
 // New makes an engine. It sends nothing by itself.
@@ -216,6 +221,12 @@ func (e *Engine) Post(ev Event) {
 // returned false, and what Feed was given before must have been used up by
 // then.
 func (e *Engine) Feed(b []byte) {
+	if e.closed {
+		return
+	}
+	if cap(e.own) > 4096 { // an idle connection keeps little
+		e.own = nil
+	}
 	if e.inflate != nil {
 		e.inflate.feed(b)
 		return

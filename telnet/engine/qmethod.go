@@ -65,6 +65,10 @@ func (e *Engine) setState(side Side, code Code, s State) {
 	old := State(e.states[code]>>shift) & stateMask
 	e.states[code] = e.states[code]&^(sideMask<<shift) | byte(s|touched)<<shift
 	e.asked += b2i(s&^queued == WantYes) - b2i(old&^queued == WantYes)
+	if s == WantNo && old != WantNo && old != WantNoOpposite {
+		e.offAt = e.marks
+	}
+	e.behind += b2i(s&stateMask == WantNoOpposite) - b2i(old == WantNoOpposite)
 	if (old == Yes) != (s == Yes) {
 		e.changed(side, code, s == Yes)
 	}
@@ -123,6 +127,7 @@ func (e *Engine) receive(side Side, code Code, on bool) {
 		}
 		return
 	}
+	e.late[side][code/64] &^= 1 << (code % 64)
 	switch state {
 	case No:
 		e.touch(side, code)
@@ -172,14 +177,7 @@ func (e *Engine) Disable(side Side, code Code) {
 // Overdue reports whether something waits for the acknowledgement of DONT or
 // WONT. Some peers never send one. Who owns a clock calls Collapse when it has
 // taken too long; so does the engine when the peer answers a timing mark.
-func (e *Engine) Overdue() bool {
-	for _, s := range e.states {
-		if State(s)&stateMask == WantNoOpposite || State(s>>stateBits)&stateMask == WantNoOpposite {
-			return true
-		}
-	}
-	return false
-}
+func (e *Engine) Overdue() bool { return e.behind > 0 }
 
 // Collapse takes DONT and WONT that were not acknowledged as if they had been,
 // so that what is queued behind them goes out. If the answer comes after all it
@@ -192,6 +190,7 @@ func (e *Engine) Collapse() {
 			switch e.State(side, Code(code)) {
 			case WantNo, WantNoOpposite:
 				e.receive(side, Code(code), false)
+				e.late[side][code/64] |= 1 << (code % 64)
 			}
 		}
 	}
@@ -199,9 +198,12 @@ func (e *Engine) Collapse() {
 
 // implied is for a subnegotiation of an option that we asked for and the peer
 // has not agreed to in words: some peers go on to use what they were offered.
+// Not if an acknowledgement may still come: the subnegotiation was then sent
+// when the option was on before, and the acknowledgement would turn it off
+// again, which never ends if the peer does the like.
 func (e *Engine) implied(code Code) bool {
 	for side := Us; side <= Him; side++ {
-		if e.State(side, code) == WantYes {
+		if e.State(side, code) == WantYes && e.late[side][code/64]&(1<<(code%64)) == 0 {
 			e.setState(side, code, Yes)
 			return true
 		}

@@ -73,25 +73,23 @@ func AppendEscaped(dst, p []byte) []byte {
 // TimingMark sends DO TM. The answer is the event Mark; when it is here, the
 // peer has seen all that was sent before (RFC 860).
 func (e *Engine) TimingMark() {
-	if e.unmarked < 255 {
-		e.unmarked++
-	}
+	e.marks++
 	e.Verb(DO, TM)
 }
 
 // Unmarked is the number of timing marks that the peer has not answered.
-func (e *Engine) Unmarked() int { return e.unmarked }
+func (e *Engine) Unmarked() int { return int(e.marks - e.marked) }
 
 // Marked is for the option TM: the peer has answered a timing mark, or said WILL
 // or WONT of one without being asked.
 func (e *Engine) Marked(will bool) {
-	if e.unmarked == 0 {
+	if e.marked == e.marks {
 		e.count(DropStray)
 		return
 	}
-	e.unmarked--
+	e.marked++
 	e.Post(Event{Kind: Mark, Code: TM, On: will})
-	if e.unmarked == 0 && e.Overdue() {
+	if e.marked > e.offAt && e.Overdue() { // this one was sent behind what is overdue
 		e.Collapse()
 	}
 }

@@ -2,6 +2,7 @@ package option
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/tapstack/tapstack/telnet/engine"
 )
@@ -54,8 +55,21 @@ func OldEnviron() *Environ { return &Environ{code: engine.OldEnviron} }
 // Code implements engine.Option.
 func (o *Environ) Code() engine.Code { return o.code }
 
+// Allow implements engine.Option. A client that performs NEW-ENVIRON does not
+// perform ENVIRON too, as BSD's does not: servers that come from BSD's ask by
+// one of them, and then wait for answers by both.
+func (o *Environ) Allow(e *engine.Engine, side engine.Side) bool {
+	if o.code == engine.OldEnviron && side == engine.Us && e.State(side, engine.NewEnviron) != engine.No {
+		return false
+	}
+	return o.oneSided.Allow(e, side)
+}
+
 // Changed implements engine.Option: a server asks.
 func (o *Environ) Changed(e *engine.Engine, side engine.Side, on bool) {
+	if on && side == engine.Us && o.code == engine.NewEnviron {
+		e.Disable(side, engine.OldEnviron)
+	}
 	if side == engine.Him && on {
 		o.asked, o.done = 0, len(o.Ask) == 0
 		o.request(e)
@@ -227,7 +241,7 @@ func (o *Environ) receive(e *engine.Engine, answer bool, b []byte) {
 	ok := o.parse(b, func(kind byte, text string) bool {
 		if len(text) > limits.Value {
 			e.Count(engine.DropLimit)
-			text = text[:limits.Value]
+			text = strings.Clone(text[:limits.Value]) // the rest is not kept
 		}
 		if kind != envValue {
 			if len(vars) == limits.Vars {
@@ -247,8 +261,12 @@ func (o *Environ) receive(e *engine.Engine, answer bool, b []byte) {
 	}
 	kept := vars[:0]
 	for _, v := range vars {
-		if v.Name != "" && o.store(limits.Vars, v) {
+		switch {
+		case v.Name == "":
+		case o.store(limits, v):
 			kept = append(kept, v)
+		default:
+			e.Count(engine.DropLimit)
 		}
 	}
 	if answer {
@@ -259,12 +277,23 @@ func (o *Environ) receive(e *engine.Engine, answer bool, b []byte) {
 	e.Post(engine.Event{Kind: engine.Subneg, Code: o.code, Value: slices.Clone(kept)})
 }
 
-func (o *Environ) store(limit int, v Var) bool {
-	i := slices.IndexFunc(o.Vars, func(w Var) bool { return w.Name == v.Name && w.User == v.User })
+// store keeps a variable, if there is room: for so many of them, and for the
+// bytes of one subnegotiation in all.
+func (o *Environ) store(limits engine.Limits, v Var) bool {
+	i, size := -1, len(v.Name)+len(v.Value)
+	for n, w := range o.Vars {
+		if w.Name == v.Name && w.User == v.User {
+			i = n
+		} else {
+			size += len(w.Name) + len(w.Value)
+		}
+	}
 	switch {
+	case size > limits.Subneg:
+		return false
 	case i >= 0:
 		o.Vars[i] = v
-	case len(o.Vars) < limit:
+	case len(o.Vars) < limits.Vars:
 		o.Vars = append(o.Vars, v)
 	default:
 		return false
@@ -275,8 +304,7 @@ func (o *Environ) store(limit int, v Var) bool {
 // Set is for a client: it changes a variable and, if the option is on, tells
 // the server by itself (INFO).
 func (o *Environ) Set(e *engine.Engine, v Var) {
-	o.store(e.Limits().Vars, v)
-	if e.On(engine.Us, o.code) {
+	if o.store(e.Limits(), v) && e.On(engine.Us, o.code) {
 		e.Subneg(o.code, o.appendVar([]byte{info}, v))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -604,4 +605,59 @@ func positive(verb engine.Command, agree bool) byte {
 		answer++
 	}
 	return byte(answer)
+}
+
+// TestEnvironKeeps: what a client can make a server keep is a number of
+// variables, and the bytes of one subnegotiation in all.
+func TestEnvironKeeps(t *testing.T) {
+	o := NewEnviron()
+	s := newPeer(engine.Server, o)
+	s.verb(engine.WILL, engine.NewEnviron)
+	long := strings.Repeat("x", 60<<10)
+	for i := range 100 {
+		s.sub(engine.NewEnviron, "\x02\x00V"+strconv.Itoa(i)+"\x01"+long)
+	}
+	size := 0
+	for _, v := range o.Vars {
+		size += len(v.Name) + len(v.Value)
+	}
+	if l := s.Limits(); size > l.Subneg || size < l.Subneg/2 || s.Drops()[engine.DropLimit] < 100 {
+		t.Errorf("%d bytes of %d variables, dropped %v", size, len(o.Vars), s.Drops())
+	}
+	// One that is there may still become another, if there is room for it.
+	s.sub(engine.NewEnviron, "\x02\x00V0\x01new")
+	if o.Vars[0].Value != "new" {
+		t.Errorf("%.20q", o.Vars[0].Value)
+	}
+}
+
+// TestCompressionBegins so often and not more when the peer wants it; each time
+// costs a compressor.
+func TestCompressionBegins(t *testing.T) {
+	s := newPeer(engine.Server, NewMCCP2(true))
+	for range 3 * maxStreams {
+		s.verb(engine.DO, engine.MCCP2)
+		s.verb(engine.DONT, engine.MCCP2)
+	}
+	if n := s.Drops()[engine.DropRefused]; n != 2*maxStreams {
+		t.Errorf("refused %d times", n)
+	}
+	s.Enable(engine.Us, engine.MCCP2) // what we want ourselves is another matter
+	s.verb(engine.DO, engine.MCCP2)
+	if !s.Deflating() {
+		t.Error("our own wish was refused")
+	}
+}
+
+// TestOneEnviron: a client that is asked for both kinds of environment performs
+// the newer one, in whatever order they come.
+func TestOneEnviron(t *testing.T) {
+	for _, codes := range [][2]engine.Code{{engine.NewEnviron, engine.OldEnviron}, {engine.OldEnviron, engine.NewEnviron}} {
+		c := newPeer(engine.Client, NewEnviron(), OldEnviron())
+		c.verb(engine.DO, codes[0])
+		c.verb(engine.DO, codes[1])
+		if !c.On(engine.Us, engine.NewEnviron) || c.On(engine.Us, engine.OldEnviron) {
+			t.Errorf("%v: %v %v", codes, c.State(engine.Us, engine.NewEnviron), c.State(engine.Us, engine.OldEnviron))
+		}
+	}
 }

@@ -1,6 +1,10 @@
 package option
 
-import "github.com/tapstack/tapstack/telnet/engine"
+import (
+	"slices"
+
+	"github.com/tapstack/tapstack/telnet/engine"
+)
 
 // This file owns the usual sets of options for the two ends.
 
@@ -25,7 +29,7 @@ func Client(c ClientConfig) []engine.Option {
 	cs := NewCharset()
 	cs.Prefer, cs.Known = c.Charsets, c.KnownCharset
 	env, old := NewEnviron(), OldEnviron()
-	env.Vars, old.Vars = c.Env, append([]Var(nil), c.Env...)
+	env.Vars, old.Vars = slices.Clone(c.Env), slices.Clone(c.Env) // each is changed by its connection
 	o := []engine.Option{
 		NewFlag(engine.Binary, true, true),
 		NewFlag(engine.Echo, false, true),
@@ -71,7 +75,7 @@ func Server(c ServerConfig) []engine.Option {
 	cs := NewCharset()
 	cs.Offer, cs.Prefer = c.Charsets, c.Charsets
 	env, old := NewEnviron(), OldEnviron()
-	env.Ask, old.Ask = c.Env, append([]Var(nil), c.Env...)
+	env.Ask, old.Ask = slices.Clone(c.Env), slices.Clone(c.Env)
 	if c.Linemode == 0 {
 		c.Linemode = ModeLitEcho
 	}

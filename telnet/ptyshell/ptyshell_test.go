@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 
 	"github.com/tapstack/tapstack/telnet"
@@ -363,5 +364,26 @@ func TestCannotRun(t *testing.T) {
 	p := serve(t, "", &Exec{Program: "/nonexistent"}, terminal, telnet.Config{})
 	if all, err := io.ReadAll(p); err != nil || string(all) != "The program cannot be run.\r\n" {
 		t.Errorf("%q %v", all, err)
+	}
+}
+
+// TestCommandAfterSilence: a command is a key long after what was typed before,
+// whose deadline has passed.
+func TestCommandAfterSilence(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	defer slave.Close()
+	if err := prepare(slave, false, false, "UTF-8"); err != nil {
+		t.Fatal(err)
+	}
+	master.SetWriteDeadline(time.Unix(1, 0))
+	command(master, engine.EC)
+	slave.SetReadDeadline(time.Now().Add(10 * time.Second))
+	got := make([]byte, 1)
+	if _, err := slave.Read(got); err != nil || got[0] != 0x7f {
+		t.Errorf("%q %v", got, err)
 	}
 }

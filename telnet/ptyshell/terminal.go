@@ -70,7 +70,7 @@ func command(master *os.File, cmd engine.Command) {
 		}
 		return err
 	}) == nil && key != 0 { // 0: the program has none
-		master.Write([]byte{key})
+		typed{master}.Write([]byte{key}) // with a deadline of its own, not one that has passed
 	}
 }
 
