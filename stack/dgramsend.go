@@ -98,8 +98,16 @@ func (d *Datagram) resolveLocked(now mono.Time, to netip.AddrPort, m *SendInfo) 
 		to = d.remote
 		own := m.Source.IsValid() || m.Interface != nil || m.DontRoute
 		if own || r.iface == nil || r.stale(d.stack, now) {
-			if r, err = d.routeLocked(to.Addr(), m); err == nil && !own {
+			r, err = d.routeLocked(to.Addr(), m)
+			if err == syscall.EADDRNOTAVAIL && d.reselectLocked(m) {
+				r, err = d.routeLocked(to.Addr(), m)
+			}
+			if err == nil && !own {
 				d.route = r
+				if !d.source.IsValid() && d.local.Addr().IsUnspecified() {
+					d.source = r.src
+					d.Narrow(r.src)
+				}
 			}
 		}
 	}

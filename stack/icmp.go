@@ -340,18 +340,7 @@ func (s *Stack) pathMTUChanged(q icmp.Quoted, e icmpError) {
 	if s.cfg.Load().local(q.Src, e.iface) == nil {
 		return
 	}
-	if s.pmtu.lower(e.now, q.Dst, pathMTU(q.V6, e)) {
-		s.update(func(*config) error { return nil }) // cached routes look again
-	}
-}
-
-// pathMTU returns the MTU that an error reports, but at least 1280 for IPv6
-// (RFC 8201 §4) and minPathMTU4 for IPv4.
-func pathMTU(v6 bool, e icmpError) int {
-	if v6 {
-		return max(e.mtu, ipv6.MinMTU)
-	}
-	return max(e.mtu, minPathMTU4)
+	s.learnPathMTU(e.now, q.Dst, e.mtu)
 }
 
 // quotedSeq is the sequence number of a quoted TCP header.

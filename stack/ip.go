@@ -81,14 +81,21 @@ func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
 // acceptIPv4 decides whether a packet is for this host (RFC 1122 §3.2.1.3).
 func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, looped bool) Drop {
 	src, dst := h.Src(), h.Dst()
-	if !i.loopback && (src.IsLoopback() && !i.localnet || dst.IsLoopback()) {
+	// RFC 1122 §3.2.1.3 (a), (b), (g): 127/8 is on no wire, 0/8 names nobody.
+	switch {
+	case !i.loopback && src.IsLoopback() && !i.localnet:
 		return DropMartian
+	case !i.loopback && dst.IsLoopback(), dst.As4()[0] == 0:
+		return DropMartianDst
 	}
 	// A packet from one of our own addresses did not come from us, unless it is
 	// the copy of a multicast; a source of 0.0.0.0 is only good for broadcasts
 	// and multicasts (DHCP, IGMP).
-	if c.isBroadcast(src, i) || (!i.loopback && !looped && c.byAddr[src] != nil) || (src.IsUnspecified() && !group) {
+	if c.isBroadcast(src, i) || (!i.loopback && !looped && c.byAddr[src] != nil) || src.As4()[0] == 0 && (!src.IsUnspecified() || !group) {
 		return DropMartian
+	}
+	if i.rpFilter != RPFilterOff && !i.loopback && !looped && !src.IsUnspecified() && !i.reversePath(c, src) {
+		return DropReversePath
 	}
 	if h.SourceRoute() {
 		return DropNotForHost // RFC 7126 §4.3, §4.4: dropped by default, as Linux
@@ -105,6 +112,13 @@ func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, looped bool) Dro
 		return DropForeignIP
 	}
 	return DropNone
+}
+
+// reversePath reports whether a source is where the routes have it: behind this
+// interface, or with RPFilterLoose behind any (RFC 3704 §2.2, §2.4).
+func (i *Interface) reversePath(c *config, src netip.Addr) bool {
+	m, err := c.lookup(src, netip.Addr{}, nil)
+	return err == nil && (m.iface == i || i.rpFilter == RPFilterLoose)
 }
 
 // inputIPv6 is the step from Ethernet to IPv6. It takes p.
@@ -206,7 +220,10 @@ func (i *Interface) fragmentIPv6(now mono.Time, p *pkt.Buf, h ipv6.Header, chain
 
 func (i *Interface) acceptIPv6(c *config, h ipv6.Header, looped bool) Drop {
 	src, dst := h.Src(), h.Dst()
-	if !i.loopback && (src.IsLoopback() && !i.localnet || dst.IsLoopback() || !looped && c.byAddr[src] != nil && c.byAddr[src].state != addrTentative) {
+	switch {
+	case !i.loopback && dst.IsLoopback():
+		return DropMartianDst // RFC 4291 §2.5.3
+	case !i.loopback && (src.IsLoopback() && !i.localnet || !looped && c.byAddr[src] != nil && c.byAddr[src].state != addrTentative):
 		return DropMartian
 	}
 	if dst.IsMulticast() {
@@ -328,7 +345,7 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 	}
 	if v4 {
 		st := &s.stats.IPv4
-		f := ipv4.Fields{TOS: tos, DF: fits && !r.mayFrag, TTL: hops, Protocol: proto, Src: r.src, Dst: r.dst, PayloadLen: n}
+		f := ipv4.Fields{TOS: tos, DF: fits && !r.mayFrag && !r.tiny, TTL: hops, Protocol: proto, Src: r.src, Dst: r.dst, PayloadLen: n}
 		if !f.DF {
 			// RFC 6864 §4.1: only a datagram that may be fragmented needs an
 			// identifier of its own.

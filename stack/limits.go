@@ -1,10 +1,6 @@
 package stack
 
-import (
-	"time"
-
-	"github.com/tapstack/tapstack/internal/pkt"
-)
+import "github.com/tapstack/tapstack/internal/pkt"
 
 // Limits bounds everything that traffic can make grow. All of them live here
 // so that the memory a stack may take can be read off one page; a zero field
@@ -74,8 +70,8 @@ type Limits struct {
 	Addresses int
 	// Routes is the most routes of the stack. Default 4096.
 	Routes int
-	// PathMTU is the most destinations whose path MTU is remembered.
-	// Default 4096; the oldest is forgotten first.
+	// PathMTU is the most destinations of which a path MTU or a redirect is
+	// remembered. Default 4096; the oldest is forgotten first.
 	PathMTU int
 	// FastOpen is the most servers whose cookie, or whose dislike of text in
 	// the SYN, is remembered. Default 1024; what was not heard of for longest
@@ -89,10 +85,6 @@ type Limits struct {
 	// icmp_msgs_burst. Defaults 1000 and 50.
 	ICMPErrorsPerSecond, ICMPErrorBurst int
 }
-
-// pathMTUAge is how long a learnt path MTU is believed before the path is
-// tried at full size again (RFC 1191 §6.3, RFC 8201 §5.2: 10 minutes).
-const pathMTUAge = 10 * time.Minute
 
 func (l *Limits) setDefaults() {
 	set := func(p *int, v int) {

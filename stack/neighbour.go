@@ -64,8 +64,14 @@ func (h *neighHost) Failed(target netip.Addr, queued []*pkt.Buf) {
 	i.failed = append(i.failed, unresolved{target, queued})
 }
 
-// Unreachable implements neigh.Host.
-func (h *neighHost) Unreachable(netip.Addr) {}
+// Unreachable implements neigh.Host: where a router that we were redirected to
+// has stopped answering, the routes hold again (RFC 1122 §3.3.1.4).
+func (h *neighHost) Unreachable(target netip.Addr) {
+	i := (*Interface)(h)
+	if i.stack.exceptions.gatewayGone(target, i) {
+		i.after = append(i.after, i.stack.refreshRoutes)
+	}
+}
 
 // reportUnresolved tells the senders of packets that their neighbour does not
 // answer, as the ICMP error would that Linux sends to itself.

@@ -128,6 +128,10 @@ type Stack struct {
 	// who replace it.
 	cfg atomic.Pointer[config]
 	mu  sync.Mutex
+	// watches are told of what changes; lastIndex is the number of the newest
+	// interface. mu is held to change them.
+	watches   watches
+	lastIndex int32
 
 	rndMu sync.Mutex // guards rnd
 	rnd   *rand.Rand
@@ -135,13 +139,13 @@ type Stack struct {
 	icmpMu    sync.Mutex // guards the two limiters
 	icmpLimit *icmp.Limiter
 
-	tcp  tcpTable
-	udp  bindings[*Datagram]
-	ping bindings[*Datagram]
-	lo   *Interface
-	loop loopQueue
-	pmtu pathMTUs
-	ids  identifiers
+	tcp        tcpTable
+	udp        bindings[*Datagram]
+	ping       bindings[*Datagram]
+	lo         *Interface
+	loop       loopQueue
+	exceptions exceptions
+	ids        identifiers
 
 	// raws are the raw sockets, nil: none; mu is held to change them.
 	raws rawPointer
@@ -195,7 +199,7 @@ func New(c Config) *Stack {
 	s.tcp.init(s)
 	s.udp.init(probeUDP)
 	s.ping.init(probeEcho)
-	s.pmtu.init(c.Limits.PathMTU)
+	s.exceptions.init(c.Limits.PathMTU)
 	s.initLoopback()
 	return s
 }
@@ -246,6 +250,7 @@ func (s *Stack) Close() error {
 		d.Close()
 	}
 	s.closePackets()
+	s.closeWatches()
 	s.closeProbers()
 	s.timers.Close()
 	s.cancel()

@@ -33,7 +33,9 @@ const (
 	DropForeignMAC        // unicast to another station
 	DropForeignGroup      // multicast group that nobody joined
 	DropForeignIP         // not an address of ours
-	DropMartian           // source or destination impossible on a wire
+	DropMartian           // source impossible on a wire
+	DropMartianDst        // destination impossible on a wire
+	DropReversePath       // source that the routes reach by another interface
 	DropUnknownProto      // no such transport protocol
 	DropNoSocket          // nobody listens on the port
 	DropQueueFull         // the socket's receive queue is full
@@ -52,7 +54,7 @@ const (
 )
 
 var dropNames = [NumDrops]string{"none", "short-frame", "length-frame", "unknown-type", "foreign-mac",
-	"foreign-group", "foreign-ip", "martian", "unknown-protocol", "no-socket", "receive-queue-full",
+	"foreign-group", "foreign-ip", "martian", "martian-destination", "reverse-path", "unknown-protocol", "no-socket", "receive-queue-full",
 	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full", "filtered"}
 
 func (d Drop) String() string { return dropNames[d] }
