@@ -52,7 +52,7 @@ func quotes(t testing.TB, frames [][]byte, typ, code uint8, packet []byte) {
 // TestErrorsSent: what is reported, how much of it is quoted, and where the
 // pointer points.
 func TestErrorsSent(t *testing.T) {
-	h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+	h := newTestHost(t, stack.Config{Limits: stack.Limits{ICMPErrorInterval: -1}}, stack.InterfaceConfig{}).meet()
 	long4, long6 := datagram(false, 1, 99, pattern(1400)), datagram(true, 1, 99, pattern(1400))
 	quotes(t, h.send(bytes.Clone(long4)), 3, 3, long4[14:])
 	quotes(t, h.send(bytes.Clone(long6)), 1, 4, long6[14:])

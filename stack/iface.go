@@ -50,6 +50,9 @@ type InterfaceConfig struct {
 	// RPFilter says which sources of IPv4 are believed, as Linux's rp_filter.
 	// The zero value: all.
 	RPFilter RPFilter
+	// NoRedirects takes no router's word that another one is nearer, as Linux's
+	// accept_redirects=0.
+	NoRedirects bool
 	// SLAAC solicits routers and configures addresses and routes from their
 	// advertisements (RFC 4862).
 	SLAAC bool
@@ -87,26 +90,27 @@ func family(a netip.Addr) int {
 
 // Interface is one attachment to a segment.
 type Interface struct {
-	stack    *Stack
-	name     string
-	index    int32 // from 1, for ever
-	dev      ether.Device
-	readers  sync.WaitGroup // goroutines that receive
-	caps     ether.Caps     // the device's, and what is done in its place
-	cutTCP   bool           // TCP super-frames are cut by the stack
-	cutUDP   bool           // UDP super-frames are
-	merge    bool           // received TCP segments are merged by the stack
-	pushed   *pushed        // what a Pusher's frames go through, nil otherwise
-	mac      ether.Addr
-	mtu      int
-	mtu6     atomic.Int32 // from router advertisements, 0: none
-	hopLimit atomic.Int32 // from router advertisements
-	loopback bool
-	noIPv6   bool
-	noDAD    bool
-	acd      bool
-	localnet bool
-	rpFilter RPFilter
+	stack       *Stack
+	name        string
+	index       int32 // from 1, for ever
+	dev         ether.Device
+	readers     sync.WaitGroup // goroutines that receive
+	caps        ether.Caps     // the device's, and what is done in its place
+	cutTCP      bool           // TCP super-frames are cut by the stack
+	cutUDP      bool           // UDP super-frames are
+	merge       bool           // received TCP segments are merged by the stack
+	pushed      *pushed        // what a Pusher's frames go through, nil otherwise
+	mac         ether.Addr
+	mtu         int
+	mtu6        atomic.Int32 // from router advertisements, 0: none
+	hopLimit    atomic.Int32 // from router advertisements
+	loopback    bool
+	noIPv6      bool
+	noDAD       bool
+	acd         bool
+	rpFilter    RPFilter
+	noRedirects bool
+	localnet    bool
 
 	// groups is what the receive filter reads.
 	groups atomic.Pointer[groupSet]
@@ -182,7 +186,7 @@ const queueBytes = 212992
 func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	caps := c.Device.Caps()
 	i := &Interface{stack: s, name: c.Name, dev: c.Device, caps: caps, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
-		noDAD: c.NoDAD, acd: c.ACD, rpFilter: c.RPFilter, localnet: c.RouteLocalnet, claims: make(map[netip.Addr]*claim.Claim),
+		noDAD: c.NoDAD, acd: c.ACD, rpFilter: c.RPFilter, noRedirects: c.NoRedirects, localnet: c.RouteLocalnet, claims: make(map[netip.Addr]*claim.Claim),
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
 	i.offload(c.Plain)

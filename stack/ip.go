@@ -44,15 +44,20 @@ func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
 	st := &i.stack.stats.IPv4
 	st.Input.inc()
 	h, n, drop := parseIPv4(p)
+	c := i.stack.cfg.Load()
 	if drop != ipv4.DropNone {
 		st.Parse[drop].inc()
+		if drop == ipv4.DropOptions && i.acceptIPv4(c, h, h.Dst().IsMulticast() || c.isBroadcast(h.Dst(), i), p.Looped) == DropNone {
+			p.Trim(h.TotalLen())
+			p.MarkNetwork()
+			i.badOptions(b.now, packet{Buf: p}, ipv4.BadOption(h.Options()))
+		}
 		p.Put()
 		return
 	}
 	p.Trim(n)
 	p.MarkNetwork()
 	dst := h.Dst()
-	c := i.stack.cfg.Load()
 	group := dst.IsMulticast() || c.isBroadcast(dst, i)
 	if d := i.acceptIPv4(c, h, group, p.Looped); d != DropNone {
 		st.Drop[d].inc()
@@ -75,7 +80,12 @@ func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
 		}
 		p.Pull(h.Len())
 	}
-	i.stack.deliver(b, packet{Buf: p, iface: i, src: h.Src(), dst: dst, proto: h.Protocol(), hops: h.TTL(), tos: h.TOS(), group: group})
+	up := packet{Buf: p, iface: i, src: h.Src(), dst: dst, proto: h.Protocol(), hops: h.TTL(), tos: h.TOS(), group: group}
+	if h.Len() > ipv4.HeaderLen && !i.inputOptions(b.now, up, h) {
+		p.Put()
+		return
+	}
+	i.stack.deliver(b, up)
 }
 
 // acceptIPv4 decides whether a packet is for this host (RFC 1122 §3.2.1.3).
@@ -98,7 +108,7 @@ func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, looped bool) Dro
 		return DropReversePath
 	}
 	if h.SourceRoute() {
-		return DropNotForHost // RFC 7126 §4.3, §4.4: dropped by default, as Linux
+		return DropSourceRoute // RFC 7126 §4.3, §4.4: dropped by default, as Linux
 	}
 	if group {
 		if dst.IsMulticast() && !i.member(dst) {
@@ -345,13 +355,13 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 	}
 	if v4 {
 		st := &s.stats.IPv4
-		f := ipv4.Fields{TOS: tos, DF: fits && !r.mayFrag && !r.tiny, TTL: hops, Protocol: proto, Src: r.src, Dst: r.dst, PayloadLen: n}
+		f := ipv4.Fields{TOS: tos, DF: fits && !r.mayFrag && !r.tiny, TTL: hops, Protocol: proto, Src: r.src, Dst: r.dst, Options: r.opts, PayloadLen: n}
 		if !f.DF {
 			// RFC 6864 §4.1: only a datagram that may be fragmented needs an
 			// identifier of its own.
 			f.ID = uint16(s.ids.next(s, r.src, r.dst, proto))
 		}
-		f.Put(p.Push(ipv4.HeaderLen))
+		f.Put(p.Push(f.HeaderLen()))
 		p.MarkNetwork()
 		st.Output.inc()
 		if fits {

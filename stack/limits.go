@@ -1,6 +1,10 @@
 package stack
 
-import "github.com/tapstack/tapstack/internal/pkt"
+import (
+	"time"
+
+	"github.com/tapstack/tapstack/internal/pkt"
+)
 
 // Limits bounds everything that traffic can make grow. All of them live here
 // so that the memory a stack may take can be read off one page; a zero field
@@ -84,6 +88,12 @@ type Limits struct {
 	// errors sent, as Linux's icmp_msgs_per_sec and
 	// icmp_msgs_burst. Defaults 1000 and 50.
 	ICMPErrorsPerSecond, ICMPErrorBurst int
+	// ICMPErrorInterval is how long after one ICMP error the next may go to the
+	// same destination, on average; 6 may go at once. Default 1 s, as Linux's
+	// icmp_ratelimit; of IPv6 a quarter of it on the link and a sixteenth beyond,
+	// as with Linux's routes of 64 and 0 bits. Below 0: no such limit. 4096
+	// destinations are remembered.
+	ICMPErrorInterval time.Duration
 }
 
 func (l *Limits) setDefaults() {
@@ -115,4 +125,7 @@ func (l *Limits) setDefaults() {
 	set(&l.LoopbackFrames, 4096)
 	set(&l.ICMPErrorsPerSecond, 1000)
 	set(&l.ICMPErrorBurst, 50)
+	if l.ICMPErrorInterval == 0 {
+		l.ICMPErrorInterval = time.Second
+	}
 }

@@ -62,6 +62,7 @@ func (h *neighHost) Resolved(mac [6]byte, queued []*pkt.Buf) {
 func (h *neighHost) Failed(target netip.Addr, queued []*pkt.Buf) {
 	i := (*Interface)(h)
 	i.failed = append(i.failed, unresolved{target, queued})
+	h.Unreachable(target)
 }
 
 // Unreachable implements neigh.Host: where a router that we were redirected to

@@ -29,6 +29,8 @@ type route struct {
 	// Of one datagram: routers may fragment it; a copy of it is for sockets of
 	// this host; and only that.
 	mayFrag, loop, stay bool
+	// opts are the IPv4 options, in whole words.
+	opts []byte
 }
 
 // path is a route without the addresses of its ends, which a connection has in
@@ -52,7 +54,7 @@ func (p *path) stale(s *Stack, now mono.Time) bool {
 // headerLen is the length of the IP header of packets on the route.
 func (r *route) headerLen() int {
 	if r.dst.Is4() {
-		return ipv4.HeaderLen
+		return ipv4.HeaderLen + len(r.opts)
 	}
 	return ipv6.HeaderLen
 }

@@ -138,6 +138,7 @@ type Stack struct {
 
 	icmpMu    sync.Mutex // guards the two limiters
 	icmpLimit *icmp.Limiter
+	icmpPeers *icmp.Peers
 
 	tcp        tcpTable
 	udp        bindings[*Datagram]
@@ -192,6 +193,7 @@ func New(c Config) *Stack {
 	copy(s.secret[:], seed[:16])
 	s.rnd = rand.New(rand.NewChaCha8([32]byte(seed[16:])))
 	s.icmpLimit = icmp.NewLimiter(c.Limits.ICMPErrorsPerSecond, c.Limits.ICMPErrorBurst)
+	s.icmpPeers = icmp.NewPeers(maxICMPPeers)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.cfg.Store(&config{})
 	s.localPorts.init(c.LocalPorts, slices.Clone(c.ReservedPorts))

@@ -50,12 +50,17 @@ const (
 	DropMemory            // Limits.Memory is used up
 	DropErrorQueue        // an error, the socket has no room for it
 	DropFiltered          // a packet filter of the socket refused it
+	DropRedirect          // a redirect that is not believed
+	DropDeprecated        // an ICMP type that nobody is to use any more
+	DropOptions           // IP options that cannot be used
+	DropSourceRoute       // a source route, which is not followed
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "short-frame", "length-frame", "unknown-type", "foreign-mac",
 	"foreign-group", "foreign-ip", "martian", "martian-destination", "reverse-path", "unknown-protocol", "no-socket", "receive-queue-full",
-	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full", "filtered"}
+	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full", "filtered",
+	"redirect-refused", "deprecated", "bad-options", "source-route"}
 
 func (d Drop) String() string { return dropNames[d] }
 
@@ -73,10 +78,10 @@ type counters struct {
 		Drop                                             [arp.NumDrops]counter
 	}
 	IPv4 struct {
-		Input, Output, FragmentsOut, Fragments, Reassembled, ReassemblyTimeout counter
-		Drop                                                                   dropCounters
-		Parse                                                                  [ipv4.NumDrops]counter
-		Frag                                                                   [frag.NumDrops]counter
+		Input, Output, FragmentsOut, Fragments, Reassembled, ReassemblyTimeout, ParameterProblem counter
+		Drop                                                                                     dropCounters
+		Parse                                                                                    [ipv4.NumDrops]counter
+		Frag                                                                                     [frag.NumDrops]counter
 	}
 	IPv6 struct {
 		Input, Output, FragmentsOut, Fragments, Reassembled, ReassemblyTimeout, ParameterProblem counter
@@ -85,9 +90,9 @@ type counters struct {
 		Frag                                                                                     [frag.NumDrops]counter
 	}
 	ICMP struct {
-		Input, EchoRequest, EchoReply, ErrorIn, ErrorOut counter
-		Drop                                             dropCounters
-		Parse                                            [icmp.NumDrops]counter
+		Input, EchoRequest, EchoReply, ErrorIn, ErrorOut, TimestampRequest, TimestampReply, Redirect counter
+		Drop                                                                                         dropCounters
+		Parse                                                                                        [icmp.NumDrops]counter
 	}
 	ND struct {
 		Solicit, Advert, RouterSolicit, RouterAdvert, Duplicate, MLDReport, MLDQuery counter
