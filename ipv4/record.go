@@ -148,7 +148,7 @@ func putAddr(b []byte, a netip.Addr) {
 	}
 }
 
-// Echo appends to dst the options of an answer to a packet with the options
+// Echo appends to dst, of whole words, the options of an answer to a packet with the options
 // opts: what records goes on recording, with the host's entry for the way back
 // (RFC 1122 §3.2.2.6). Others are not for an answer. What Record would find fault
 // with makes ok false.
@@ -161,6 +161,9 @@ func Echo(dst, opts []byte, h *Host) (out []byte, ok bool) {
 				return nil, false
 			}
 		}
+	}
+	for len(dst)%4 != 0 {
+		dst = append(dst, OptEnd)
 	}
 	return dst, true
 }

@@ -246,7 +246,9 @@ func TestTimestampMessage(t *testing.T) {
 // told from those of others (RFC 6864 §4, RFC 7739 §5.3); what may not has 0.
 func TestIdentifiers(t *testing.T) {
 	h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
-	h.answers()
+	for _, x := range []string{"10.77.0.1", "10.77.0.2"} {
+		h.s.Neighbours().Set(h.i, netip.MustParseAddr(x), peerMAC)
+	}
 	u := newUDP(t, h.s)
 	id := func(to string) uint16 {
 		if err := u.SendTo([]byte("x"), addrPort(to)); err != nil {
