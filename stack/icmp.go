@@ -227,6 +227,7 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 	v6 := offending[0]>>4 == 6
 	var src, dst netip.Addr // of the error
 	var n int
+	var tos uint8
 	if v6 {
 		h := ipv6.Header(offending)
 		if !icmp.MayReport6(offending, p.Group, evenIfMulticast) {
@@ -239,6 +240,9 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 			return
 		}
 		n, src, dst = icmp.QuoteLen4(offending), h.Dst(), h.Src()
+		// RFC 1812 §4.3.2.5: internetwork control, which Linux's hosts send too,
+		// with the type of service of the packet; RFC 1122 §3.2.2 would have 0.
+		tos = h.TOS()&0x1e | 0xc0
 	}
 	if src.IsMulticast() {
 		src = netip.Addr{}
@@ -268,7 +272,7 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 	}
 	s.stats.ICMP.ErrorOut.inc()
 	tx := newTx(r.iface)
-	s.send(now, tx, &r, proto, 0, 0, false, q)
+	s.send(now, tx, &r, proto, 0, tos, false, q)
 	tx.done()
 }
 
