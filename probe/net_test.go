@@ -48,7 +48,8 @@ func newWorld(t testing.TB, routers int, o probe.Options) *world {
 	w := &world{Net: simnet.New(7), t: t}
 	left, right := w.Segment(wire.Options{MTU: 1500}), w.Segment(wire.Options{MTU: 1500})
 	w.near, _ = w.Host(left, stack.Config{}, nil, "10.0.0.1/24", "fd00::1/64")
-	w.far, _ = w.Host(right, stack.Config{}, nil, far4+"/24", far6+"/64")
+	// It tells of every probe, however many there are at once.
+	w.far, _ = w.Host(right, stack.Config{Limits: stack.Limits{ICMPErrorInterval: -1}}, nil, far4+"/24", far6+"/64")
 	var gate *stack.Stack
 	for i := range routers {
 		r := w.Router(fmt.Sprintf("10.1.0.%d", i+1), fmt.Sprintf("fd01::%d", i+1))

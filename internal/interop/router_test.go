@@ -320,8 +320,8 @@ func TestPingOptions(t *testing.T) {
 	for flag, want := range map[string]string{
 		"-R": `RR: \t10\.77\.0\.1\n\t10\.77\.0\.7\n\t10\.77\.0\.7\n\t10\.77\.0\.1\n`,
 		// Asked, received, answered, back: four times.
-		"-Ttsonly":    `TS: \t(-?\d+ absolute( not-standard)?\n\t?)(-?\d+( not-standard)?\n\t?){3}`,
-		"-Ttsandaddr": `TS: \t10\.77\.0\.1\t-?\d+ absolute\n\t10\.77\.0\.7\t-?\d+\n\t10\.77\.0\.7\t-?\d+\n\t10\.77\.0\.1\t-?\d+\n`,
+		"-Ttsonly":             `TS: \t(-?\d+ absolute( not-standard)?\n\t?)(-?\d+( not-standard)?\n\t?){3}`,
+		"-Ttsandaddr":          `TS: \t10\.77\.0\.1\t-?\d+ absolute\n\t10\.77\.0\.7\t-?\d+\n\t10\.77\.0\.7\t-?\d+\n\t10\.77\.0\.1\t-?\d+\n`,
 		"-Ttsprespec10.77.0.7": ``,
 	} {
 		args := []string{"ping", "-n", "-c", "1", "-W", "5"}
