@@ -197,7 +197,7 @@ func TestSocketOptionsOfIP(t *testing.T) {
 	if want := append(append([]byte{ipv4.OptRecordRoute, 11, 8}, own[:]...), 0, 0, 0, 0, 0); !bytes.Equal(a.Options, want) {
 		t.Errorf("told %x, want %x", a.Options, want)
 	}
-	if want := append(append([]byte{ipv4.OptRecordRoute, 11, 12}, own[:]...), own[:]...); !bytes.Equal(a.ReplyOptions(), want) {
+	if want := append(append(append([]byte{ipv4.OptRecordRoute, 11, 12}, own[:]...), own[:]...), 0); !bytes.Equal(a.ReplyOptions(), want) {
 		t.Errorf("to answer with %x, want %x", a.ReplyOptions(), want)
 	}
 }

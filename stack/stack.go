@@ -12,7 +12,7 @@
 //	tcpShard.mu     one shard of the connection table
 //	Interface.mu    neighbours, reassembly, address claims, SLAAC, MLD
 //	PacketSocket.mu what a packet socket has seen
-//	pathMTUs.mu     learnt path MTUs; loopQueue.mu, frames to ourselves
+//	exceptions.mu   what routers told; loopQueue.mu, frames to ourselves; Watch.mu
 //	wheel.Queue.mu  the timer queue
 //	ether.Device    whatever a device locks in Send
 //
