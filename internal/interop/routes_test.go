@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ether/tap"
 	"github.com/tapstack/tapstack/ether/wire"
 	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/stack"
@@ -254,4 +256,53 @@ func TestRouteGet(t *testing.T) {
 func broadcastOf(s *stack.Stack, a netip.Addr) bool {
 	way, err := s.Routes().Get(a, netip.Addr{}, nil)
 	return err == nil && way.Broadcast
+}
+
+// TestReplaceLink: a TAP is taken from a running stack and given to it again,
+// three times.
+func TestReplaceLink(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	h := newHost(t, l, hostOptions{parallel: true, nic: stack.InterfaceConfig{NoDAD: true}})
+	w := h.stack.Watch(stack.LinkChange, 0)
+	defer w.Close()
+	for range 3 {
+		h.ping(t, our4.Addr().String(), "-4", 56, 1)
+		if err := h.stack.Links().Remove(h.nic); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.net.Dial("tcp", addr(lab.Kernel4.Addr(), 9)); !errors.Is(err, syscall.ENETUNREACH) {
+			t.Errorf("without a link: %v", err)
+		}
+		var dev ether.Device
+		inLab(t, l, func() (err error) {
+			eventually(t, patience, "the TAP is free", func() bool {
+				dev, err = tap.Open(tap.Options{Name: l.Devices[0], Existing: true})
+				return !errors.Is(err, syscall.EBUSY)
+			})
+			return err
+		})
+		nic, err := h.stack.Links().Add(stack.InterfaceConfig{Name: l.Devices[0], MAC: ourMAC, Device: dev, NoDAD: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.nic = nic
+		if err := nic.AddAddr(our4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.ping(t, our4.Addr().String(), "-4", 56, 1)
+	changes := 0
+	for {
+		c, err := w.TryNext()
+		if err != nil {
+			break
+		}
+		if changes++; (c.Op == stack.Removed) != (changes%2 == 1) {
+			t.Errorf("change %d: %v", changes, c)
+		}
+	}
+	if changes != 6 {
+		t.Errorf("%d changes of links", changes)
+	}
 }
