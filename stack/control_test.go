@@ -167,6 +167,18 @@ func TestRouteTypes(t *testing.T) {
 	if w, err := h.s.Routes().Get(a("198.51.100.1"), netip.Addr{}, nil); err != nil || w.MTU != 1300 || w.NextHop != peerIP4 || w.Source != hostIP4 {
 		t.Errorf("%+v %v", w, err)
 	}
+	// Equal but for the metric: two routes, removed one by one.
+	spare := stack.Route{Dst: p("0.0.0.0/0"), Gateway: peerIP4, Metric: 7, Origin: stack.OriginDHCP}
+	n := len(h.s.Routes().List())
+	if err := h.s.AddRoute(spare); err != nil {
+		t.Error(err)
+	}
+	if err := h.s.AddRoute(spare); !errors.Is(err, syscall.EEXIST) {
+		t.Errorf("twice: %v", err)
+	}
+	if err := h.s.DelRoute(spare); err != nil || len(h.s.Routes().List()) != n {
+		t.Errorf("%v, %d routes of %d", err, len(h.s.Routes().List()), n)
+	}
 	for _, r := range []stack.Route{
 		{Dst: p("203.0.113.0/24"), Type: stack.RouteBlackhole, Gateway: peerIP4}, {Dst: p("203.0.113.0/24"), Type: 9},
 		{Dst: p("203.0.113.0/24"), Gateway: peerIP4, Source: a("10.99.0.1")}, {Dst: p("203.0.113.0/24"), Gateway: peerIP4, MTU: 60},

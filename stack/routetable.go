@@ -126,7 +126,7 @@ func (t Routes) Add(r Route) error {
 			return err
 		}
 		if slices.ContainsFunc(c.routes, func(o Route) bool {
-			return o.Dst == r.Dst && o.Gateway == r.Gateway && o.Interface == r.Interface
+			return o.Dst == r.Dst && o.Gateway == r.Gateway && o.Interface == r.Interface && o.Metric == r.Metric && o.Type == r.Type
 		}) {
 			return fmt.Errorf("route to %v via %v: %w", r.Dst, r.Gateway, syscall.EEXIST)
 		}
