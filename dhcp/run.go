@@ -218,7 +218,8 @@ func (r *Runner) install() {
 		return
 	}
 	for _, rt := range routes(&l) {
-		rt.Interface = r.nic
+		// A server that gives a /32 means that its router is on the link.
+		rt.Interface, rt.OnLink, rt.Origin = r.nic, true, stack.OriginDHCP
 		r.nic.Stack().AddRoute(rt)
 	}
 	r.set(l, true)

@@ -149,9 +149,9 @@ func TestRunner(t *testing.T) {
 			if got := nic.Addrs(); !slices.Equal(got, addrs) {
 				t.Errorf("addresses %v, want %v", got, addrs)
 			}
-			gateway := slices.ContainsFunc(nic.Stack().Routes(), func(r stack.Route) bool { return r.Gateway == routerAddr.Addr() })
+			gateway := slices.ContainsFunc(nic.Stack().Routes().List(), func(r stack.Route) bool { return r.Gateway == routerAddr.Addr() })
 			if gateway != (len(addrs) > 0) {
-				t.Errorf("routes %v", nic.Stack().Routes())
+				t.Errorf("routes %v", nic.Stack().Routes().List())
 			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -34,6 +34,8 @@ const (
 	TypeTimeExceeded4 = 11
 	TypeParamProblem4 = 12
 	TypeTimestamp4    = 13
+	// RFC 792; RFC 1122 §3.2.2.8
+	TypeTimestampReply4 = 14
 )
 
 // Codes of TypeUnreachable4 (RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1).
@@ -55,6 +57,10 @@ const (
 	CodePrecedence4    = 14
 	CodePrecCutoff4    = 15
 )
+
+// CodeRedirectTOSHost4 is the highest code of TypeRedirect4 (RFC 792): for a
+// network, a host, and either with a type of service.
+const CodeRedirectTOSHost4 = 3
 
 // Codes of both families' time exceeded (RFC 792, RFC 4443 §3.3).
 const (

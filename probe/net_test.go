@@ -55,6 +55,8 @@ func newWorldWith(t testing.TB, routers int, o probe.Options, far stack.Config) 
 	w := &world{Net: simnet.New(7), t: t}
 	left, right := w.Segment(wire.Options{MTU: 1500}), w.Segment(wire.Options{MTU: 1500})
 	w.near, _ = w.Host(left, stack.Config{}, nil, "10.0.0.1/24", "fd00::1/64")
+	// It tells of every probe, however many there are at once.
+	far.Limits.ICMPErrorInterval = -1
 	w.far, _ = w.Host(right, far, nil, far4+"/24", far6+"/64")
 	var gate *stack.Stack
 	for i := range routers {

@@ -64,6 +64,8 @@ func (f *FD) sendControl4(c Control, m *stack.SendInfo) error {
 		m.Hops = int16(v)
 	case c.Type == IP_TOS && v >= 0 && v <= 255:
 		m.TOS = int16(v)
+	case c.Type == IP_RETOPTS:
+		m.Options = c.Data
 	case c.Type == IP_PKTINFO && len(c.Data) == 12:
 		m.Source = netip.AddrFrom4([4]byte(c.Data[4:8]))
 		err := f.leaveBy(binary.NativeEndian.Uint32(c.Data), m)

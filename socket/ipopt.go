@@ -17,6 +17,9 @@ import (
 const (
 	IP_TOS                    = 1
 	IP_TTL                    = 2
+	IP_OPTIONS                = 4 // bytes
+	IP_RECVOPTS               = 6 // control message: options as received
+	IP_RETOPTS                = 7 // and those of an answer; sent, those to send with
 	IP_PKTINFO                = 8
 	IP_MTU_DISCOVER           = 10
 	IP_RECVERR                = 11
@@ -87,6 +90,8 @@ var ipOptions = map[int]option{
 		func(f *FD) (int, error) { return f.hops(stack.DatagramTTL) },
 	},
 	IP_PKTINFO:              wanted(wantPktInfo),
+	IP_RECVOPTS:             wanted(wantOptions),
+	IP_RETOPTS:              wanted(wantReplyOptions),
 	IP_RECVTTL:              wanted(wantTTL),
 	IP_RECVTOS:              wanted(wantTOS),
 	IP_RECVORIGDSTADDR:      wanted(wantOrigDst),

@@ -71,7 +71,7 @@ func scatter(buffers [][]byte, b []byte) {
 }
 
 // Sendmsg is sendmsg(2): SendTo of what is in all buffers. The control messages
-// of a datagram are IP_PKTINFO, IP_TTL, IP_TOS, IPV6_PKTINFO, IPV6_HOPLIMIT,
+// of a datagram are IP_PKTINFO, IP_TTL, IP_TOS, IP_RETOPTS, IPV6_PKTINFO, IPV6_HOPLIMIT,
 // IPV6_TCLASS, IPV6_DONTFRAG and UDP_SEGMENT. Errors beside those of SendTo and
 // SendSegments: EINVAL for another control message of these levels and for a
 // bad one, ENODEV for an interface that does not exist. A stream takes none.
@@ -222,6 +222,8 @@ const (
 	wantTimeNS
 	wantLost
 	wantInq // of a stream
+	wantOptions
+	wantReplyOptions
 )
 
 // control writes the control messages that the socket was asked for, in the
@@ -286,6 +288,14 @@ func (f *FD) controlIP(w *controlWriter, want uint32, a *stack.Arrival) {
 		}
 		if want&wantTOS != 0 {
 			w.put(IPPROTO_IP, IP_TOS, []byte{a.TOS})
+		}
+		if want&wantOptions != 0 && len(a.Options) > 0 {
+			w.put(IPPROTO_IP, IP_RECVOPTS, a.Options)
+		}
+		if want&wantReplyOptions != 0 {
+			if b := a.ReplyOptions(); len(b) > 0 {
+				w.put(IPPROTO_IP, IP_RETOPTS, b)
+			}
 		}
 	} else {
 		if want&wantHops6 != 0 {

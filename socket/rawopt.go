@@ -32,6 +32,7 @@ func atLeast(size int) func(*FD, int) bool { return func(_ *FD, n int) bool { re
 var rawOptions = map[name]rawOption{
 	{SOL_SOCKET, SO_LINGER}: {set: (*FD).setLingerRaw, get: (*FD).lingerRaw},
 
+	{IPPROTO_IP, IP_OPTIONS}:                {set: (*FD).setIPOptions, get: func(f *FD) ([]byte, error) { return f.dgram.IPOptions(), nil }},
 	{IPPROTO_IP, IP_MULTICAST_IF}:           {set: (*FD).setGroupInterface4, get: (*FD).groupInterface4},
 	{IPPROTO_IP, IP_ADD_MEMBERSHIP}:         {set: func(f *FD, b []byte) error { return f.membership4(b, true) }},
 	{IPPROTO_IP, IP_DROP_MEMBERSHIP}:        {set: func(f *FD, b []byte) error { return f.membership4(b, false) }},
@@ -132,6 +133,14 @@ func (f *FD) Getsockopt(level, opt int, value []byte) (int, error) {
 	var b [4]byte
 	binary.NativeEndian.PutUint32(b[:], uint32(int32(v)))
 	return copy(value, b[:]), nil
+}
+
+// setIPOptions sets the IPv4 options of what is sent.
+func (f *FD) setIPOptions(b []byte) error {
+	if f.dgram == nil {
+		return syscall.ENOPROTOOPT
+	}
+	return f.dgram.SetIPOptions(b)
 }
 
 // setLingerRaw takes a struct linger.

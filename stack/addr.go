@@ -16,12 +16,14 @@ import (
 // AddAddr gives the interface an address with the prefix that is on its link.
 // Unless detection is off the address is tentative at first: see Ready.
 // Errors: EINVAL for an address that no host can have, EEXIST, ENOSPC at
-// Limits.Addresses, EAFNOSUPPORT for IPv6 where it is disabled.
+// Limits.Addresses, EAFNOSUPPORT for IPv6 where it is disabled, ENODEV when the
+// interface was removed.
 func (i *Interface) AddAddr(p netip.Prefix) error {
-	return i.addAddress(p, false)
+	return i.addAddress(Addr{Prefix: p})
 }
 
-func (i *Interface) addAddress(p netip.Prefix, auto bool) error {
+func (i *Interface) addAddress(n Addr) error {
+	p := n.Prefix
 	a := p.Addr()
 	switch {
 	case !p.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || a == limitedBroadcast || a.Zone() != "",
@@ -39,10 +41,13 @@ func (i *Interface) addAddress(p netip.Prefix, auto bool) error {
 		if c.byAddrIn(a, i) {
 			return fmt.Errorf("address %v: %w", a, syscall.EEXIST)
 		}
+		if !slices.Contains(c.ifaces, i) && !i.loopback {
+			return fmt.Errorf("address %v: interface %s: %w", a, i.name, syscall.ENODEV)
+		}
 		if n := c.count(i); n >= i.stack.limits.Addresses {
 			return fmt.Errorf("address %v: %s has %d already: %w", a, i.name, n, syscall.ENOSPC)
 		}
-		c.addrs = append(c.addrs, &address{iface: i, prefix: p, state: state, auto: auto})
+		c.addAddr(&address{iface: i, prefix: p, state: state, origin: n.Origin})
 		return nil
 	}); err != nil {
 		return err
@@ -110,19 +115,20 @@ func (i *Interface) claimParams(a netip.Addr) claim.Params {
 }
 
 // DelAddr takes an address away; EADDRNOTAVAIL when the interface lacks it.
-// Connections from it end with that error.
-func (i *Interface) DelAddr(a netip.Addr) error { return i.delAddr(a, false) }
+// Connections from it end with that error, routes that send from it go too. Of
+// secondary addresses of its prefix one takes its place.
+func (i *Interface) DelAddr(a netip.Addr) error { return i.delAddr(a, OriginStatic) }
 
-// delAddr is DelAddr; auto spares an address that SLAAC did not make.
-func (i *Interface) delAddr(a netip.Addr, auto bool) error {
+// delAddr is DelAddr; an origin other than OriginStatic spares an address that
+// another one made.
+func (i *Interface) delAddr(a netip.Addr, by Origin) error {
 	if err := i.stack.update(func(c *config) error {
-		n := len(c.addrs)
-		c.addrs = slices.DeleteFunc(c.addrs, func(x *address) bool {
-			return x.addr() == a && x.iface == i && (x.auto || !auto)
-		})
-		if len(c.addrs) == n {
+		x := c.addrOf(a, i)
+		if x == nil || by != OriginStatic && x.origin != by {
 			return fmt.Errorf("address %v: %w", a, syscall.EADDRNOTAVAIL)
 		}
+		c.delAddr(x)
+		c.routesWithout(a, i)
 		return nil
 	}); err != nil {
 		return err
@@ -133,7 +139,9 @@ func (i *Interface) delAddr(a netip.Addr, auto bool) error {
 		i.leaveGroupLocked(ipv6.SolicitedNode(a))
 	}
 	i.leave()
-	i.stack.tcp.addressGone(a)
+	if !i.stack.cfg.Load().byAddrAny(a) {
+		i.stack.tcp.addressGone(a)
+	}
 	i.announceChange(nil)
 	return nil
 }

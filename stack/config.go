@@ -2,10 +2,8 @@ package stack
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
-	"syscall"
 
 	"github.com/tapstack/tapstack/ipv4"
 )
@@ -35,30 +33,21 @@ type address struct {
 	state  addrState
 	// deprecated: valid, but not for new connections (RFC 4862 §5.5.4).
 	deprecated bool
-	// auto marks an address made by SLAAC, whose prefix says nothing about
-	// what is on the link (RFC 5942 §3): advertised prefixes become routes.
-	auto bool
+	// secondary: of IPv4, there is another address with this prefix on the
+	// interface, which is the source in its place.
+	secondary bool
+	// origin says who has made it, and takes it away. The prefix of one that
+	// SLAAC made says nothing about what is on the link (RFC 5942 §3):
+	// advertised prefixes become routes.
+	origin Origin
 }
 
 // onLink reports whether dst is a neighbour because of this address.
 func (a *address) onLink(dst netip.Addr) bool {
-	return !a.auto && !a.iface.loopback && a.prefix.Contains(dst)
+	return a.origin != OriginRouter && !a.iface.loopback && a.prefix.Contains(dst)
 }
 
 func (a *address) addr() netip.Addr { return a.prefix.Addr() }
-
-// Route says how to reach a prefix.
-type Route struct {
-	Dst netip.Prefix
-	// Gateway is the next hop; the zero Addr means that Dst is on the link.
-	Gateway netip.Addr
-	// Interface may be nil when the gateway lies in a prefix of one.
-	Interface *Interface
-	// Metric decides between routes to equal prefixes, the lowest first.
-	Metric int
-	// auto marks routes learnt from router advertisements.
-	auto bool
-}
 
 // update replaces the configuration by what change makes of a copy.
 func (s *Stack) update(change func(c *config) error) error {
@@ -74,76 +63,14 @@ func (s *Stack) update(change func(c *config) error) error {
 	})
 	c.byAddr = make(map[netip.Addr]*address, len(c.addrs))
 	for _, a := range c.addrs {
-		c.byAddr[a.addr()] = a
+		if c.byAddr[a.addr()] == nil {
+			c.byAddr[a.addr()] = a
+		}
 	}
 	s.cfg.Store(c)
+	s.watches.compareLocked(old, c)
 	return nil
 }
-
-// AddRoute adds a route. Errors: EINVAL for an impossible prefix or gateway,
-// ENETUNREACH when the gateway is on no link, EEXIST for a route that is there
-// already, ENOSPC at Limits.Routes.
-func (s *Stack) AddRoute(r Route) error {
-	return s.update(func(c *config) error {
-		gw := r.Gateway
-		if !r.Dst.IsValid() || gw.IsValid() && (gw.Is4() != r.Dst.Addr().Is4() || gw.IsUnspecified() || gw.IsMulticast() ||
-			c.byAddrAny(gw.WithZone(""))) {
-			return fmt.Errorf("route to %v via %v: %w", r.Dst, r.Gateway, syscall.EINVAL)
-		}
-		r.Dst = r.Dst.Masked()
-		if r.Interface == nil && r.Gateway.IsValid() {
-			if r.Interface = c.onLink(r.Gateway); r.Interface == nil {
-				return fmt.Errorf("gateway %v is not on any link: %w", r.Gateway, syscall.ENETUNREACH)
-			}
-		}
-		r.Gateway = r.Gateway.WithZone("")
-		if r.Interface == nil {
-			return fmt.Errorf("route to %v has neither gateway nor interface: %w", r.Dst, syscall.EINVAL)
-		}
-		if slices.ContainsFunc(c.routes, func(o Route) bool {
-			return o.Dst == r.Dst && o.Gateway == r.Gateway && o.Interface == r.Interface
-		}) {
-			return fmt.Errorf("route to %v via %v: %w", r.Dst, r.Gateway, syscall.EEXIST)
-		}
-		if len(c.routes) >= s.limits.Routes {
-			return fmt.Errorf("more than %d routes: %w", s.limits.Routes, syscall.ENOSPC)
-		}
-		c.routes = append(c.routes, r)
-		return nil
-	})
-}
-
-// DelRoute removes the routes that match Dst and, where they are set, Gateway
-// and Interface. ESRCH when there is none.
-func (s *Stack) DelRoute(r Route) error {
-	r.Dst, r.Gateway = r.Dst.Masked(), r.Gateway.WithZone("")
-	return s.delRoute(r, func(o Route) bool {
-		return o.Dst == r.Dst && (!r.Gateway.IsValid() || o.Gateway == r.Gateway) &&
-			(r.Interface == nil || o.Interface == r.Interface)
-	})
-}
-
-// forgetRoute removes a route that a router advertisement brought, and no
-// other like it.
-func (s *Stack) forgetRoute(r Route) {
-	s.delRoute(r, func(o Route) bool {
-		return o.auto && o.Dst == r.Dst && o.Gateway == r.Gateway && o.Interface == r.Interface
-	})
-}
-
-func (s *Stack) delRoute(r Route, is func(Route) bool) error {
-	return s.update(func(c *config) error {
-		n := len(c.routes)
-		c.routes = slices.DeleteFunc(c.routes, is)
-		if len(c.routes) == n {
-			return fmt.Errorf("route to %v: %w", r.Dst, syscall.ESRCH)
-		}
-		return nil
-	})
-}
-
-// Routes returns the routing table in the order in which it is searched.
-func (s *Stack) Routes() []Route { return slices.Clone(s.cfg.Load().routes) }
 
 // byAddrAny reports whether an address is one of ours.
 func (c *config) byAddrAny(a netip.Addr) bool {
@@ -155,17 +82,21 @@ func (c *config) onLink(addr netip.Addr) *Interface {
 	if z := addr.Zone(); z != "" {
 		return c.named(z)
 	}
-	for _, a := range c.addrs {
-		if a.onLink(addr) {
-			return a.iface
-		}
-	}
-	for _, r := range c.routes {
-		if !r.Gateway.IsValid() && !r.Interface.loopback && r.Dst.Contains(addr) && r.Dst.Bits() > 0 {
-			return r.Interface
+	for _, i := range c.ifaces {
+		if c.isNeighbour(addr, i) {
+			return i
 		}
 	}
 	return nil
+}
+
+// isNeighbour reports whether a lies on the link of interface i, by one of its
+// addresses or by a route.
+func (c *config) isNeighbour(a netip.Addr, i *Interface) bool {
+	return slices.ContainsFunc(c.addrs, func(x *address) bool { return x.iface == i && x.onLink(a) }) ||
+		slices.ContainsFunc(c.routes, func(r Route) bool {
+			return r.Interface == i && r.Type == RouteUnicast && !r.Gateway.IsValid() && !i.loopback && r.Dst.Contains(a)
+		})
 }
 
 func (c *config) named(name string) *Interface {
@@ -191,9 +122,17 @@ func (c *config) local(dst netip.Addr, in *Interface) *address {
 		return nil
 	}
 	if in != nil && !in.loopback && dst.IsLinkLocalUnicast() && dst.Is6() && a.iface != in {
-		return nil
+		return c.addrOf(dst, in) // links of equal MAC addresses have equal ones
 	}
 	return a
+}
+
+// addrOf returns the record of an address of interface i, or nil.
+func (c *config) addrOf(a netip.Addr, i *Interface) *address {
+	if n := slices.IndexFunc(c.addrs, func(x *address) bool { return x.addr() == a && x.iface == i }); n >= 0 {
+		return c.addrs[n]
+	}
+	return nil
 }
 
 // broadcast reports whether a is a broadcast address on any interface.

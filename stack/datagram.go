@@ -47,6 +47,7 @@ type Datagram struct {
 	// route says, groupSrc is where those of IPv4 come from.
 	group4, group6 *Interface
 	groupSrc       netip.Addr
+	opts           []byte  // IPv4 options of what is sent, in whole words
 	corked         *corked // a datagram that is not complete, or nil
 	closed         bool
 
@@ -288,7 +289,7 @@ func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort
 		clear(d.queue[n:])
 		d.queue, d.head = d.queue[:n], 0
 	}
-	m := received{p: pkt.From(payload), size: size, from: from, to: p.dst, in: p.iface, lost: d.lost, hops: p.hops, tos: p.tos, flow: p.flow()}
+	m := received{p: pkt.From(payload), size: size, from: from, to: p.dst, in: p.iface, lost: d.lost, hops: p.hops, tos: p.tos, flow: p.flow(), opts: optionsOf(&p)}
 	m.p.At = p.At
 	d.queue = append(d.queue, m)
 	d.bytes += cost

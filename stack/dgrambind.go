@@ -104,6 +104,17 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 	return nil
 }
 
+// reselectLocked gives up the source that a connection chose because it is not
+// ours any more, and reports whether it did: the next route has a new one.
+func (d *Datagram) reselectLocked(m *SendInfo) bool {
+	if m.Source.IsValid() || !d.source.IsValid() || d.stack.checkLocal(d.source) == nil {
+		return false
+	}
+	d.source = netip.Addr{}
+	d.Narrow(netip.Addr{})
+	return true
+}
+
 func (d *Datagram) disconnectLocked() {
 	d.remote, d.source, d.route = netip.AddrPort{}, netip.Addr{}, route{}
 	d.oif = nil

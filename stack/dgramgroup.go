@@ -48,10 +48,8 @@ func (d *Datagram) interfaceFor(m Membership) *Interface {
 	case m.Group.Is4() && m.Local.IsValid() && !m.Local.IsUnspecified():
 		return d.stack.InterfaceOf(m.Local)
 	}
-	var r route
-	r.dst = m.Group
-	if c.lookup(&r, m.Group, netip.Addr{}, nil) {
-		return r.iface
+	if m, err := c.lookup(m.Group, netip.Addr{}, nil); err == nil {
+		return m.iface
 	}
 	return c.multicastInterface(m.Group, netip.Addr{})
 }

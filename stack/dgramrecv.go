@@ -27,6 +27,7 @@ type received struct {
 	flow uint32 // of IPv6: traffic class and flow label
 	hops uint8
 	tos  uint8
+	opts []byte // IPv4 options, nil: none
 }
 
 // Arrival is what is known of a datagram that was received, beside its bytes.
@@ -40,6 +41,7 @@ type Arrival struct {
 	Hops, TOS uint8  // TTL or hop limit, DS and ECN field, of the IP header
 	FlowInfo  uint32 // of IPv6: traffic class and flow label
 	Lost      uint32 // datagrams that the queue has had no room for
+	Options   []byte // IPv4 options, with this host in those that record
 
 	at mono.Time
 }
@@ -94,7 +96,7 @@ func (d *Datagram) RecvMsg(b []byte, peek bool, a *Arrival) (n int, err error) {
 		return 0, err
 	}
 	m := d.queue[d.head]
-	*a = Arrival{From: m.from, To: m.to, Interface: m.in, Hops: m.hops, TOS: m.tos, FlowInfo: m.flow, Lost: m.lost, at: m.p.At}
+	*a = Arrival{From: m.from, To: m.to, Interface: m.in, Hops: m.hops, TOS: m.tos, FlowInfo: m.flow, Lost: m.lost, Options: m.opts, at: m.p.At}
 	if peek {
 		a.Size = d.nextLocked()
 		return copy(b, m.p.Bytes()[:a.Size]), nil

@@ -27,6 +27,7 @@ type SendInfo struct {
 	Segment   int        // as SetSegmentSize, -1: what that has set
 	More      bool       // MSG_MORE: part of a datagram, the rest follows
 	DontRoute bool       // MSG_DONTROUTE
+	Options   []byte     // IPv4 options in place of the socket's, nil: those
 }
 
 // NewSendInfo asks for nothing.
@@ -98,8 +99,16 @@ func (d *Datagram) resolveLocked(now mono.Time, to netip.AddrPort, m *SendInfo) 
 		to = d.remote
 		own := m.Source.IsValid() || m.Interface != nil || m.DontRoute
 		if own || r.iface == nil || r.stale(d.stack, now) {
-			if r, err = d.routeLocked(to.Addr(), m); err == nil && !own {
+			r, err = d.routeLocked(to.Addr(), m)
+			if err == syscall.EADDRNOTAVAIL && d.reselectLocked(m) {
+				r, err = d.routeLocked(to.Addr(), m)
+			}
+			if err == nil && !own {
 				d.route = r
+				if !d.source.IsValid() && d.local.Addr().IsUnspecified() {
+					d.source = r.src
+					d.Narrow(r.src)
+				}
 			}
 		}
 	}
@@ -112,7 +121,10 @@ func (d *Datagram) emitLocked(now mono.Time, r *route, port uint16, b []byte, m 
 		return d.emitRawLocked(now, r, b, m)
 	}
 	hops, tos, df := d.applyLocked(r, m)
-	limit := 65535 - ipv4.HeaderLen - d.hdr
+	if err := d.fillOptionsLocked(r, m); err != nil {
+		return err
+	}
+	limit := 65535 - r.headerLen() - d.hdr
 	if r.dst.Is6() {
 		limit = 65535 - d.hdr
 	}

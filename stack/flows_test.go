@@ -120,7 +120,7 @@ func TestFlows(t *testing.T) {
 			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(0, 0), Id: 1, Seq: 2}, gopacket.Payload(big))}},
 		{name: "I2 ping IPv6, 1452 bytes", in: [][]byte{echo6(1, 2, big[:1452])}, out: [][]byte{icmp6Frame(peerMAC, 64, hostIP6, peerIP6, icmp.TypeEchoReply6, 0,
 			&layers.ICMPv6Echo{Identifier: 1, SeqNumber: 2}, gopacket.Payload(big[:1452]))}},
-		{name: "U1 closed UDP port", in: [][]byte{closed4}, drops: []string{"udp.drop.no-socket=1"}, out: [][]byte{build(t, eth4, gpIP4(layers.IPProtocolICMPv4),
+		{name: "U1 closed UDP port", in: [][]byte{closed4}, drops: []string{"udp.drop.no-socket=1"}, out: [][]byte{build(t, eth4, control(gpIP4(layers.IPProtocolICMPv4)),
 			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(3, 3)}, gopacket.Payload(closed4[14:]))}},
 		{name: "U2 closed UDP port IPv6", in: [][]byte{closed6}, drops: []string{"udp.drop.no-socket=1"}, out: [][]byte{icmp6Frame(peerMAC, 64, hostIP6, peerIP6, 1, 4,
 			gopacket.Payload(append(make([]byte, 4), closed6[14:]...)))}},
@@ -404,4 +404,10 @@ func TestGivenSource(t *testing.T) {
 			}
 		})
 	}
+}
+
+// control gives a header the precedence of ICMP errors (RFC 1812 §4.3.2.5).
+func control(ip *layers.IPv4) *layers.IPv4 {
+	ip.TOS = 0xc0
+	return ip
 }

@@ -39,11 +39,41 @@ func (s *Stack) inputICMP4(b *batch, p packet) {
 	case icmp.TypeUnreachable4, icmp.TypeTimeExceeded4, icmp.TypeParamProblem4:
 		st.ErrorIn.inc()
 		s.inputError(b.now, p, m, false)
+	case icmp.TypeRedirect4:
+		s.inputRedirect4(b.now, p, m)
+	case icmp.TypeTimestamp4:
+		st.TimestampRequest.inc()
+		s.timestampReply(b.now, p, m)
 	default:
-		// Redirects, timestamps and what RFC 6918 deprecates.
+		if icmp.Deprecated4(m.Type) {
+			st.Drop[DropDeprecated].inc() // RFC 6633, RFC 6918
+			return
+		}
+		// Replies that nobody has asked for, and what routers say.
 		st.Drop[DropNotForHost].inc()
 	}
 }
+
+// timestampReply answers with the time of day (RFC 792, RFC 1122 §3.2.2.8), by
+// the rules of echo.
+func (s *Stack) timestampReply(now mono.Time, p packet, m icmp.Message) {
+	if p.group || p.Group {
+		s.stats.ICMP.Drop[DropForeignGroup].inc()
+		return
+	}
+	q := pkt.Get(icmp.TimestampLen)
+	if !icmp.AnswerTimestamp(q.Append(icmp.TimestampLen), &m, s.midnight(now)) {
+		s.stats.ICMP.Parse[icmp.DropShort].inc()
+		q.Put()
+		return
+	}
+	if s.reply(now, p, p.dst, ipv4.ProtoICMP, q) {
+		s.stats.ICMP.TimestampReply.inc()
+	}
+}
+
+// midnight is an instant as ICMP and the timestamp option have it.
+func (s *Stack) midnight(now mono.Time) uint32 { return icmp.Midnight(s.wall(now)) }
 
 // inputICMP6 handles ICMPv6 (RFC 4443). It borrows p.
 func (s *Stack) inputICMP6(b *batch, p packet) {
@@ -101,24 +131,43 @@ func (s *Stack) echoReply(now mono.Time, p packet, typ uint8) {
 	if p.group {
 		src = netip.Addr{} // RFC 4443 §4.2: then a unicast address of ours
 	}
-	r, err := s.findRoute(p.src, src, s.replyInterface(p))
-	if err != nil || r.bcast {
-		s.stats.ICMP.Drop[DropNoRoute].inc()
-		return
-	}
 	q := pkt.From(p.Bytes())
 	q.Bytes()[0] = typ
 	proto := uint8(ipv4.ProtoICMP)
+	if p.dst.Is6() {
+		proto = ipv6.ProtoICMPv6
+	}
+	if s.reply(now, p, src, proto, q) {
+		s.stats.ICMP.EchoReply.inc()
+	}
+}
+
+// reply sends an ICMP message to who sent p, with the IP options that belong
+// into an answer, and reports whether it could. It takes q and sets its checksum.
+func (s *Stack) reply(now mono.Time, p packet, src netip.Addr, proto uint8, q *pkt.Buf) bool {
+	r, err := s.findRoute(p.src, src, s.replyInterface(p))
+	if err != nil || r.bcast {
+		s.stats.ICMP.Drop[DropNoRoute].inc()
+		q.Put()
+		return false
+	}
 	if p.dst.Is4() {
 		icmp.SetChecksum4(q.Bytes())
+		if opts := ipv4.Header(p.header4()).Options(); len(opts) > 0 {
+			var ok bool
+			if r.opts, ok = ipv4.Echo(nil, opts, s.optionHost(now, r.src)); !ok {
+				s.stats.IPv4.Drop[DropOptions].inc()
+				q.Put()
+				return false
+			}
+		}
 	} else {
-		proto = ipv6.ProtoICMPv6
 		icmp.SetChecksum6(q.Bytes(), r.src, r.dst)
 	}
-	s.stats.ICMP.EchoReply.inc()
 	tx := newTx(r.iface)
 	s.send(now, tx, &r, proto, 0, p.tos, false, q)
 	tx.done()
+	return true
 }
 
 // replyInterface pins replies to link-local addresses to the link they came
@@ -178,6 +227,7 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 	v6 := offending[0]>>4 == 6
 	var src, dst netip.Addr // of the error
 	var n int
+	var tos uint8
 	if v6 {
 		h := ipv6.Header(offending)
 		if !icmp.MayReport6(offending, p.Group, evenIfMulticast) {
@@ -190,10 +240,9 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 			return
 		}
 		n, src, dst = icmp.QuoteLen4(offending), h.Dst(), h.Src()
-	}
-	if !s.allowICMP(now) {
-		s.stats.ICMP.Drop[DropRateLimited].inc()
-		return
+		// RFC 1812 §4.3.2.5: internetwork control, which Linux's hosts send too,
+		// with the type of service of the packet; RFC 1122 §3.2.2 would have 0.
+		tos = h.TOS()&0x1e | 0xc0
 	}
 	if src.IsMulticast() {
 		src = netip.Addr{}
@@ -205,6 +254,10 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 	r, err := s.findRoute(dst, src, oif)
 	if err != nil || r.bcast || dst.IsMulticast() {
 		s.stats.ICMP.Drop[DropNoRoute].inc()
+		return
+	}
+	if !s.allowICMP(now, &r) {
+		s.stats.ICMP.Drop[DropRateLimited].inc()
 		return
 	}
 	q := pkt.Get(icmp.HeaderLen + n)
@@ -219,14 +272,31 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 	}
 	s.stats.ICMP.ErrorOut.inc()
 	tx := newTx(r.iface)
-	s.send(now, tx, &r, proto, 0, 0, false, q)
+	s.send(now, tx, &r, proto, 0, tos, false, q)
 	tx.done()
 }
 
-func (s *Stack) allowICMP(now mono.Time) bool {
+// maxICMPPeers is of how many destinations it is remembered how many errors they
+// were sent. With the limit of all errors no more can have been sent one lately.
+const maxICMPPeers = 4096
+
+// allowICMP asks the limit of all errors and that of the destination (RFC 1812
+// §4.3.2.8, RFC 4443 §2.4 (f)). What stays on this host is not limited, as on
+// Linux.
+func (s *Stack) allowICMP(now mono.Time, r *route) bool {
+	if r.iface.loopback {
+		return true
+	}
+	interval := s.limits.ICMPErrorInterval
+	if r.dst.Is6() {
+		interval /= 4
+		if r.nextHop != r.dst {
+			interval /= 4
+		}
+	}
 	s.icmpMu.Lock()
 	defer s.icmpMu.Unlock()
-	return s.icmpLimit.Allow(now)
+	return s.icmpLimit.Allow(now) && s.icmpPeers.Allow(now, r.dst, interval)
 }
 
 // inputError delivers an ICMP error to the socket whose packet it quotes.
@@ -343,18 +413,7 @@ func (s *Stack) pathMTUChanged(q icmp.Quoted, e icmpError) {
 	if s.cfg.Load().local(q.Src, e.iface) == nil {
 		return
 	}
-	if s.pmtu.lower(e.now, q.Dst, pathMTU(q.V6, e)) {
-		s.update(func(*config) error { return nil }) // cached routes look again
-	}
-}
-
-// pathMTU returns the MTU that an error reports, but at least 1280 for IPv6
-// (RFC 8201 §4) and minPathMTU4 for IPv4.
-func pathMTU(v6 bool, e icmpError) int {
-	if v6 {
-		return max(e.mtu, ipv6.MinMTU)
-	}
-	return max(e.mtu, minPathMTU4)
+	s.learnPathMTU(e.now, q.Dst, e.mtu)
 }
 
 // quotedSeq is the sequence number of a quoted TCP header.

@@ -52,10 +52,13 @@ func quotes(t testing.TB, frames [][]byte, typ, code uint8, packet []byte) {
 // TestErrorsSent: what is reported, how much of it is quoted, and where the
 // pointer points.
 func TestErrorsSent(t *testing.T) {
-	h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+	h := newTestHost(t, stack.Config{Limits: stack.Limits{ICMPErrorInterval: -1}}, stack.InterfaceConfig{}).meet()
 	long4, long6 := datagram(false, 1, 99, pattern(1400)), datagram(true, 1, 99, pattern(1400))
 	quotes(t, h.send(bytes.Clone(long4)), 3, 3, long4[14:])
 	quotes(t, h.send(bytes.Clone(long6)), 1, 4, long6[14:])
+	if got := h.send(ip4(ipv4.ProtoUDP, payloadOf(long4), func(f *ipv4.Fields) { f.TOS = 0x29 }))[0][15]; got != 0xc8 {
+		t.Errorf("type of service %#x", got)
+	}
 	// RFC 1812 §4.3.2.3: no larger than 576 bytes; RFC 4443 §2.4 (c): no
 	// larger than 1280.
 	n4, n6 := len(h.send(bytes.Clone(long4))[0]), len(h.send(bytes.Clone(long6))[0])

@@ -47,6 +47,12 @@ type InterfaceConfig struct {
 	// into such, for a device that does neither, which saves most of what a
 	// frame costs above the device. What is on the wire is the same.
 	Plain bool
+	// RPFilter says which sources of IPv4 are believed, as Linux's rp_filter.
+	// The zero value: all.
+	RPFilter RPFilter
+	// NoRedirects takes no router's word that another one is nearer, as Linux's
+	// accept_redirects=0.
+	NoRedirects bool
 	// SLAAC solicits routers and configures addresses and routes from their
 	// advertisements (RFC 4862).
 	SLAAC bool
@@ -58,6 +64,16 @@ type InterfaceConfig struct {
 	// loopback address are still refused.
 	RouteLocalnet bool
 }
+
+// RPFilter is how the sources of packets are compared with the routes.
+type RPFilter uint8
+
+// The filters.
+const (
+	RPFilterOff    RPFilter = iota
+	RPFilterStrict          // the route to the source leaves by the interface it came in on
+	RPFilterLoose           // there is a route to the source
+)
 
 // The two families index what an interface keeps once for each.
 const (
@@ -74,24 +90,27 @@ func family(a netip.Addr) int {
 
 // Interface is one attachment to a segment.
 type Interface struct {
-	stack    *Stack
-	name     string
-	index    int32 // from 1, for ever
-	dev      ether.Device
-	caps     ether.Caps // the device's, and what is done in its place
-	cutTCP   bool       // TCP super-frames are cut by the stack
-	cutUDP   bool       // UDP super-frames are
-	merge    bool       // received TCP segments are merged by the stack
-	pushed   *pushed    // what a Pusher's frames go through, nil otherwise
-	mac      ether.Addr
-	mtu      int
-	mtu6     atomic.Int32 // from router advertisements, 0: none
-	hopLimit atomic.Int32 // from router advertisements
-	loopback bool
-	noIPv6   bool
-	noDAD    bool
-	acd      bool
-	localnet bool
+	stack       *Stack
+	name        string
+	index       int32 // from 1, for ever
+	dev         ether.Device
+	readers     sync.WaitGroup // goroutines that receive
+	caps        ether.Caps     // the device's, and what is done in its place
+	cutTCP      bool           // TCP super-frames are cut by the stack
+	cutUDP      bool           // UDP super-frames are
+	merge       bool           // received TCP segments are merged by the stack
+	pushed      *pushed        // what a Pusher's frames go through, nil otherwise
+	mac         ether.Addr
+	mtu         int
+	mtu6        atomic.Int32 // from router advertisements, 0: none
+	hopLimit    atomic.Int32 // from router advertisements
+	loopback    bool
+	noIPv6      bool
+	noDAD       bool
+	acd         bool
+	rpFilter    RPFilter
+	noRedirects bool
+	localnet    bool
 
 	// groups is what the receive filter reads.
 	groups atomic.Pointer[groupSet]
@@ -145,14 +164,15 @@ func (s *Stack) AddInterface(c InterfaceConfig) (*Interface, error) {
 			return net.ErrClosed
 		}
 		c.ifaces = append(c.ifaces, i)
-		i.index = int32(len(c.ifaces))
+		s.lastIndex++
+		i.index = s.lastIndex
 		i.startReaders() // under Stack.mu, so that Close waits for all of them
 		return nil
 	}); err != nil {
 		return nil, err
 	}
 	if !i.noIPv6 {
-		if err := i.AddAddr(netip.PrefixFrom(ipv6.LinkLocal(i.mac), 64)); err != nil {
+		if err := i.addAddress(Addr{Prefix: netip.PrefixFrom(ipv6.LinkLocal(i.mac), 64), Origin: OriginKernel}); err != nil {
 			return nil, err
 		}
 	}
@@ -166,7 +186,7 @@ const queueBytes = 212992
 func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	caps := c.Device.Caps()
 	i := &Interface{stack: s, name: c.Name, dev: c.Device, caps: caps, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
-		noDAD: c.NoDAD, acd: c.ACD, localnet: c.RouteLocalnet, claims: make(map[netip.Addr]*claim.Claim),
+		noDAD: c.NoDAD, acd: c.ACD, rpFilter: c.RPFilter, noRedirects: c.NoRedirects, localnet: c.RouteLocalnet, claims: make(map[netip.Addr]*claim.Claim),
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
 	i.offload(c.Plain)
@@ -189,7 +209,8 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	if i.mac.IsGroup() {
 		return nil, fmt.Errorf("interface %s: %v is a group address: %w", c.Name, i.mac, syscall.EINVAL)
 	}
-	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue, QueueBytes: max(queueBytes, s.limits.NeighbourQueue*pkt.SmallSlab), QueueTotalBytes: s.limits.NeighbourBytes}
+	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue, QueueBytes: max(queueBytes, s.limits.NeighbourQueue*pkt.SmallSlab), QueueTotalBytes: s.limits.NeighbourBytes,
+		Changed: i.neighbourChanged}
 	i.neigh[inet6] = neigh.New(nc, (*neighHost)(i), i.rnd)
 	nc.FlapHold = time.Second // Linux's locktime: of several ARP answers the first counts
 	i.neigh[inet] = neigh.New(nc, (*neighHost)(i), i.rnd)
@@ -210,16 +231,18 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 func (i *Interface) Name() string { return i.name }
 
 // Index returns the interface's number, from 1: loopback is the first, and the
-// others follow in the order they were added.
+// others follow in the order they were added. That of one that was removed is
+// not given again.
 func (i *Interface) Index() int { return int(i.index) }
 
 // InterfaceByIndex returns the interface with a number, or nil.
 func (s *Stack) InterfaceByIndex(n int) *Interface {
-	list := s.cfg.Load().ifaces
-	if n < 1 || n > len(list) {
-		return nil
+	for _, i := range s.cfg.Load().ifaces {
+		if int(i.index) == n {
+			return i
+		}
 	}
-	return list[n-1]
+	return nil
 }
 
 // InterfaceOf returns the interface that has an address of this host, or nil.
@@ -263,7 +286,9 @@ func (i *Interface) startReaders() {
 	}
 	for q := range max(1, i.dev.Caps().Queues) {
 		b := i.newBatch(q)
+		i.readers.Add(1)
 		i.stack.wg.Go(func() {
+			defer i.readers.Done()
 			err := i.dev.Receive(i.stack.ctx, q, b.deliver, b.flush)
 			b.end()
 			if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) {
@@ -280,17 +305,29 @@ func (i *Interface) Down() <-chan struct{} { return i.gone }
 
 // linkDown gives up what waits for the link after the device failed.
 func (i *Interface) linkDown() {
-	i.enter(i.stack.clock.Now())
-	if !i.down {
-		close(i.gone)
+	if i.markDown() {
+		i.stack.watches.tell(Change{Kind: LinkChange, Op: Changed, Link: i.link()})
 	}
-	i.down = true
+	i.enter(i.stack.clock.Now())
 	for _, c := range i.neigh {
 		c.Flush(i.now)
 	}
 	i.leave()
 	i.tellPackets()
 	i.announceChange(fmt.Errorf("interface %s: %w", i.name, syscall.ENETDOWN))
+}
+
+// markDown closes the interface for what would leave by it, and reports
+// whether it was open.
+func (i *Interface) markDown() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.isDown() {
+		return false
+	}
+	close(i.gone)
+	i.down = true
+	return true
 }
 
 func (i *Interface) close() error {

@@ -44,15 +44,20 @@ func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
 	st := &i.stack.stats.IPv4
 	st.Input.inc()
 	h, n, drop := parseIPv4(p)
+	c := i.stack.cfg.Load()
 	if drop != ipv4.DropNone {
 		st.Parse[drop].inc()
+		if drop == ipv4.DropOptions && i.acceptIPv4(c, h, h.Dst().IsMulticast() || c.isBroadcast(h.Dst(), i), p.Looped) == DropNone {
+			p.Trim(h.TotalLen())
+			p.MarkNetwork()
+			i.badOptions(b.now, packet{Buf: p}, ipv4.BadOption(h.Options()))
+		}
 		p.Put()
 		return
 	}
 	p.Trim(n)
 	p.MarkNetwork()
 	dst := h.Dst()
-	c := i.stack.cfg.Load()
 	group := dst.IsMulticast() || c.isBroadcast(dst, i)
 	if d := i.acceptIPv4(c, h, group, p.Looped); d != DropNone {
 		st.Drop[d].inc()
@@ -75,23 +80,35 @@ func (i *Interface) inputIPv4(b *batch, p *pkt.Buf) {
 		}
 		p.Pull(h.Len())
 	}
-	i.stack.deliver(b, packet{Buf: p, iface: i, src: h.Src(), dst: dst, proto: h.Protocol(), hops: h.TTL(), tos: h.TOS(), group: group})
+	up := packet{Buf: p, iface: i, src: h.Src(), dst: dst, proto: h.Protocol(), hops: h.TTL(), tos: h.TOS(), group: group}
+	if h.Len() > ipv4.HeaderLen && !i.inputOptions(b.now, up, h) {
+		p.Put()
+		return
+	}
+	i.stack.deliver(b, up)
 }
 
 // acceptIPv4 decides whether a packet is for this host (RFC 1122 §3.2.1.3).
 func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, looped bool) Drop {
 	src, dst := h.Src(), h.Dst()
-	if !i.loopback && (src.IsLoopback() && !i.localnet || dst.IsLoopback()) {
+	// RFC 1122 §3.2.1.3 (a), (b), (g): 127/8 is on no wire, 0/8 names nobody.
+	switch {
+	case !i.loopback && src.IsLoopback() && !i.localnet:
 		return DropMartian
+	case !i.loopback && dst.IsLoopback(), dst.As4()[0] == 0:
+		return DropMartianDst
 	}
 	// A packet from one of our own addresses did not come from us, unless it is
 	// the copy of a multicast; a source of 0.0.0.0 is only good for broadcasts
 	// and multicasts (DHCP, IGMP).
-	if c.isBroadcast(src, i) || (!i.loopback && !looped && c.byAddr[src] != nil) || (src.IsUnspecified() && !group) {
+	if c.isBroadcast(src, i) || (!i.loopback && !looped && c.byAddr[src] != nil) || src.As4()[0] == 0 && (!src.IsUnspecified() || !group) {
 		return DropMartian
 	}
+	if i.rpFilter != RPFilterOff && !i.loopback && !looped && !src.IsUnspecified() && !i.reversePath(c, src) {
+		return DropReversePath
+	}
 	if h.SourceRoute() {
-		return DropNotForHost // RFC 7126 §4.3, §4.4: dropped by default, as Linux
+		return DropSourceRoute // RFC 7126 §4.3, §4.4: dropped by default, as Linux
 	}
 	if group {
 		if dst.IsMulticast() && !i.member(dst) {
@@ -105,6 +122,13 @@ func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, looped bool) Dro
 		return DropForeignIP
 	}
 	return DropNone
+}
+
+// reversePath reports whether a source is where the routes have it: behind this
+// interface, or with RPFilterLoose behind any (RFC 3704 §2.2, §2.4).
+func (i *Interface) reversePath(c *config, src netip.Addr) bool {
+	m, err := c.lookup(src, netip.Addr{}, nil)
+	return err == nil && (m.iface == i || i.rpFilter == RPFilterLoose)
 }
 
 // inputIPv6 is the step from Ethernet to IPv6. It takes p.
@@ -206,7 +230,10 @@ func (i *Interface) fragmentIPv6(now mono.Time, p *pkt.Buf, h ipv6.Header, chain
 
 func (i *Interface) acceptIPv6(c *config, h ipv6.Header, looped bool) Drop {
 	src, dst := h.Src(), h.Dst()
-	if !i.loopback && (src.IsLoopback() && !i.localnet || dst.IsLoopback() || !looped && c.byAddr[src] != nil && c.byAddr[src].state != addrTentative) {
+	switch {
+	case !i.loopback && dst.IsLoopback():
+		return DropMartianDst // RFC 4291 §2.5.3
+	case !i.loopback && (src.IsLoopback() && !i.localnet || !looped && c.byAddr[src] != nil && c.byAddr[src].state != addrTentative):
 		return DropMartian
 	}
 	if dst.IsMulticast() {
@@ -328,13 +355,13 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 	}
 	if v4 {
 		st := &s.stats.IPv4
-		f := ipv4.Fields{TOS: tos, DF: fits && !r.mayFrag, TTL: hops, Protocol: proto, Src: r.src, Dst: r.dst, PayloadLen: n}
+		f := ipv4.Fields{TOS: tos, DF: fits && !r.mayFrag && !r.tiny, TTL: hops, Protocol: proto, Src: r.src, Dst: r.dst, Options: r.opts, PayloadLen: n}
 		if !f.DF {
 			// RFC 6864 §4.1: only a datagram that may be fragmented needs an
 			// identifier of its own.
 			f.ID = uint16(s.ids.next(s, r.src, r.dst, proto))
 		}
-		f.Put(p.Push(ipv4.HeaderLen))
+		f.Put(p.Push(f.HeaderLen()))
 		p.MarkNetwork()
 		st.Output.inc()
 		if fits {

@@ -74,8 +74,8 @@ type Limits struct {
 	Addresses int
 	// Routes is the most routes of the stack. Default 4096.
 	Routes int
-	// PathMTU is the most destinations whose path MTU is remembered.
-	// Default 4096; the oldest is forgotten first.
+	// PathMTU is the most destinations of which a path MTU or a redirect is
+	// remembered. Default 4096; the oldest is forgotten first.
 	PathMTU int
 	// FastOpen is the most servers whose cookie, or whose dislike of text in
 	// the SYN, is remembered. Default 1024; what was not heard of for longest
@@ -88,11 +88,13 @@ type Limits struct {
 	// errors sent, as Linux's icmp_msgs_per_sec and
 	// icmp_msgs_burst. Defaults 1000 and 50.
 	ICMPErrorsPerSecond, ICMPErrorBurst int
+	// ICMPErrorInterval is how long after one ICMP error the next may go to the
+	// same destination, on average; 6 may go at once. Default 1 s, as Linux's
+	// icmp_ratelimit; of IPv6 a quarter of it on the link and a sixteenth beyond,
+	// as with Linux's routes of 64 and 0 bits. Below 0: no such limit. 4096
+	// destinations are remembered.
+	ICMPErrorInterval time.Duration
 }
-
-// pathMTUAge is how long a learnt path MTU is believed before the path is
-// tried at full size again (RFC 1191 §6.3, RFC 8201 §5.2: 10 minutes).
-const pathMTUAge = 10 * time.Minute
 
 func (l *Limits) setDefaults() {
 	set := func(p *int, v int) {
@@ -123,4 +125,7 @@ func (l *Limits) setDefaults() {
 	set(&l.LoopbackFrames, 4096)
 	set(&l.ICMPErrorsPerSecond, 1000)
 	set(&l.ICMPErrorBurst, 50)
+	if l.ICMPErrorInterval == 0 {
+		l.ICMPErrorInterval = time.Second
+	}
 }

@@ -55,11 +55,12 @@ func (s *Stack) initLoopback() {
 	s.loop.batch = i.newBatch(0)
 	s.update(func(c *config) error {
 		c.ifaces = append(c.ifaces, i)
-		i.index = int32(len(c.ifaces))
+		s.lastIndex++
+		i.index = s.lastIndex
 		return nil
 	})
-	i.AddAddr(netip.PrefixFrom(loopback4, 8))
-	i.AddAddr(netip.PrefixFrom(netip.IPv6Loopback(), 128))
+	i.addAddress(Addr{Prefix: netip.PrefixFrom(loopback4, 8), Origin: OriginKernel})
+	i.addAddress(Addr{Prefix: netip.PrefixFrom(netip.IPv6Loopback(), 128), Origin: OriginKernel})
 }
 
 // push queues a packet that starts at its network header. It takes p.
@@ -139,7 +140,11 @@ func (s *Stack) runLoopback(now mono.Time) {
 			s.stats.Loop.Frames.inc()
 			in := s.lo
 			if p.Looped {
-				in = s.InterfaceByIndex(int(p.In))
+				if in = s.InterfaceByIndex(int(p.In)); in == nil {
+					s.stats.Loop.Drop[DropLinkDown].inc() // it was removed meanwhile
+					p.Put()
+					continue
+				}
 			} else if t := s.taps.Load(); t != nil {
 				s.tapLoop(t, now, p, false, nil)
 			}

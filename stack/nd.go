@@ -183,7 +183,7 @@ func (h *slaacHost) SendRouterSolicit() {
 
 // AddAddress implements ipv6.SLAACHost.
 func (h *slaacHost) AddAddress(p netip.Prefix, preferred, valid mono.Time) {
-	h.later(func(i *Interface) { i.addAddress(p, true) })
+	h.later(func(i *Interface) { i.addAddress(Addr{Prefix: p, Origin: OriginRouter}) })
 }
 
 // UpdateAddress implements ipv6.SLAACHost: the core keeps the lifetimes and
@@ -192,7 +192,7 @@ func (h *slaacHost) UpdateAddress(netip.Prefix, mono.Time, mono.Time) {}
 
 // RemoveAddress implements ipv6.SLAACHost.
 func (h *slaacHost) RemoveAddress(p netip.Prefix) {
-	h.later(func(i *Interface) { i.delAddr(p.Addr(), true) })
+	h.later(func(i *Interface) { i.delAddr(p.Addr(), OriginRouter) })
 }
 
 // Deprecate implements ipv6.SLAACHost.
@@ -206,7 +206,7 @@ const routerMetric = 1024
 // AddRouter implements ipv6.SLAACHost.
 func (h *slaacHost) AddRouter(a netip.Addr) {
 	h.later(func(i *Interface) {
-		i.stack.AddRoute(Route{Dst: netip.PrefixFrom(any6, 0), Gateway: a, Interface: i, Metric: routerMetric, auto: true})
+		i.stack.AddRoute(Route{Dst: netip.PrefixFrom(any6, 0), Gateway: a, Interface: i, Metric: routerMetric, Origin: OriginRouter})
 		i.announceChange(nil)
 	})
 }
@@ -220,7 +220,7 @@ func (h *slaacHost) RemoveRouter(a netip.Addr) {
 
 // AddOnLink implements ipv6.SLAACHost.
 func (h *slaacHost) AddOnLink(p netip.Prefix) {
-	h.later(func(i *Interface) { i.stack.AddRoute(Route{Dst: p, Interface: i, Metric: 256, auto: true}) })
+	h.later(func(i *Interface) { i.stack.AddRoute(Route{Dst: p, Interface: i, Metric: 256, Origin: OriginRouter}) })
 }
 
 // RemoveOnLink implements ipv6.SLAACHost.

@@ -62,10 +62,17 @@ func (h *neighHost) Resolved(mac [6]byte, queued []*pkt.Buf) {
 func (h *neighHost) Failed(target netip.Addr, queued []*pkt.Buf) {
 	i := (*Interface)(h)
 	i.failed = append(i.failed, unresolved{target, queued})
+	h.Unreachable(target)
 }
 
-// Unreachable implements neigh.Host.
-func (h *neighHost) Unreachable(netip.Addr) {}
+// Unreachable implements neigh.Host: where a router that we were redirected to
+// has stopped answering, the routes hold again (RFC 1122 §3.3.1.4).
+func (h *neighHost) Unreachable(target netip.Addr) {
+	i := (*Interface)(h)
+	if i.stack.exceptions.gatewayGone(target, i) {
+		i.after = append(i.after, i.stack.refreshRoutes)
+	}
+}
 
 // reportUnresolved tells the senders of packets that their neighbour does not
 // answer, as the ICMP error would that Linux sends to itself.

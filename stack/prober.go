@@ -100,10 +100,7 @@ func (p *Prober) Arm(when mono.Time) { p.stack.timers.Arm(&p.timer, when) }
 // LearnPathMTU lowers what the stack takes for the path MTU to dst, as an ICMP
 // error does that quotes a packet of a socket's (RFC 1191 §6.3, RFC 8201 §4).
 func (p *Prober) LearnPathMTU(dst netip.Addr, mtu int) {
-	s := p.stack
-	if s.pmtu.lower(s.clock.Now(), dst, pathMTU(dst.Is6(), icmpError{mtu: mtu})) {
-		s.update(func(*config) error { return nil }) // cached routes look again
-	}
+	p.stack.learnPathMTU(p.stack.clock.Now(), dst, mtu)
 }
 
 // ProbeRoute is the way to a destination, as it was when Route was called.

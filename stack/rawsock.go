@@ -214,7 +214,10 @@ func (d *Datagram) emitRawLocked(now mono.Time, r *route, b []byte, m *SendInfo)
 	if d.raw.header {
 		return d.emitHeaderLocked(now, r, b)
 	}
-	limit := 65535 - ipv4.HeaderLen
+	if err := d.fillOptionsLocked(r, m); err != nil {
+		return err
+	}
+	limit := 65535 - r.headerLen()
 	if r.dst.Is6() {
 		limit = 65535
 	}

@@ -3,6 +3,7 @@ package stack
 import (
 	"math/bits"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/tapstack/tapstack/internal/mono"
@@ -28,6 +29,8 @@ type route struct {
 	// Of one datagram: routers may fragment it; a copy of it is for sockets of
 	// this host; and only that.
 	mayFrag, loop, stay bool
+	// opts are the IPv4 options, in whole words.
+	opts []byte
 }
 
 // path is a route without the addresses of its ends, which a connection has in
@@ -37,7 +40,10 @@ type path struct {
 	iface   *Interface
 	nextHop netip.Addr
 	mtu     int       // largest packet: the interface's or the path's
-	until   mono.Time // when a learnt path MTU is to be forgotten, 0: never
+	until   mono.Time // when what was learnt of the path is to be forgotten, 0: never
+	// tiny: the path is believed to carry less than mtu says, and so routers
+	// may fragment (see exceptions).
+	tiny bool
 }
 
 // stale reports that it is to be looked up again.
@@ -48,16 +54,17 @@ func (p *path) stale(s *Stack, now mono.Time) bool {
 // headerLen is the length of the IP header of packets on the route.
 func (r *route) headerLen() int {
 	if r.dst.Is4() {
-		return ipv4.HeaderLen
+		return ipv4.HeaderLen + len(r.opts)
 	}
 	return ipv6.HeaderLen
 }
 
 // findRoute looks up the way to dst. src may be invalid or unspecified, then
 // one is selected. oif, or dst's zone, pins the interface. Errors are the
-// kernel's: ENETUNREACH without a route, EADDRNOTAVAIL for a source that is
-// not ours or when there is none, EINVAL for an unknown zone or a loopback
-// source that would leave the host.
+// kernel's: ENETUNREACH without a route or that of the route's type,
+// EADDRNOTAVAIL for a source that is not ours or when there is none, EINVAL for
+// an unknown zone or a loopback source that would leave the host, ENODEV for an
+// interface that was removed.
 func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 	c := s.cfg.Load()
 	if z := dst.Zone(); z != "" {
@@ -65,13 +72,17 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 			return route{}, syscall.EINVAL
 		}
 		dst = dst.WithZone("")
+	} else if oif != nil && !slices.Contains(c.ifaces, oif) {
+		return route{}, syscall.ENODEV
 	}
 	r := route{path: path{gen: c.gen}, dst: dst}
+	var hit match
 	switch {
 	case dst.IsUnspecified():
 		return route{}, syscall.ENETUNREACH
 	case c.local(dst, s.lo) != nil && !dst.IsMulticast():
-		// Everything to ourselves stays inside (RFC 1122 §3.3.1.1).
+		// Everything to ourselves stays inside (RFC 1122 §3.3.1.1), by whatever
+		// interface it is to leave, where Linux sends it to the others there.
 		if c.local(dst, s.lo).state == addrTentative {
 			return route{}, syscall.EADDRNOTAVAIL
 		}
@@ -85,18 +96,26 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 		}
 		r.iface, r.nextHop, r.bcast = oif, dst, dst == limitedBroadcast
 	default:
-		if !c.lookup(&r, dst, src, oif) {
-			return route{}, syscall.ENETUNREACH
+		var err error
+		if hit, err = c.lookup(dst, src, oif); err != nil {
+			if oif == nil || !dst.Is4() || oif.loopback {
+				return route{}, err
+			}
+			// As Linux: who says which link to use is believed that the
+			// destination is there, whatever the routes say.
+			hit = match{iface: oif, nextHop: dst}
 		}
+		r.iface, r.nextHop = hit.iface, hit.nextHop
 		if dst.IsLoopback() && !r.iface.localnet {
 			return route{}, syscall.ENETUNREACH // RFC 1122 §3.2.1.3 (g): never on a wire
 		}
 		r.bcast = c.isBroadcast(dst, r.iface)
 	}
 	r.mtu = r.iface.mtuFor(dst)
-	if m, until := s.pmtu.get(s.clock.Now(), dst); m != 0 && m < r.mtu {
-		r.mtu, r.until = m, until
+	if hit.route != nil && hit.route.MTU != 0 {
+		r.mtu = min(r.mtu, hit.route.MTU)
 	}
+	s.exceptions.apply(s.clock.Now(), &r)
 	if src.IsValid() && !src.IsUnspecified() {
 		if a := c.local(src.WithZone(""), s.lo); a == nil || a.state == addrTentative {
 			return route{}, syscall.EADDRNOTAVAIL
@@ -107,7 +126,7 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 		r.src = src.WithZone("")
 		return r, nil
 	}
-	if r.src = c.selectSource(dst, r.iface, r.nextHop); !r.src.IsValid() {
+	if r.src = c.sourceFor(dst, r.iface, hit); !r.src.IsValid() {
 		// A host without an address may still broadcast: that is how it gets
 		// one (RFC 2131 §4.1). RFC 1122 §3.2.1.3 (a) allows source 0.0.0.0.
 		if dst == limitedBroadcast {
@@ -119,32 +138,47 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 	return r, nil
 }
 
-// lookup fills in interface and next hop by the longest matching prefix.
-// Prefixes of addresses are routes as well: the on-link ones. Of routes to the
-// same prefix, one whose gateway is a neighbour of the source address goes
-// first, so that each address of a host leaves by its own gateway; then the
-// lowest metric.
-func (c *config) lookup(r *route, dst, src netip.Addr, oif *Interface) bool {
+// match is what a search of the routes has found: either a route, or the prefix
+// of an address of ours.
+type match struct {
+	iface   *Interface
+	nextHop netip.Addr
+	route   *Route
+	own     *address
+}
+
+// lookup searches for the longest matching prefix; of equal ones for the lowest
+// metric, and of equal ones of those for the eldest. Prefixes of addresses are
+// routes as well: the on-link ones, which go before others as if their metric
+// were 0. Of IPv6 routes to the same prefix, one whose gateway is a neighbour
+// of the source address goes first, so that each prefix of a host leaves by
+// the router that has advertised it (RFC 8028 §3.2). ENETUNREACH when nothing
+// matches.
+func (c *config) lookup(dst, src netip.Addr, oif *Interface) (m match, err error) {
 	best := -1
 	for _, a := range c.addrs {
-		if a.prefix.Bits() > best && a.onLink(dst) && (oif == nil || a.iface == oif) {
-			best, r.iface, r.nextHop = a.prefix.Bits(), a.iface, dst
+		if a.prefix.Bits() > best && !a.secondary && a.onLink(dst) && (oif == nil || a.iface == oif) {
+			best, m = a.prefix.Bits(), match{iface: a.iface, nextHop: dst, own: a}
 		}
 	}
-	own := c.byAddr[src]
+	var own *address
+	if dst.Is6() {
+		own = c.byAddr[src]
+	}
 	var via *Route
 	for i := range c.routes {
 		t := &c.routes[i]
 		if t.Dst.Bits() <= best || via != nil && t.Dst.Bits() < via.Dst.Bits() {
 			break
 		}
-		if !t.Dst.Contains(dst) || (oif != nil && t.Interface != oif) {
+		// What refuses does so on all interfaces, as on Linux.
+		if !t.Dst.Contains(dst) || (oif != nil && t.Interface != oif && t.Type == RouteUnicast) || t.Interface != nil && t.Interface.isDown() {
 			continue
 		}
 		if via == nil {
 			via = t
 		}
-		if own == nil {
+		if own == nil || t.Type != RouteUnicast {
 			break
 		}
 		if t.Gateway.IsValid() && own.onLink(t.Gateway) {
@@ -152,21 +186,32 @@ func (c *config) lookup(r *route, dst, src netip.Addr, oif *Interface) bool {
 			break
 		}
 	}
-	if via == nil {
-		return best >= 0
+	switch {
+	case via == nil && best >= 0:
+		return m, nil
+	case via == nil:
+		return match{}, syscall.ENETUNREACH
+	case via.Type != RouteUnicast:
+		return match{}, routeTypes[via.Type].errno
 	}
-	r.iface, r.nextHop = via.Interface, dst
+	m = match{iface: via.Interface, nextHop: dst, route: via}
 	if via.Gateway.IsValid() {
-		r.nextHop = via.Gateway
+		m.nextHop = via.Gateway
 	}
-	return true
+	return m, nil
 }
 
 // multicastInterface chooses where multicast and broadcast leave when nobody
-// said: the interface of the source address, else the first real one.
+// said: the interface of the source address, else that of the route, else the
+// first real one. The last departs from Linux, which wants a route.
 func (c *config) multicastInterface(dst, src netip.Addr) *Interface {
 	if a := c.byAddr[src]; a != nil && !a.iface.loopback {
 		return a.iface
+	}
+	if dst.Is4() {
+		if m, err := c.lookup(dst, src, nil); err == nil {
+			return m.iface
+		}
 	}
 	for _, i := range c.ifaces {
 		if !i.loopback && (dst.Is4() || !i.noIPv6) {
@@ -176,24 +221,86 @@ func (c *config) multicastInterface(dst, src netip.Addr) *Interface {
 	return nil
 }
 
-// selectSource chooses the source address for dst leaving by iface: RFC 6724
-// §5, of whose rules 1 (same address), 2 (scope), 3 (deprecated), 5 (outgoing
-// interface) and 8 (longest matching prefix) apply here. IPv4 follows the
-// same order, where rule 8 becomes "the one in the next hop's prefix" as Linux
-// chooses. The zero Addr means there is none.
+// sourceFor chooses the source address for dst by the way that was found: the
+// one that the route names, or for IPv4 the one whose prefix it is.
+func (c *config) sourceFor(dst netip.Addr, iface *Interface, m match) netip.Addr {
+	if m.route != nil && m.route.Source.IsValid() {
+		if a := c.byAddr[m.route.Source]; a != nil && a.state != addrTentative {
+			return a.addr()
+		}
+	}
+	if dst.Is4() {
+		if a := c.local(dst, iface); a != nil && iface.loopback {
+			return c.primary(a).addr() // to ourselves: from where it goes
+		}
+		if m.own != nil && m.own.state != addrTentative {
+			return m.own.addr()
+		}
+		gateway := netip.Addr{}
+		if m.route != nil {
+			gateway = m.route.Gateway
+		}
+		return c.selectSource4(iface, gateway)
+	}
+	return c.selectSource(dst, iface, m.nextHop)
+}
+
+// selectSource4 chooses an IPv4 address to send from by iface as Linux does:
+// of the primary addresses there the one in whose prefix the neighbour is, else
+// the first; else the first of another interface (the weak host model, RFC 1122
+// §3.3.4.2). A link-local address is not used beyond its link while there is
+// another (RFC 3927 §2.6.2).
+func (c *config) selectSource4(iface *Interface, neighbour netip.Addr) netip.Addr {
+	var best *address
+	rank := 0
+	for _, a := range c.addrs {
+		if !a.addr().Is4() || a.secondary || a.state == addrTentative || a.iface.loopback {
+			continue
+		}
+		n := 1
+		switch {
+		case a.iface == iface && neighbour.IsValid() && a.prefix.Contains(neighbour):
+			n = 4
+		case a.iface == iface && !a.addr().IsLinkLocalUnicast():
+			n = 3
+		case a.iface == iface:
+			n = 2
+		case a.addr().IsLinkLocalUnicast():
+			continue
+		}
+		if n == 1 && neighbour.IsValid() && neighbour.IsLinkLocalUnicast() {
+			continue
+		}
+		if n > rank {
+			best, rank = a, n
+		}
+	}
+	if best == nil {
+		return netip.Addr{}
+	}
+	return best.addr()
+}
+
+// selectSource chooses the source address for dst leaving by iface: for IPv6
+// RFC 6724 §5, of whose rules 1 (same address), 2 (scope), 3 (deprecated), 5
+// (outgoing interface) and 8 (longest matching prefix) apply here, for IPv4
+// selectSource4. The zero Addr means there is none.
 func (c *config) selectSource(dst netip.Addr, iface *Interface, nextHop netip.Addr) netip.Addr {
+	if dst.Is4() {
+		return c.selectSource4(iface, nextHop)
+	}
 	var best *address
 	for _, a := range c.addrs {
-		if a.addr().Is4() != dst.Is4() || a.state == addrTentative || (a.iface.loopback && !iface.loopback) {
+		if !a.addr().Is6() || a.state == addrTentative || (a.iface.loopback && !iface.loopback) {
 			continue
 		}
 		// RFC 6724 §4: what goes to a link or a group comes from an address of
 		// that link; and an address of another link is no use anywhere else.
-		if dst.Is6() && a.iface != iface && !iface.loopback &&
+		if a.iface != iface && !iface.loopback &&
 			(dst.IsLinkLocalUnicast() || dst.IsMulticast() || a.addr().IsLinkLocalUnicast()) {
 			continue
 		}
-		if best == nil || c.betterSource(a, best, dst, iface, nextHop) {
+		if best == nil || betterSource(a, best, dst, iface) {
 			best = a
 		}
 	}
@@ -204,7 +311,7 @@ func (c *config) selectSource(dst netip.Addr, iface *Interface, nextHop netip.Ad
 }
 
 // betterSource reports whether a is strictly to be preferred to b.
-func (c *config) betterSource(a, b *address, dst netip.Addr, iface *Interface, nextHop netip.Addr) bool {
+func betterSource(a, b *address, dst netip.Addr, iface *Interface) bool {
 	// Rule 1: prefer the destination itself.
 	if (a.addr() == dst) != (b.addr() == dst) {
 		return a.addr() == dst
@@ -228,9 +335,6 @@ func (c *config) betterSource(a, b *address, dst netip.Addr, iface *Interface, n
 	// Rule 5: prefer the outgoing interface.
 	if (a.iface == iface) != (b.iface == iface) {
 		return a.iface == iface
-	}
-	if dst.Is4() {
-		return a.prefix.Contains(nextHop) && !b.prefix.Contains(nextHop)
 	}
 	// Rule 8: longest matching prefix.
 	return commonPrefix(a.addr(), dst) > commonPrefix(b.addr(), dst)

@@ -55,7 +55,7 @@ func TestRouteErrors(t *testing.T) {
 			t.Errorf("add %v via %v: %v, want %v", c.r.Dst, c.r.Gateway, err, c.err)
 		}
 	}
-	if n := len(h.s.Routes()); n != 3 {
+	if n := len(h.s.Routes().List()); n != 3 {
 		t.Errorf("%d routes", n)
 	}
 	for _, c := range []struct {
@@ -73,7 +73,7 @@ func TestRouteErrors(t *testing.T) {
 			t.Errorf("delete %v via %v: %v, want %v", c.r.Dst, c.r.Gateway, err, c.err)
 		}
 	}
-	if n := len(h.s.Routes()); n != 0 {
+	if n := len(h.s.Routes().List()); n != 0 {
 		t.Errorf("%d routes left", n)
 	}
 }
@@ -283,6 +283,7 @@ func TestMartians(t *testing.T) {
 	for _, x := range []struct{ src, dst string }{
 		{"127.0.0.1", "10.77.0.7"}, {"10.77.0.1", "127.0.0.1"}, {"10.77.0.7", "10.77.0.7"}, {"0.0.0.0", "10.77.0.7"},
 		{"10.77.0.255", "10.77.0.7"}, {"255.255.255.255", "10.77.0.7"}, {"224.0.0.1", "10.77.0.7"}, {"240.0.0.1", "10.77.0.7"},
+		{"0.1.2.3", "10.77.0.7"}, {"10.77.0.1", "0.0.0.0"}, {"10.77.0.1", "0.1.2.3"},
 		{"::1", "fd77::7"}, {"fd77::1", "::1"}, {"fd77::7", "fd77::7"}, {"ff02::1", "fd77::7"},
 	} {
 		src, dst := a(x.src), a(x.dst)
@@ -301,10 +302,13 @@ func TestMartians(t *testing.T) {
 		}
 	}
 	c := h.s.Counters()
-	if got := c["ipv4.drop.martian"] + c["ipv4.drop.bad-source"] - before["ipv4.drop.martian"]; got != uint64(n4) {
+	if got := c["ipv4.drop.martian"] + c["ipv4.drop.martian-destination"] + c["ipv4.drop.bad-source"] - before["ipv4.drop.martian"]; got != uint64(n4) {
 		t.Errorf("%d IPv4 martians, want %d: %v", got, n4, drops(h.s))
 	}
-	if got := c["ipv6.drop.martian"] + c["ipv6.drop.bad-source"]; got != uint64(n6) {
+	if c["ipv4.drop.martian-destination"] != 3 || c["ipv6.drop.martian-destination"] != 1 {
+		t.Errorf("martian destinations: %v", drops(h.s))
+	}
+	if got := c["ipv6.drop.martian"] + c["ipv6.drop.martian-destination"] + c["ipv6.drop.bad-source"]; got != uint64(n6) {
 		t.Errorf("%d IPv6 martians, want %d: %v", got, n6, drops(h.s))
 	}
 }

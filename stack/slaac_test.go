@@ -73,7 +73,7 @@ func sourceTo(t testing.TB, s *stack.Stack, dst string) string {
 }
 
 func hasRoute(s *stack.Stack, dst string, gw netip.Addr) bool {
-	return slices.ContainsFunc(s.Routes(), func(r stack.Route) bool {
+	return slices.ContainsFunc(s.Routes().List(), func(r stack.Route) bool {
 		return r.Dst == netip.MustParsePrefix(dst) && r.Gateway == gw
 	})
 }
@@ -91,7 +91,7 @@ func TestSLAAC(t *testing.T) {
 		t.Fatalf("addresses %v, want %s", h.i.Addrs(), own)
 	}
 	if !hasRoute(h.s, "::/0", routerLL) || !hasRoute(h.s, pfx, netip.Addr{}) {
-		t.Fatalf("routes %v", h.s.Routes())
+		t.Fatalf("routes %v", h.s.Routes().List())
 	}
 
 	// Off the link goes to the router, with the advertised hop limit; within
@@ -124,7 +124,7 @@ func TestSLAAC(t *testing.T) {
 	// A router lifetime of 0 takes the router away, nothing else.
 	h.send(routerAdvert(t, 0, 0, 0))
 	if hasRoute(h.s, "::/0", routerLL) || !hasAddr(h.i, own) {
-		t.Errorf("after lifetime 0: %v %v", h.s.Routes(), h.i.Addrs())
+		t.Errorf("after lifetime 0: %v %v", h.s.Routes().List(), h.i.Addrs())
 	}
 	if err := u.SendTo([]byte("x"), addrPort("[2001:db8:99::1]:9")); err != syscall.ENETUNREACH {
 		t.Errorf("without a router: %v", err)
@@ -151,7 +151,7 @@ func TestSLAAC(t *testing.T) {
 	}
 	h.run(3601 * time.Second)
 	if hasAddr(h.i, own) || hasRoute(h.s, pfx, netip.Addr{}) {
-		t.Errorf("after the valid lifetime: %v %v", h.i.Addrs(), h.s.Routes())
+		t.Errorf("after the valid lifetime: %v %v", h.i.Addrs(), h.s.Routes().List())
 	}
 }
 
@@ -183,7 +183,7 @@ func TestSLAACFlags(t *testing.T) {
 	// longer is.
 	h.send(routerAdvert(t, 1800, 0, 0, prefixOption{"2001:db8:e::/64", onLinkAuto, 0, 0}, prefixOption{"2001:db8:b::/64", onLinkOnly, 0, 0}))
 	if hasRoute(h.s, "2001:db8:b::/64", netip.Addr{}) || hasRoute(h.s, "2001:db8:e::/64", netip.Addr{}) {
-		t.Errorf("routes %v", h.s.Routes())
+		t.Errorf("routes %v", h.s.Routes().List())
 	}
 }
 
@@ -205,7 +205,7 @@ func TestSLAACLeavesOthersAlone(t *testing.T) {
 	h.send(routerAdvert(t, 0, 0, 0, prefixOption{pfx, onLinkOnly, 0, 0}))
 	h.run(3 * time.Hour)
 	if !hasAddr(h.i, own.String()) || !hasRoute(h.s, "::/0", routerLL) || !hasRoute(h.s, pfx, routerLL) || hasRoute(h.s, pfx, netip.Addr{}) {
-		t.Errorf("left: %v %v", h.i.Addrs(), h.s.Routes())
+		t.Errorf("left: %v %v", h.i.Addrs(), h.s.Routes().List())
 	}
 }
 
@@ -228,8 +228,8 @@ func TestBadAdvertisements(t *testing.T) {
 			c.change(b)
 			repair(b)
 			h.send(b)
-			if len(h.s.Routes()) != 0 || len(h.i.Addrs()) != 1 {
-				t.Errorf("%v %v", h.s.Routes(), h.i.Addrs())
+			if len(h.s.Routes().List()) != 0 || len(h.i.Addrs()) != 1 {
+				t.Errorf("%v %v", h.s.Routes().List(), h.i.Addrs())
 			}
 			if len(drops(h.s)) != 1 {
 				t.Errorf("drops %v", drops(h.s))
@@ -241,8 +241,8 @@ func TestBadAdvertisements(t *testing.T) {
 	b[60]++ // damaged under way
 	h.send(b)
 	wantDrops(t, h.s, "icmp.drop.bad-checksum=1")
-	if len(h.s.Routes()) != 0 {
-		t.Errorf("%v", h.s.Routes())
+	if len(h.s.Routes().List()) != 0 {
+		t.Errorf("%v", h.s.Routes().List())
 	}
 }
 
@@ -254,6 +254,6 @@ func TestRouterTurnsHost(t *testing.T) {
 	m := ipv6.NeighborAdvert{Target: routerLL, Override: true, TargetMAC: peerMAC, HasMAC: true}
 	h.send(icmp6(255, routerLL, ipv6.AllNodes, m.Append(nil)))
 	if hasRoute(h.s, "::/0", routerLL) {
-		t.Errorf("routes %v", h.s.Routes())
+		t.Errorf("routes %v", h.s.Routes().List())
 	}
 }

@@ -12,7 +12,7 @@
 //	tcpShard.mu     one shard of the connection table
 //	Interface.mu    neighbours, reassembly, address claims, SLAAC, MLD
 //	PacketSocket.mu what a packet socket has seen
-//	pathMTUs.mu     learnt path MTUs; loopQueue.mu, frames to ourselves
+//	exceptions.mu   what routers told; loopQueue.mu, frames to ourselves; Watch.mu
 //	wheel.Queue.mu  the timer queue
 //	ether.Device    whatever a device locks in Send
 //
@@ -128,20 +128,25 @@ type Stack struct {
 	// who replace it.
 	cfg atomic.Pointer[config]
 	mu  sync.Mutex
+	// watches are told of what changes; lastIndex is the number of the newest
+	// interface. mu is held to change them.
+	watches   watches
+	lastIndex int32
 
 	rndMu sync.Mutex // guards rnd
 	rnd   *rand.Rand
 
 	icmpMu    sync.Mutex // guards the two limiters
 	icmpLimit *icmp.Limiter
+	icmpPeers *icmp.Peers
 
-	tcp  tcpTable
-	udp  bindings[*Datagram]
-	ping bindings[*Datagram]
-	lo   *Interface
-	loop loopQueue
-	pmtu pathMTUs
-	ids  identifiers
+	tcp        tcpTable
+	udp        bindings[*Datagram]
+	ping       bindings[*Datagram]
+	lo         *Interface
+	loop       loopQueue
+	exceptions exceptions
+	ids        identifiers
 
 	// raws are the raw sockets, nil: none; mu is held to change them.
 	raws rawPointer
@@ -188,6 +193,7 @@ func New(c Config) *Stack {
 	copy(s.secret[:], seed[:16])
 	s.rnd = rand.New(rand.NewChaCha8([32]byte(seed[16:])))
 	s.icmpLimit = icmp.NewLimiter(c.Limits.ICMPErrorsPerSecond, c.Limits.ICMPErrorBurst)
+	s.icmpPeers = icmp.NewPeers(maxICMPPeers)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.cfg.Store(&config{})
 	s.localPorts.init(c.LocalPorts, slices.Clone(c.ReservedPorts))
@@ -195,7 +201,7 @@ func New(c Config) *Stack {
 	s.tcp.init(s)
 	s.udp.init(probeUDP)
 	s.ping.init(probeEcho)
-	s.pmtu.init(c.Limits.PathMTU)
+	s.exceptions.init(c.Limits.PathMTU)
 	s.initLoopback()
 	return s
 }
@@ -246,6 +252,7 @@ func (s *Stack) Close() error {
 		d.Close()
 	}
 	s.closePackets()
+	s.closeWatches()
 	s.closeProbers()
 	s.timers.Close()
 	s.cancel()

@@ -33,7 +33,9 @@ const (
 	DropForeignMAC        // unicast to another station
 	DropForeignGroup      // multicast group that nobody joined
 	DropForeignIP         // not an address of ours
-	DropMartian           // source or destination impossible on a wire
+	DropMartian           // source impossible on a wire
+	DropMartianDst        // destination impossible on a wire
+	DropReversePath       // source that the routes reach by another interface
 	DropUnknownProto      // no such transport protocol
 	DropNoSocket          // nobody listens on the port
 	DropQueueFull         // the socket's receive queue is full
@@ -48,12 +50,17 @@ const (
 	DropMemory            // Limits.Memory is used up
 	DropErrorQueue        // an error, the socket has no room for it
 	DropFiltered          // a packet filter of the socket refused it
+	DropRedirect          // a redirect that is not believed
+	DropDeprecated        // an ICMP type that nobody is to use any more
+	DropOptions           // IP options that cannot be used
+	DropSourceRoute       // a source route, which is not followed
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "short-frame", "length-frame", "unknown-type", "foreign-mac",
-	"foreign-group", "foreign-ip", "martian", "unknown-protocol", "no-socket", "receive-queue-full",
-	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full", "filtered"}
+	"foreign-group", "foreign-ip", "martian", "martian-destination", "reverse-path", "unknown-protocol", "no-socket", "receive-queue-full",
+	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full", "filtered",
+	"redirect-refused", "deprecated", "bad-options", "source-route"}
 
 func (d Drop) String() string { return dropNames[d] }
 
@@ -71,10 +78,10 @@ type counters struct {
 		Drop                                             [arp.NumDrops]counter
 	}
 	IPv4 struct {
-		Input, Output, FragmentsOut, Fragments, Reassembled, ReassemblyTimeout counter
-		Drop                                                                   dropCounters
-		Parse                                                                  [ipv4.NumDrops]counter
-		Frag                                                                   [frag.NumDrops]counter
+		Input, Output, FragmentsOut, Fragments, Reassembled, ReassemblyTimeout, ParameterProblem counter
+		Drop                                                                                     dropCounters
+		Parse                                                                                    [ipv4.NumDrops]counter
+		Frag                                                                                     [frag.NumDrops]counter
 	}
 	IPv6 struct {
 		Input, Output, FragmentsOut, Fragments, Reassembled, ReassemblyTimeout, ParameterProblem counter
@@ -83,9 +90,9 @@ type counters struct {
 		Frag                                                                                     [frag.NumDrops]counter
 	}
 	ICMP struct {
-		Input, EchoRequest, EchoReply, ErrorIn, ErrorOut counter
-		Drop                                             dropCounters
-		Parse                                            [icmp.NumDrops]counter
+		Input, EchoRequest, EchoReply, ErrorIn, ErrorOut, TimestampRequest, TimestampReply, Redirect counter
+		Drop                                                                                         dropCounters
+		Parse                                                                                        [icmp.NumDrops]counter
 	}
 	ND struct {
 		Solicit, Advert, RouterSolicit, RouterAdvert, Duplicate, MLDReport, MLDQuery counter

@@ -426,10 +426,11 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	switch {
 	case e.tooBig:
 		dst := c.id().remote.Addr()
-		mtu := pathMTU(dst.Is6(), e)
-		if mtu < c.path.mtu {
-			c.stack.pmtu.lower(e.now, dst, mtu)
-			c.path.mtu, c.path.until = mtu, e.now.Add(pathMTUAge)
+		mtu, tiny := pathMTU(dst.Is6(), e.mtu)
+		if mtu < c.path.mtu || tiny && !c.path.tiny {
+			c.stack.exceptions.lower(e.now, dst, mtu, tiny)
+			c.path.mtu, c.path.tiny = min(mtu, c.path.mtu), tiny
+			c.path.until = mono.Earliest(c.path.until, e.now.Add(pathMTUAge))
 		}
 		c.core.TooBig(now, quotedSeq(header), mtu)
 	default:

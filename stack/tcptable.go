@@ -327,7 +327,7 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 	b[tcp.ChecksumOffset], b[tcp.ChecksumOffset+1] = byte(sum>>8), byte(sum)
 	// Segments have a least size; a path that is narrower still gets
 	// fragments, as Linux sends below ip_rt_min_pmtu.
-	df := r.dst.Is6() || r.mtu >= minPathMTU4
+	df := r.dst.Is6() || r.mtu >= minPathMTU4 && !r.tiny
 	return t.stack.send(now, tx, r, ipv4.ProtoTCP, seg.Hops, seg.TOS|uint8(seg.ECN), df, p)
 }
 

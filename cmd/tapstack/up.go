@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/tapstack/tapstack/internal/attach"
 	"github.com/tapstack/tapstack/internal/service"
+	"github.com/tapstack/tapstack/stack"
 )
 
 type upOptions struct {
@@ -32,6 +34,7 @@ func upCommand() *cobra.Command {
 
 When the addresses may be used, one line that starts with "ready" is printed.
 At the end connections get 3 seconds to close; a second signal ends at once.
+Changes of links, addresses and routes are printed to stderr as they happen.
 On SIGUSR1 the counters that are not zero are printed to stderr.
 
 Flags have defaults in environment variables: TAPSTACK_TAP, TAPSTACK_IP, ...`,
@@ -63,6 +66,15 @@ func (o *upOptions) run(out io.Writer) error {
 		if o.stats {
 			defer counters()
 		}
+		if h.Stack != nil {
+			w := h.Stack.Watch(stack.LinkChange|stack.AddrChange|stack.RouteChange, 0)
+			told := make(chan struct{})
+			go func() {
+				defer close(told)
+				printChanges(ctx, os.Stderr, w)
+			}()
+			defer func() { w.Close(); <-told }()
+		}
 		fmt.Fprintln(out, h.ReadyLine(set.Names()...))
 
 		usr1 := make(chan os.Signal, 1)
@@ -79,6 +91,22 @@ func (o *upOptions) run(out io.Writer) error {
 			}
 		}
 	})
+}
+
+// printChanges prints a line for each change of links, addresses and routes,
+// until ctx or the stack ends.
+func printChanges(ctx context.Context, w io.Writer, changes *stack.Watch) {
+	for {
+		c, err := changes.Next(ctx)
+		switch {
+		case err == nil:
+			fmt.Fprintln(w, c)
+		case errors.Is(err, syscall.ENOBUFS):
+			fmt.Fprintln(w, err)
+		default:
+			return
+		}
+	}
 }
 
 // printCounters prints a line for each counter, in order of their names.

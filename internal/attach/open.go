@@ -169,7 +169,7 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 		}
 	}
 	for _, gw := range p.gateways {
-		r := stack.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: gw, Interface: h.Interface}
+		r := stack.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: gw, Interface: h.Interface, OnLink: true}
 		if gw.Is6() {
 			r.Dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}

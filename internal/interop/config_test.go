@@ -86,7 +86,7 @@ func addKernelAddr(t *testing.T, l *lab.Lab, link string, p netip.Prefix) {
 
 // hasDefault reports whether the stack routes everything to gateway.
 func hasDefault(s *stack.Stack, gateway netip.Addr) bool {
-	return slices.ContainsFunc(s.Routes(), func(r stack.Route) bool {
+	return slices.ContainsFunc(s.Routes().List(), func(r stack.Route) bool {
 		return r.Dst.Bits() == 0 && r.Gateway == gateway
 	})
 }
@@ -127,7 +127,7 @@ func TestDHCP(t *testing.T) {
 		t.Errorf("%v is not among %v", lease.Addr, h.nic.Addrs())
 	}
 	if !hasDefault(h.stack, lab.Kernel4.Addr()) {
-		t.Errorf("no default route among %v", h.stack.Routes())
+		t.Errorf("no default route among %v", h.stack.Routes().List())
 	}
 	line := fmt.Sprintf("%v %v interop", ourMAC, lease.Addr.Addr())
 	inLease := func() bool {
@@ -153,7 +153,7 @@ func TestDHCP(t *testing.T) {
 		return strings.Contains(log.String(), "DHCPRELEASE(br0)") && !inLease()
 	})
 	if slices.Contains(h.nic.Addrs(), lease.Addr) || hasDefault(h.stack, lab.Kernel4.Addr()) {
-		t.Errorf("after the release: %v, %v", h.nic.Addrs(), h.stack.Routes())
+		t.Errorf("after the release: %v, %v", h.nic.Addrs(), h.stack.Routes().List())
 	}
 }
 
@@ -192,7 +192,7 @@ func TestSLAAC(t *testing.T) {
 		t.Errorf("has %v", p)
 	}
 	if !hasDefault(h.stack, lab.KernelLL.Addr()) {
-		t.Errorf("no default route among %v", h.stack.Routes())
+		t.Errorf("no default route among %v", h.stack.Routes().List())
 	}
 	h.ping(t, p.Addr().String(), "-6", 56, 3)
 	if err := exchange(within(t, patience), h.ourSide(), addr(far6.Addr(), 7), 1); err != nil {

@@ -152,6 +152,9 @@ func (c *Cache) evict(upTo int) bool {
 
 // remove forgets e; frames that wait in it fail.
 func (c *Cache) remove(e *entry) {
+	if c.cfg.Changed != nil {
+		c.cfg.Changed(e.copy(), e.state, true)
+	}
 	addr, queued := e.addr, c.takeQueue(e)
 	delete(c.table, addr)
 	c.ranks[rankOf[e.state]].remove(e)
@@ -259,9 +262,13 @@ func (c *Cache) Delete(dst netip.Addr) bool {
 func (c *Cache) Entries() []Entry {
 	all := make([]Entry, 0, len(c.table))
 	for _, e := range c.table {
-		all = append(all, Entry{Addr: e.addr, MAC: e.mac, State: e.state, Since: e.since,
-			Probes: e.probes, Queued: len(e.queue), IsRouter: e.isRouter})
+		all = append(all, e.copy())
 	}
 	slices.SortFunc(all, func(a, b Entry) int { return a.Addr.Compare(b.Addr) })
 	return all
+}
+
+// copy returns what others may know of e.
+func (e *entry) copy() Entry {
+	return Entry{Addr: e.addr, MAC: e.mac, State: e.state, Since: e.since, Probes: e.probes, Queued: len(e.queue), IsRouter: e.isRouter}
 }

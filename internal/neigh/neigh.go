@@ -87,6 +87,11 @@ type Config struct {
 	// another answer, so that of several answers to one question the first
 	// counts. Default 0; Linux uses 1 s for ARP (locktime).
 	FlapHold time.Duration
+
+	// Changed is told of every record that was made, changed its state or its
+	// link-layer address, or is gone; from is the state it was in before. It
+	// must not call the cache. nil: nobody wants to know.
+	Changed func(e Entry, from State, gone bool)
 }
 
 // The range of the timers that SetTimers accepts, so that a router

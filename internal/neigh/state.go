@@ -155,11 +155,15 @@ func (c *Cache) enter(e *entry, now mono.Time, s State) {
 	if e.state == Incomplete && s != Failed {
 		c.stats.Resolved++
 	}
-	if e.state != s {
+	from := e.state
+	if from != s {
 		e.state, e.since = s, now
 	}
 	e.probes = 0
 	e.hold = 0
+	if c.cfg.Changed != nil && (from != s || e.learned == now) {
+		c.cfg.Changed(e.copy(), from, false)
+	}
 	switch s {
 	case Incomplete, Probe:
 		c.timers.set(e, now.Add(c.cfg.RetransTimer))
