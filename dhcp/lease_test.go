@@ -121,7 +121,7 @@ func TestInputChecks(t *testing.T) {
 				}
 				c.edit(r)
 				before, held := w.Lease()
-				_, d := w.Input(w.now, r.Append(nil))
+				_, d := w.Input(w.now, r.Append(nil), clientIP)
 				if d != want {
 					t.Errorf("%s in %v: %v, want %v", c.name, state, d, want)
 				}
@@ -149,11 +149,11 @@ func TestInputChecks(t *testing.T) {
 	w.start()
 	for _, typ := range []MessageType{Offer, ACK, NAK} {
 		last.Options.Set(OptMessageType, byte(typ))
-		if e, d := w.Input(w.now, last.Append(nil)); d != DropState || e != EventNone {
+		if e, d := w.Input(w.now, last.Append(nil), clientIP); d != DropState || e != EventNone {
 			t.Errorf("%v while bound: %v", typ, d)
 		}
 	}
-	if _, d := w.Input(w.now, nil); d != DropShort {
+	if _, d := w.Input(w.now, nil, clientIP); d != DropShort {
 		t.Error(d)
 	}
 }
@@ -309,7 +309,7 @@ func FuzzClient(f *testing.F) {
 					b[int(n)*len(b)/256] = next()
 				}
 				had := w.leased
-				e, d := w.Input(w.now, b)
+				e, d := w.Input(w.now, b, clientIP)
 				if d != DropNone && e != EventNone || (e == EventLost) != (had && !w.leased) || (e == EventBound) != (!had && w.leased) {
 					t.Fatalf("%v %v, lease %v then %v", e, d, had, w.leased)
 				}
@@ -351,7 +351,7 @@ func TestLeaseCountsFromRequest(t *testing.T) {
 	}
 	w.start()
 	w.now = w.now.Add(3 * time.Second)
-	e, d := w.Input(w.now, ack)
+	e, d := w.Input(w.now, ack, clientIP)
 	if l, ok := w.Lease(); e != EventBound || d != DropNone || !ok || l.Acquired != epoch {
 		t.Errorf("%v %v %+v", e, d, l)
 	}
