@@ -48,6 +48,9 @@ func auth(o Options) (typ byte, replay uint64, info []byte, ok bool) {
 // nonce leaves the old one in force.
 func (k *renewKey) learn(o Options) {
 	if typ, replay, info, ok := auth(o); ok && typ == authNonce {
+		if k.have && k.nonce == [md5.Size]byte(info) {
+			replay = max(replay, k.replay) // what was seen stays seen
+		}
 		k.nonce, k.replay, k.have = [md5.Size]byte(info), replay, true
 	}
 }

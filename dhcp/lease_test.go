@@ -317,7 +317,9 @@ func FuzzClient(f *testing.F) {
 				w.now = w.now.Add(time.Duration(next()) * time.Duration(next()) * time.Second)
 				w.Expire(w.now)
 			case 7:
-				switch next() % 4 {
+				switch next() % 5 {
+				case 3:
+					w.Inform(w.now, clientIP)
 				case 0:
 					w.Decline(w.now)
 				case 1:
@@ -327,10 +329,11 @@ func FuzzClient(f *testing.F) {
 				}
 			}
 			l, ok := w.Lease()
-			if ok != (w.Client.State() >= Bound) || ok && !isHost(l.Addr.Addr()) {
+			verifying := ok && w.Client.State() == Rebooting
+			if ok != (w.Client.State() >= Bound || verifying) || ok && !isHost(l.Addr.Addr()) {
 				t.Fatalf("%v with lease %v %+v", w.Client.State(), ok, l)
 			}
-			if w.Deadline() == 0 && w.Client.State() != Stopped && l.Lease != Infinite {
+			if w.Deadline() == 0 && w.Client.State() != Stopped && w.Client.State() != Informed && l.Lease != Infinite {
 				t.Fatalf("%v waits for ever", w.Client.State())
 			}
 		}
