@@ -97,9 +97,12 @@ type Interface struct {
 	claimants map[netip.Addr]*claimant
 	slaac     *ipv6.SLAAC // nil without SLAAC
 	mld       *ipv6.MLD
-	failed    []unresolved // frames whose neighbour does not answer
-	after     []func()     // to be run when mu is released
-	down      bool
+	// dnsServers and dnsSearch are what routers advertise.
+	dnsServers []advertised[netip.Addr]
+	dnsSearch  []advertised[string]
+	failed     []unresolved // frames whose neighbour does not answer
+	after      []func()     // to be run when mu is released
+	down       bool
 	// charged is what frags and neigh were last charged for.
 	charged int
 	rnd     *rand.Rand
