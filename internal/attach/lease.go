@@ -66,6 +66,24 @@ func (h *Host) startDHCP(o *Options, p *plan) (err error) {
 	return nil
 }
 
+// awaitGiven waits until the addresses of the command line may be used, and those
+// that the interface gives itself. With --dhcp and nothing of IPv6 it does not
+// wait for the latter: duplicate address detection of the link-local one takes
+// longer than everything else, and nobody has asked for it.
+func (h *Host) awaitGiven(ctx context.Context, o *Options, p *plan) error {
+	is6 := func(a netip.Addr) bool { return a.Is6() }
+	if !o.DHCP || o.SLAAC || slices.ContainsFunc(p.gateways, is6) ||
+		slices.ContainsFunc(p.addrs, func(a netip.Prefix) bool { return a.Addr().Is6() }) {
+		return h.Interface.Ready(ctx)
+	}
+	for _, a := range p.addrs {
+		if err := h.Interface.WaitUsable(ctx, a.Addr()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // informWait is how long Open waits for an answer to INFORM: that of a server
 // comes at once or not at all, and what it says is no condition for work.
 const informWait = 3 * time.Second

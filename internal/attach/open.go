@@ -160,7 +160,7 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 			return err
 		}
 	}
-	if err := h.Interface.Ready(ctx); err != nil {
+	if err := h.awaitGiven(ctx, o, p); err != nil {
 		return err // it says which address and where
 	}
 	if p.inform.IsValid() { // from an address that may be used
