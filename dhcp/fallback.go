@@ -110,6 +110,11 @@ func (r *Runner) judgeLinkLocal(now mono.Time, e stack.AddrEvent) {
 			return
 		}
 		r.set(func(s *Status) { s.LinkLocal = f.addr })
+		if r.store != nil {
+			if err := r.store.remember(f.last); err != nil {
+				r.trouble(err)
+			}
+		}
 	case stack.AddrConflict:
 		r.set(func(s *Status) { s.LinkLocal = netip.Prefix{} })
 		f.conflict(now)

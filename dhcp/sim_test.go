@@ -628,6 +628,30 @@ func TestLeaseFile(t *testing.T) {
 	if len(m.news) != 2 || !strings.Contains(m.news[0], "lease file") {
 		t.Errorf("of a damaged file: %q", m.news)
 	}
+	m.stop()
+
+	// A link-local address is remembered beside the lease, and tried first.
+	m.up, m.opt.LinkLocal = false, true
+	m.run()
+	m.n.RunFor(time.Minute)
+	ll := m.runner.Status().LinkLocal
+	m.claim(ll.Addr())
+	m.n.RunFor(time.Second)
+	m.claim(ll.Addr())
+	m.n.RunFor(time.Minute)
+	second := m.runner.Status().LinkLocal
+	m.stop()
+	m.run()
+	m.n.RunFor(time.Minute)
+	if got := m.runner.Status().LinkLocal; got != second || second == ll || !ll.IsValid() {
+		t.Errorf("%v, then %v, after the start %v", ll, second, got)
+	}
+	m.stop()
+	m.up = true
+	m.said()
+	m.run()
+	m.n.RunFor(time.Second)
+	m.wantSaid("REQUEST")
 }
 
 // TestUseOfALease: MTU, routes and the rest, as a lease comes and as a renewal

@@ -33,13 +33,14 @@ type store struct {
 	path     string
 	mac      ether.Addr
 	clientID string
+	last     record // what the file says of the lease
 }
 
 func newStore(path string, mac ether.Addr, id []byte) *store {
 	if len(id) == 0 {
 		id = defaultID(mac)
 	}
-	return &store{path, mac, hex.EncodeToString(id)}
+	return &store{path: path, mac: mac, clientID: hex.EncodeToString(id)}
 }
 
 // record is the content of the file.
@@ -105,7 +106,7 @@ func (s *store) parse(b []byte, now time.Time) (w stored, err error) {
 	case c.MAC != s.mac.String() || c.ClientID != s.clientID:
 		return w, fmt.Errorf("lease file %s: of another client, %s", s.path, c.MAC)
 	}
-	w.linkLocal = c.LinkLocal
+	w.linkLocal, s.last = c.LinkLocal, c
 	p, err := netip.ParsePrefix(c.Address)
 	if err != nil || !isHost(p.Addr()) {
 		return w, nil
@@ -132,14 +133,23 @@ func (s *store) remove(linkLocal netip.Addr) error {
 	if linkLocal.IsValid() {
 		return s.write(record{LinkLocal: linkLocal})
 	}
+	s.last = record{}
 	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
+// remember notes a link-local address beside what the file says.
+func (s *store) remember(linkLocal netip.Addr) error {
+	c := s.last
+	c.LinkLocal = linkLocal
+	return s.write(c)
+}
+
 // write replaces the file as a whole, and on the disk.
 func (s *store) write(c record) (err error) {
+	s.last = c
 	c.Format, c.MAC, c.ClientID = leaseFormat, s.mac.String(), s.clientID
 	c.Sum = c.sum()
 	b, err := json.MarshalIndent(c, "", "  ")
