@@ -50,6 +50,7 @@ type Host struct {
 	capture *os.File
 	leases  []string    // lines about the lease
 	running atomic.Bool // news of the lease are for the user
+	unwatch func()      // ends watchCarrier; nil: it is not there
 }
 
 // Open attaches a stack as the options say and returns when its addresses may
@@ -105,6 +106,11 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	}
 	if err = h.configure(ctx, o, p); err != nil {
 		return nil, err
+	}
+	if o.DHCP || o.ACD {
+		if err := h.watchCarrier(p.name); err != nil {
+			h.Notes = append(h.Notes, err.Error()+"; a change of networks will not be noticed")
+		}
 	}
 	network.SetDNSSource(func() ([]netip.Addr, []string) { return h.dnsNow(p.dns) })
 	return h, nil
@@ -236,6 +242,10 @@ func (h *Host) Shutdown(ctx context.Context) error {
 // Close gives the lease back and closes the host at once, which resets its
 // connections.
 func (h *Host) Close() error {
+	if h.unwatch != nil {
+		h.unwatch()
+		h.unwatch = nil
+	}
 	h.running.Store(false) // what comes is the user's own wish
 	if h.DHCP != nil {
 		h.DHCP.Close()

@@ -466,3 +466,47 @@ func TestLinkLocalLive(t *testing.T) {
 	}
 	c.Close()
 }
+
+// TestCarrier: a cable that was pulled out and put in again has the lease
+// verified, and connections live on.
+func TestCarrier(t *testing.T) {
+	t.Parallel()
+	lab.RequireNamespace(t)
+	l := newLabOf(t, "packet")
+	s := newServer(t, l, "dnsmasq")
+	s.start(50)
+	var h *attach.Host
+	inLab(t, l, func() (err error) {
+		o := attach.Options{Dev: "packet:" + l.Devices[0], DHCP: true, MAC: ourMAC.String()}
+		h, err = o.Open(t.Context())
+		return err
+	})
+	t.Cleanup(func() { h.Close() })
+	port := func(f func(netlink.Link) error) {
+		inLab(t, l, func() error {
+			link, err := netlink.LinkByName(l.Ports[0])
+			if err == nil {
+				err = f(link)
+			}
+			return err
+		})
+	}
+	requests := func() int { return strings.Count(s.log.String(), "DHCPREQUEST(") }
+	before := requests()
+	port(netlink.LinkSetDown)
+	// The kernel tells of flaps only that are longer than a moment.
+	eventually(t, patience, "our end has no carrier", func() (off bool) {
+		inLab(t, l, func() error {
+			link, err := netlink.LinkByName(l.Devices[0])
+			off = err == nil && link.Attrs().OperState != netlink.OperUp
+			return err
+		})
+		return off
+	})
+	port(netlink.LinkSetUp)
+	eventually(t, 2*patience, "the lease is verified", func() bool { return requests() > before })
+	eventually(t, 2*patience, "the lease goes on", func() bool { return h.DHCP.Status().State == dhcp.Bound })
+	if a := h.DHCP.Status().Lease.Addr; a != h.Lease.Addr || strings.Count(s.log.String(), "DHCPDISCOVER(") != 1 {
+		t.Errorf("has %v, had %v", a, h.Lease.Addr)
+	}
+}
