@@ -677,6 +677,10 @@ func TestUseOfALease(t *testing.T) {
 	if got, want := routes(), []string{"172.16.0.0/16 10.0.0.3", "0.0.0.0/0 10.0.0.1"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
+	// With an address of its user's the interface has routes without the lease.
+	if err := m.nic.AddAddr(netip.MustParsePrefix("10.9.9.9/24")); err != nil {
+		t.Fatal(err)
+	}
 	mine := stack.Route{Dst: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("10.0.0.9"), Interface: m.nic}
 	if err := m.host.AddRoute(mine); err != nil {
 		t.Fatal(err)
