@@ -31,6 +31,7 @@ var layers = []layer{
 	{"internal/neigh", []string{"internal/mono", "internal/pkt"}},
 	{"internal/frag", []string{"internal/mono", "internal/pkt"}},
 	{"internal/claim", []string{"internal/mono"}},
+	{"internal/linklocal", []string{"internal/mono"}},
 
 	{"ether", []string{"internal/mono", "internal/pkt"}},
 	{"ether/wire", []string{"ether", "internal/mono", "internal/pkt"}},
@@ -62,8 +63,8 @@ var layers = []layer{
 	// bpf for filters.
 	{"socket", []string{"stack", "tcp", "golang.org/x/net/bpf", "golang.org/x/net/dns/dnsmessage"}},
 	{"socket/kernel", []string{"socket", "stack", "tcp", "golang.org/x/sys"}}, // stack for Ready only, tcp for Info
-	// The client core of dhcp is pure; its runner stands on socket.
-	{"dhcp", []string{"ether", "stack", "socket", "internal/mono"}},
+	// The client core of dhcp is pure; its runner stands on stack.
+	{"dhcp", []string{"ether", "stack", "internal/linklocal", "internal/mono"}},
 	// tcp for Info and traces, icmp for the names of messages, x/sys for those of errnos.
 	{"probe/check", []string{"socket", "tcp", "icmp", "internal/mono", "golang.org/x/sys"}},
 	// The messages of DNS and how its records are written are another module's.

@@ -1,9 +1,9 @@
 package dhcp
 
 // The client's state machine (RFC 2131 §4.4, figure 5). It owns when to send
-// which message and which answers to believe; the fields of what it sends are
-// in Output. After each call of Start, Input, Expire, Release or Decline the
-// runner sends what Output gives and sleeps until Deadline.
+// which message; input.go owns which answers to believe, output.go the fields
+// of what is sent. After each call of Start, Inform, Input, Expire, Release or
+// Decline the runner sends what Output gives and sleeps until Deadline.
 //
 //	INIT -> SELECTING -> REQUESTING -> BOUND -> RENEWING -> REBINDING
 //	 ^      DISCOVER      REQUEST |     ^  T1     |   T2      |    |
@@ -11,12 +11,14 @@ package dhcp
 //	 +-------------- NAK ---------+--------- ACK ------------------+
 //
 // An address held before is asked for again by INIT-REBOOT: a REQUEST from
-// INIT, answered in REBOOTING.
+// INIT, answered in REBOOTING. So is one that is still held when the link was
+// away: the lease goes on while it is verified. A client whose address is its
+// user's own asks for the rest by INFORM, in INFORMING, and then waits in
+// INFORMED for a FORCERENEW.
 
 import (
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/tapstack/tapstack/ether"
@@ -27,9 +29,14 @@ import (
 type Config struct {
 	MAC      ether.Addr
 	Hostname string // sent to the server; may be empty
-	// ClientID identifies the client (RFC 2132 §9.14). Default: 1, the
-	// hardware type, and the MAC address.
+	// ClientID identifies the client (RFC 2132 §9.14), in 2 to 255 bytes.
+	// Default: that of RFC 4361 §6.1, made of the MAC address.
 	ClientID []byte
+	// VendorClass says what kind of client this is (option 60); may be empty.
+	VendorClass string
+	// AutoConfigure tells servers that the host will give itself a link-local
+	// address when it gets none of theirs, and lets them forbid it (RFC 2563).
+	AutoConfigure bool
 	// Rand draws transaction identifiers and spreads the timers. Required.
 	Rand *rand.Rand
 	// Requested is an address to ask for, if valid: politely in the first
@@ -48,13 +55,15 @@ const (
 	Init                    // waiting before it begins again
 	Selecting               // sent DISCOVER
 	Requesting              // sent REQUEST for an offer
-	Rebooting               // sent REQUEST for an address held before
+	Informing               // sent INFORM
+	Informed                // knows what servers tell a host with an address
+	Rebooting               // sent REQUEST for an address held before, or still
 	Bound                   // has a lease
 	Renewing                // has a lease, asks its server to extend it
 	Rebinding               // has a lease, asks any server to extend it
 )
 
-var stateNames = [...]string{"stopped", "init", "selecting", "requesting", "rebooting", "bound", "renewing", "rebinding"}
+var stateNames = [...]string{"stopped", "init", "selecting", "requesting", "informing", "informed", "rebooting", "bound", "renewing", "rebinding"}
 
 func (s State) String() string { return stateNames[s] }
 
@@ -63,13 +72,14 @@ type Event uint8
 
 // The events.
 const (
-	EventNone    Event = iota
-	EventBound         // there is a lease: check its address, then use it
-	EventRenewed       // the lease was extended; all but its address may differ
-	EventLost          // the lease expired or was refused: its address must go
+	EventNone     Event = iota
+	EventBound          // there is a lease: check its address, then use it
+	EventRenewed        // the lease was extended; all but its address may differ
+	EventLost           // the lease expired or was refused: its address must go
+	EventInformed       // Parameters has what a server answered to INFORM
 )
 
-var eventNames = [...]string{"none", "bound", "renewed", "lost"}
+var eventNames = [...]string{"none", "bound", "renewed", "lost", "informed"}
 
 func (e Event) String() string { return eventNames[e] }
 
@@ -79,8 +89,12 @@ const (
 	// offer, 12 s for an old address, which another network will not answer.
 	requestTries = 4
 	rebootTries  = 2
-	// declineWait follows a DECLINE (RFC 2131 §3.1, 5).
-	declineWait = 10 * time.Second
+	// declineWait follows a DECLINE (RFC 2131 §3.1, 5), and from the
+	// maxDeclines-th in a row on conflictWait does (RFC 5227 §2.1.1's
+	// MAX_CONFLICTS and RATE_LIMIT_INTERVAL).
+	declineWait  = 10 * time.Second
+	maxDeclines  = 10
+	conflictWait = 60 * time.Second
 	// minRenewal is the least time between two requests to extend a lease
 	// (RFC 2131 §4.4.5).
 	minRenewal = 60 * time.Second
@@ -90,8 +104,8 @@ const (
 
 // parameters are the options asked for. RFC 3442 wants the classless routes
 // before the routers.
-var parameters = []byte{OptSubnetMask, OptRoutes, OptRouters, OptDNS, OptDomainName, OptMTU, OptBroadcast,
-	OptNTP, OptLeaseTime, OptServerID, OptT1, OptT2, OptDomainSearch}
+var parameters = []byte{OptSubnetMask, OptRoutes, OptRouters, OptStaticRoutes, OptDNS, OptDomainName, OptMTU, OptBroadcast,
+	OptNTP, OptLeaseTime, OptServerID, OptT1, OptT2, OptCaptivePortal, OptDomainSearch}
 
 // Client is a DHCP client for one interface. It is not safe for concurrent
 // use.
@@ -102,16 +116,22 @@ type Client struct {
 	// pending is Release or Decline.
 	lease  Lease
 	leased bool
+	params Lease // the answer to INFORM
+	key    renewKey
+	// auto is what servers said of link-local addresses: 0, or 1 + the value of
+	// the option (RFC 2563 §2).
+	auto byte
 
-	wanted netip.Addr // address offered, or to ask for
-	server netip.Addr // whose offer is being requested
-	xid    uint32
-	begun  mono.Time   // when this attempt began, for secs
-	secs   uint16      // of the last DISCOVER
-	tries  int         // transmissions in this state but the first
-	naks   int         // in a row
-	sent   mono.Time   // when the last REQUEST left
-	typ    MessageType // what Output is to send, 0: nothing
+	wanted   netip.Addr // address offered, or to ask for
+	server   netip.Addr // whose offer is being requested
+	xid      uint32
+	begun    mono.Time   // when this attempt began, for secs
+	secs     uint16      // of the last DISCOVER
+	tries    int         // transmissions in this state but the first
+	naks     int         // in a row
+	declines int         // in a row
+	sent     mono.Time   // when the last REQUEST left
+	typ      MessageType // what Output is to send, 0: nothing
 
 	retry          mono.Time // next transmission
 	t1, t2, expiry mono.Time // of the lease; unset for an infinite one
@@ -121,7 +141,7 @@ type Client struct {
 // NewClient returns a stopped client.
 func NewClient(c Config) *Client {
 	if len(c.ClientID) == 0 {
-		c.ClientID = append([]byte{htypeEthernet}, c.MAC[:]...)
+		c.ClientID = defaultID(c.MAC)
 	}
 	return &Client{cfg: c}
 }
@@ -137,25 +157,38 @@ func (c *Client) Lease() (Lease, bool) {
 	return c.lease, true
 }
 
-// Start begins at once, whatever went on before: a lease held is dropped and
-// asked for again by INIT-REBOOT, as when the interface may have moved to
-// another network.
+// Parameters returns what a server answered to INFORM.
+func (c *Client) Parameters() (Lease, bool) { return c.params, c.state == Informed }
+
+// MayAutoConfigure reports whether no server has forbidden that the host gives
+// itself a link-local address (RFC 2563 §2).
+func (c *Client) MayAutoConfigure() bool { return c.auto != 1 }
+
+// Start begins at once, whatever went on before. A lease held is verified by
+// INIT-REBOOT, as the interface may have come to another network (RFC 2131
+// §3.7), and goes on until it is refused or over.
 //
 // Departs from RFC 2131 §4.4.1, which wants a random delay of 1 to 10 s first,
 // as the clients of Linux do: that was for a building full of machines after a
 // power cut.
 func (c *Client) Start(now mono.Time) {
-	c.wanted, c.naks = c.cfg.Requested, 0
+	c.wanted, c.naks, c.declines, c.auto = c.cfg.Requested, 0, 0, 0
 	reboot := c.cfg.Reboot
 	if c.leased {
 		c.wanted, reboot = c.lease.Addr.Addr(), true
 	}
-	c.leased = false
 	if reboot && isHost(c.wanted) {
 		c.begin(now, Rebooting, Request)
 		return
 	}
 	c.discover(now)
+}
+
+// Inform asks for everything but an address, which the host has by other means
+// (RFC 2131 §3.4): addr.
+func (c *Client) Inform(now mono.Time, addr netip.Addr) {
+	c.wanted, c.leased = addr, false
+	c.begin(now, Informing, Inform)
 }
 
 func (c *Client) discover(now mono.Time) { c.begin(now, Selecting, Discover) }
@@ -191,7 +224,7 @@ func (c *Client) pause(now mono.Time, d time.Duration) {
 // Deadline returns when Expire is needed next, 0 for never.
 func (c *Client) Deadline() mono.Time {
 	switch c.state {
-	case Stopped:
+	case Stopped, Informed:
 		return 0
 	case Bound:
 		return c.t1
@@ -199,6 +232,10 @@ func (c *Client) Deadline() mono.Time {
 		return mono.Earliest(c.retry, c.t2)
 	case Rebinding:
 		return mono.Earliest(c.retry, c.expiry)
+	case Rebooting:
+		if c.leased {
+			return mono.Earliest(c.retry, c.expiry)
+		}
 	}
 	return c.retry
 }
@@ -208,7 +245,7 @@ func (c *Client) Expire(now mono.Time) Event {
 	if c.leased {
 		return c.expireLease(now)
 	}
-	if c.state == Stopped || !c.retry.Due(now) {
+	if c.Deadline() == 0 || !c.retry.Due(now) {
 		return EventNone
 	}
 	c.tries++
@@ -217,6 +254,9 @@ func (c *Client) Expire(now mono.Time) Event {
 		c.discover(now)
 	case c.state == Selecting:
 		c.typ = Discover
+		c.retry = now.Add(c.backoff(c.tries))
+	case c.state == Informing:
+		c.typ = Inform
 		c.retry = now.Add(c.backoff(c.tries))
 	default:
 		c.typ = Request
@@ -233,6 +273,8 @@ func (c *Client) expireLease(now mono.Time) Event {
 		c.leased, c.wanted = false, c.lease.Addr.Addr()
 		c.discover(now)
 		return EventLost
+	case c.state == Rebooting:
+		c.verifyAgain(now)
 	case c.t2.Due(now) && c.state != Rebinding:
 		c.extend(now, Rebinding)
 	case c.t1.Due(now) && c.state == Bound:
@@ -243,16 +285,38 @@ func (c *Client) expireLease(now mono.Time) Event {
 	return EventNone
 }
 
+// verifyAgain goes on when nobody answers who could say whether a lease is still
+// good. RFC 2131 §3.7 lets the client keep it: a server that is away, or a link
+// that is slow to come up, must not cost it connections.
+func (c *Client) verifyAgain(now mono.Time) {
+	switch {
+	case !c.retry.Due(now):
+	case c.tries+1 < rebootTries:
+		c.tries++
+		c.typ, c.retry = Request, now.Add(c.backoff(c.tries))
+	default:
+		// Where it would be had the link not been away.
+		c.state, c.retry = Bound, 0
+		c.expireLease(now)
+	}
+}
+
 // extend asks for a longer lease. Each request is a transaction of its own, so
 // that an answer tells which one the new lease counts from.
 func (c *Client) extend(now mono.Time, s State) {
 	if c.state == Bound {
-		c.begun = now
+		c.begun, c.tries = now, 0
 	}
 	c.state, c.typ, c.xid = s, Request, c.cfg.Rand.Uint32()
 	end := c.t2
 	if s == Rebinding {
 		end = c.expiry
+	}
+	if end == 0 {
+		// An infinite lease is only renewed because its server said so (RFC 3203).
+		c.retry = now.Add(minRenewal << min(c.tries, 6))
+		c.tries++
+		return
 	}
 	// Half of the time left, at least a minute; the last request is left to
 	// what comes at the end of that time.
@@ -260,119 +324,6 @@ func (c *Client) extend(now mono.Time, s State) {
 	if c.retry >= end {
 		c.retry = 0
 	}
-}
-
-// Input handles a UDP payload received on the client port; b is borrowed.
-// DropNone says that the message was used.
-func (c *Client) Input(now mono.Time, b []byte) (Event, Drop) {
-	m, d := ParseMessage(b)
-	switch {
-	case d != DropNone:
-		return EventNone, d
-	case m.Op != OpReply:
-		return EventNone, DropOp
-	case m.XID != c.xid:
-		return EventNone, DropXID
-	case m.CHAddr != c.cfg.MAC:
-		return EventNone, DropMAC
-	case m.Options.Has(OptClientID) && !slices.Equal(m.Options.Get(OptClientID), c.cfg.ClientID):
-		// RFC 6842 §3: servers return it, and it MUST be ours.
-		return EventNone, DropClientID
-	}
-	switch m.Options.Type() {
-	case Offer:
-		return EventNone, c.inputOffer(now, m)
-	case ACK:
-		return c.inputACK(now, m)
-	case NAK:
-		return c.inputNAK(now, m)
-	}
-	return EventNone, DropType
-}
-
-// inputOffer takes the first offer that can be used at once, as dhclient does;
-// a client may wait for others (RFC 2131 §4.4.1).
-func (c *Client) inputOffer(now mono.Time, m *Message) Drop {
-	if c.state != Selecting {
-		return DropState
-	}
-	l, d := newLease(m)
-	if d != DropNone {
-		return d
-	}
-	c.wanted, c.server = l.Addr.Addr(), l.Server
-	c.ask(now, Requesting, Request)
-	return DropNone
-}
-
-// asked reports whether a REQUEST is under way, of which address, and of
-// which server if only one may answer.
-func (c *Client) asked() (addr, server netip.Addr, ok bool) {
-	switch c.state {
-	case Requesting:
-		return c.wanted, c.server, true
-	case Rebooting:
-		return c.wanted, netip.Addr{}, true
-	case Renewing:
-		return c.lease.Addr.Addr(), c.lease.Server, true
-	case Rebinding:
-		return c.lease.Addr.Addr(), netip.Addr{}, true
-	}
-	return netip.Addr{}, netip.Addr{}, false
-}
-
-func (c *Client) inputACK(now mono.Time, m *Message) (Event, Drop) {
-	addr, server, ok := c.asked()
-	if !ok {
-		return EventNone, DropState
-	}
-	l, d := newLease(m)
-	switch {
-	case d != DropNone:
-		return EventNone, d
-	case server.IsValid() && l.Server != server:
-		return EventNone, DropServer
-	case l.Addr.Addr() != addr:
-		return EventNone, DropAddress
-	}
-	e := EventBound
-	if c.leased {
-		e = EventRenewed
-	}
-	// RFC 2131 §4.4.1: the lease counts from the sending of the request.
-	l.Acquired = c.sent
-	c.lease, c.leased = l, true
-	c.state, c.typ, c.naks = Bound, 0, 0
-	c.retry, c.t1, c.t2, c.expiry = 0, 0, 0, 0
-	if l.Lease != Infinite {
-		// §4.4.5: some fuzz keeps clients from renewing in step.
-		c.t1 = c.sent.Add(l.T1 - c.spread(l.T1/50))
-		c.t2, c.expiry = c.sent.Add(l.T2), c.sent.Add(l.Lease)
-	}
-	return e, DropNone
-}
-
-// inputNAK begins anew (RFC 2131 §3.1, 4): at once the first time, later and
-// later when NAKs are all that comes.
-func (c *Client) inputNAK(now mono.Time, m *Message) (Event, Drop) {
-	_, server, ok := c.asked()
-	if !ok {
-		return EventNone, DropState
-	}
-	if s := m.Options.Addr(OptServerID); !s.IsValid() || server.IsValid() && s != server {
-		return EventNone, DropServer
-	}
-	e := EventNone
-	if c.leased {
-		e = EventLost
-	}
-	c.leased, c.wanted, c.typ = false, netip.Addr{}, 0
-	if c.naks++; c.naks == 1 {
-		c.discover(now)
-	} else {
-		c.pause(now, c.backoff(c.naks-2))
-	}
-	return e, DropNone
 }
 
 // Release gives the lease back and stops the client. The address must stay
@@ -385,65 +336,21 @@ func (c *Client) Release(now mono.Time) {
 }
 
 // Decline tells the server that another host uses the address of the lease.
-// The lease is gone; the client begins anew after 10 s.
+// The lease is gone; the client begins anew after 10 s, and after 10 such in a
+// row a minute.
 func (c *Client) Decline(now mono.Time) {
 	if !c.leased {
 		return
 	}
 	c.leased, c.wanted = false, netip.Addr{}
 	c.typ, c.xid = Decline, c.cfg.Rand.Uint32()
-	c.pause(now, declineWait)
+	wait := declineWait
+	if c.declines++; c.declines >= maxDeclines {
+		wait = conflictWait
+	}
+	c.pause(now, wait)
 }
 
-// Output returns the message to send, if there is one: to dst, from the source
-// address src and ClientPort. 0.0.0.0 as src means that the interface has no
-// address yet. b is good until the next call.
-func (c *Client) Output(now mono.Time) (b []byte, dst netip.AddrPort, src netip.Addr, ok bool) {
-	if c.typ == 0 {
-		return nil, dst, src, false
-	}
-	m := Message{Op: OpRequest, XID: c.xid, CHAddr: c.cfg.MAC}
-	m.Options.Set(OptMessageType, byte(c.typ))
-	m.Options.Set(OptClientID, c.cfg.ClientID...)
-	to, src := netip.AddrFrom4([4]byte{255, 255, 255, 255}), netip.IPv4Unspecified()
-
-	// The fields of RFC 2131 table 5.
-	switch c.typ {
-	case Discover, Request:
-		// Replies come before there is an address: have them broadcast.
-		m.Broadcast = !c.leased
-		m.Secs = uint16(min(now.Sub(c.begun)/time.Second, 0xffff))
-		switch {
-		case c.state == Selecting:
-			c.secs = m.Secs
-		case c.state == Requesting:
-			m.Secs = c.secs // §4.4.1: the same as in the DISCOVER
-			m.Options.SetAddr(OptServerID, c.server)
-		case c.leased:
-			m.CIAddr, src = c.lease.Addr.Addr(), c.lease.Addr.Addr()
-			if c.state == Renewing {
-				to = c.lease.Server
-			}
-		}
-		if !c.leased && isHost(c.wanted) {
-			m.Options.SetAddr(OptRequestedIP, c.wanted)
-		}
-		if c.typ == Request {
-			c.sent = now
-		}
-		m.Options.Set(OptMaxMessageSize, maxMessage>>8, maxMessage&0xff)
-		m.Options.Set(OptParameters, parameters...)
-		if c.cfg.Hostname != "" {
-			m.Options.Set(OptHostName, []byte(c.cfg.Hostname)...)
-		}
-	case Decline:
-		m.Options.SetAddr(OptRequestedIP, c.lease.Addr.Addr())
-		m.Options.SetAddr(OptServerID, c.lease.Server)
-	case Release:
-		m.CIAddr, src, to = c.lease.Addr.Addr(), c.lease.Addr.Addr(), c.lease.Server
-		m.Options.SetAddr(OptServerID, c.lease.Server)
-	}
-	c.typ = 0
-	c.buf = m.Append(c.buf[:0])
-	return c.buf, netip.AddrPortFrom(to, ServerPort), src, true
-}
+// Keep tells that the address of the lease was found free, so that a later
+// conflict is the first of its kind again.
+func (c *Client) Keep() { c.declines = 0 }

@@ -107,7 +107,7 @@ func (w *world) pump() {
 			continue
 		}
 		if r := w.answer(m); r != nil {
-			e, d := w.Input(w.now, r.Append(nil))
+			e, d := w.Input(w.now, r.Append(nil), clientIP)
 			w.drops[d]++
 			w.event(e)
 		}
@@ -172,7 +172,7 @@ func TestFourMessages(t *testing.T) {
 		m := s.m
 		if s.dst != broadcast || s.src != netip.IPv4Unspecified() || m.Op != OpRequest || !m.Broadcast || m.CHAddr != testMAC ||
 			m.CIAddr != netip.IPv4Unspecified() || m.XID != w.log[0].m.XID || m.Options.Text(OptHostName) != "tap7" ||
-			!slices.Equal(m.Options.Get(OptClientID), []byte{1, 2, 0, 0, 0, 0, 7}) {
+			!slices.Equal(m.Options.Get(OptClientID), []byte{255, 0, 0, 0, 7, 0, 3, 0, 1, 2, 0, 0, 0, 0, 7}) {
 			t.Errorf("%v: %+v", s, m)
 		}
 		p := m.Options.Get(OptParameters)
@@ -191,6 +191,10 @@ func TestFourMessages(t *testing.T) {
 		DNS: []netip.Addr{ip("10.0.0.2"), ip("10.0.0.3")}, NTP: []netip.Addr{ip("10.0.0.4")}, Domain: "lab.example",
 		Search: []string{"a", "b.a"}, MTU: 1400, Server: serverIP, Lease: time.Hour, T1: 30 * time.Minute,
 		T2: 52*time.Minute + 30*time.Second, Acquired: epoch}
+	if l.Options.Domain() != "lab.example" {
+		t.Error("the lease lacks the server's options")
+	}
+	l.Options = nil
 	if !ok || !reflect.DeepEqual(l, want) {
 		t.Errorf("%+v\nwant %+v", l, want)
 	}

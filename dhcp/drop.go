@@ -19,12 +19,13 @@ const (
 	DropState         // not expected in this state
 	DropServer        // without a server identifier, or not the server asked
 	DropAddress       // address no host can have, or not the one requested
+	DropAuth          // a FORCERENEW that is not its server's (RFC 3203, RFC 6704)
 	DropLease         // without a lease time, or with a lease of no time
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "short", "hardware", "cookie", "option", "overload", "op", "xid",
-	"mac", "client-id", "type", "state", "server", "address", "lease"}
+	"mac", "client-id", "type", "state", "server", "address", "auth", "lease"}
 
 func (d Drop) String() string { return dropNames[d] }
 

@@ -19,8 +19,9 @@ type Lease struct {
 	Addr      netip.Prefix // the address, with the length of its subnet
 	Broadcast netip.Addr   // of the subnet; not valid for lengths 31 and 32
 	// Routers are the default routers, the preferred first. There are none
-	// if the server sent classless Routes, which then hold the default route
-	// too (RFC 3442).
+	// if the server sent classless routes (option 121), which then hold the
+	// default route too (RFC 3442). Routes are those, or the classful ones of
+	// option 33.
 	Routers []netip.Addr
 	Routes  []Route
 	DNS     []netip.Addr
@@ -28,7 +29,11 @@ type Lease struct {
 	Domain  string   // without a final dot
 	Search  []string // domains, without final dots
 	MTU     int      // 0: not said; else at least 68
-	Server  netip.Addr
+	// Portal is the URI of the network's captive portal (RFC 8910), "": none.
+	Portal string
+	Server netip.Addr
+	// Options are all that the server sent: see Options.Value.
+	Options Options
 
 	// The lease runs for Lease from Acquired, which is when the request was
 	// sent; it is renewed from T1 and rebound from T2. Infinite is forever.
@@ -66,14 +71,32 @@ func newLease(m *Message) (Lease, Drop) {
 	}
 	l.setTimes(o)
 
-	// RFC 3442: with classless routes the router option MUST be ignored.
+	l.setRest(o)
+	l.Routers = slices.DeleteFunc(l.Routers, func(a netip.Addr) bool { return a == m.YIAddr })
+	return l, DropNone
+}
+
+// newInform reads the answer to an INFORM: everything but an address and its
+// times (RFC 2131 §4.3.5).
+func newInform(m *Message) (Lease, Drop) {
+	l := Lease{Server: m.Options.Addr(OptServerID)}
+	if !l.Server.IsValid() {
+		return Lease{}, DropServer
+	}
+	l.setRest(m.Options)
+	return l, DropNone
+}
+
+// setRest reads what does not depend on the address.
+func (l *Lease) setRest(o Options) {
+	// RFC 3442: with classless routes the options for routers and static routes
+	// MUST be ignored.
 	if l.Routes = bounded(o.Routes()); l.Routes == nil {
-		l.Routers = bounded(o.Addrs(OptRouters))
-		l.Routers = slices.DeleteFunc(l.Routers, func(a netip.Addr) bool { return a == m.YIAddr })
+		l.Routers, l.Routes = bounded(o.Addrs(OptRouters)), bounded(o.StaticRoutes())
 	}
 	l.DNS, l.NTP = bounded(o.Addrs(OptDNS)), bounded(o.Addrs(OptNTP))
-	l.Domain, l.Search, l.MTU = o.Domain(), bounded(o.Search()), o.MTU()
-	return l, DropNone
+	l.Domain, l.Search, l.MTU, l.Portal = o.Domain(), bounded(o.Search()), o.MTU(), o.CaptivePortal()
+	l.Options = o
 }
 
 func bounded[T any](s []T) []T { return s[:min(len(s), maxList)] }

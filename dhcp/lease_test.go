@@ -121,7 +121,7 @@ func TestInputChecks(t *testing.T) {
 				}
 				c.edit(r)
 				before, held := w.Lease()
-				_, d := w.Input(w.now, r.Append(nil))
+				_, d := w.Input(w.now, r.Append(nil), clientIP)
 				if d != want {
 					t.Errorf("%s in %v: %v, want %v", c.name, state, d, want)
 				}
@@ -149,11 +149,11 @@ func TestInputChecks(t *testing.T) {
 	w.start()
 	for _, typ := range []MessageType{Offer, ACK, NAK} {
 		last.Options.Set(OptMessageType, byte(typ))
-		if e, d := w.Input(w.now, last.Append(nil)); d != DropState || e != EventNone {
+		if e, d := w.Input(w.now, last.Append(nil), clientIP); d != DropState || e != EventNone {
 			t.Errorf("%v while bound: %v", typ, d)
 		}
 	}
-	if _, d := w.Input(w.now, nil); d != DropShort {
+	if _, d := w.Input(w.now, nil, clientIP); d != DropShort {
 		t.Error(d)
 	}
 }
@@ -309,7 +309,7 @@ func FuzzClient(f *testing.F) {
 					b[int(n)*len(b)/256] = next()
 				}
 				had := w.leased
-				e, d := w.Input(w.now, b)
+				e, d := w.Input(w.now, b, clientIP)
 				if d != DropNone && e != EventNone || (e == EventLost) != (had && !w.leased) || (e == EventBound) != (!had && w.leased) {
 					t.Fatalf("%v %v, lease %v then %v", e, d, had, w.leased)
 				}
@@ -317,7 +317,9 @@ func FuzzClient(f *testing.F) {
 				w.now = w.now.Add(time.Duration(next()) * time.Duration(next()) * time.Second)
 				w.Expire(w.now)
 			case 7:
-				switch next() % 4 {
+				switch next() % 5 {
+				case 3:
+					w.Inform(w.now, clientIP)
 				case 0:
 					w.Decline(w.now)
 				case 1:
@@ -327,10 +329,11 @@ func FuzzClient(f *testing.F) {
 				}
 			}
 			l, ok := w.Lease()
-			if ok != (w.Client.State() >= Bound) || ok && !isHost(l.Addr.Addr()) {
+			verifying := ok && w.Client.State() == Rebooting
+			if ok != (w.Client.State() >= Bound || verifying) || ok && !isHost(l.Addr.Addr()) {
 				t.Fatalf("%v with lease %v %+v", w.Client.State(), ok, l)
 			}
-			if w.Deadline() == 0 && w.Client.State() != Stopped && l.Lease != Infinite {
+			if w.Deadline() == 0 && w.Client.State() != Stopped && w.Client.State() != Informed && l.Lease != Infinite {
 				t.Fatalf("%v waits for ever", w.Client.State())
 			}
 		}
@@ -351,7 +354,7 @@ func TestLeaseCountsFromRequest(t *testing.T) {
 	}
 	w.start()
 	w.now = w.now.Add(3 * time.Second)
-	e, d := w.Input(w.now, ack)
+	e, d := w.Input(w.now, ack, clientIP)
 	if l, ok := w.Lease(); e != EventBound || d != DropNone || !ok || l.Acquired != epoch {
 		t.Errorf("%v %v %+v", e, d, l)
 	}

@@ -188,7 +188,7 @@ func TestTypedOptions(t *testing.T) {
 		{"domain long", opt(15, []byte(strings.Repeat("a.", 130))...).Domain(), ""},
 		{"type", opt(53, 2).Type(), Offer},
 		{"type long", opt(53, 2, 2).Type(), MessageType(0)},
-		{"type string", fmt.Sprint(NAK, MessageType(9)), "NAK unknown"},
+		{"type string", fmt.Sprint(NAK, MessageType(10)), "NAK unknown"},
 
 		// RFC 3397's example in small: compression across names.
 		{"search", opt(119, slices.Concat(name("eng", "apple", "com", ""), name("marketing"), []byte{0xc0, 4})...).Search(),

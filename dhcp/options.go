@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// Option codes (RFC 2132; 119: RFC 3397; 121: RFC 3442).
+// Option codes of which the client makes use (RFC 2132; 90: RFC 3118; 114: RFC
+// 8910; 116: RFC 2563; 119: RFC 3397; 121: RFC 3442; 145: RFC 6704).
 const (
 	OptPad            = 0
 	OptSubnetMask     = 1
@@ -24,6 +25,7 @@ const (
 	OptDomainName     = 15
 	OptMTU            = 26
 	OptBroadcast      = 28
+	OptStaticRoutes   = 33
 	OptNTP            = 42
 	OptRequestedIP    = 50
 	OptLeaseTime      = 51
@@ -35,9 +37,14 @@ const (
 	OptMaxMessageSize = 57
 	OptT1             = 58
 	OptT2             = 59
+	OptVendorClass    = 60
 	OptClientID       = 61
+	OptAuthentication = 90
+	OptCaptivePortal  = 114
+	OptAutoConfigure  = 116
 	OptDomainSearch   = 119
 	OptRoutes         = 121
+	OptNonceCapable   = 145
 	OptEnd            = 255
 )
 
@@ -54,9 +61,10 @@ const (
 	NAK
 	Release
 	Inform
+	ForceRenew // RFC 3203
 )
 
-var typeNames = [...]string{"", "DISCOVER", "OFFER", "REQUEST", "DECLINE", "ACK", "NAK", "RELEASE", "INFORM"}
+var typeNames = [...]string{"", "DISCOVER", "OFFER", "REQUEST", "DECLINE", "ACK", "NAK", "RELEASE", "INFORM", "FORCERENEW"}
 
 func (t MessageType) String() string {
 	if int(t) < len(typeNames) {

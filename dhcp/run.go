@@ -6,25 +6,56 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
-	"slices"
 	"sync"
-	"syscall"
 	"time"
 
+	"github.com/tapstack/tapstack/internal/linklocal"
 	"github.com/tapstack/tapstack/internal/mono"
-	"github.com/tapstack/tapstack/socket"
 	"github.com/tapstack/tapstack/stack"
 )
+
+// This file owns the runner as its user sees it: one goroutine that takes a step
+// whenever a message, a verdict about an address, a timer or its user wants it
+// to. step.go owns what a step does; nothing in it waits.
 
 // RunOptions are the choices of Run.
 type RunOptions struct {
 	// Hostname is sent to the server (option 12); empty sends none.
 	Hostname string
+	// ClientID and VendorClass are those of Config.
+	ClientID    []byte
+	VendorClass string
+	// LeaseFile keeps the lease beyond the program's end: it is read at the
+	// start, where an address that is still leased is asked for again by
+	// INIT-REBOOT, and Close does not release the lease then. Empty: Close
+	// releases it.
+	LeaseFile string
+	// LinkLocal gives the interface an address of 169.254/16 (RFC 3927) while no
+	// server gives it one: as the last resort, when three requests went
+	// unanswered. It goes again when a lease has come and no connection uses it.
+	LinkLocal bool
+	// Inform, if it is valid, is an address that the interface has by other
+	// means: servers are only asked for the rest (RFC 2131 §3.4).
+	Inform netip.Addr
 	// Changed, unless nil, is called on the runner's goroutine when a lease
 	// is obtained or renewed with other contents (true) and when it is lost
 	// (false).
 	Changed func(l Lease, have bool)
+	// Trouble, unless nil, is told on the runner's goroutine what did not work
+	// and is not vital: the lease file.
+	Trouble func(error)
+}
+
+// Status is what a runner has obtained.
+type Status struct {
+	State State
+	// Lease is held, and its address may be used, if Bound; if Informed it is
+	// what servers told, without an address.
+	Lease           Lease
+	Bound, Informed bool
+	// LinkLocal is valid while the interface has such an address and may use
+	// it.
+	LinkLocal netip.Prefix
 }
 
 // Runner keeps a lease for one interface: it moves the client core's messages
@@ -32,115 +63,164 @@ type RunOptions struct {
 type Runner struct {
 	nic    *stack.Interface
 	client *Client
-	fd     *socket.FD
+	udp    *stack.Datagram
+	waiter stack.Waiter
 	opt    RunOptions
+	wake   func() // asks for a step, from wherever
 	done   chan struct{}
 
-	mu      sync.Mutex // guards everything below
-	lease   Lease
-	have    bool
-	stop    bool
-	changed chan struct{} // closed and replaced when have changes
-	drops   [NumDrops]uint64
+	// What only steps use.
+	ended   bool
+	routes  []stack.Route // that the lease has brought
+	pending *Lease        // its address is being claimed
+	claims  int           // numbers claims, so that old verdicts are known as such
+	claim   int           // of the lease's address, 0: none
+	ll      fallback
+	store   *store // nil without a file
+	buf     []byte
+
+	mu       sync.Mutex // guards everything below
+	status   Status
+	verdicts []verdict
+	stop     bool
+	restart  bool
+	changed  chan struct{} // closed and replaced when status changes
+	drops    [NumDrops]uint64
+}
+
+// verdict is what became of an address that was claimed.
+type verdict struct {
+	claim int
+	event stack.AddrEvent
 }
 
 // Run starts to obtain a lease for nic. Close ends it and releases the lease.
 func Run(nic *stack.Interface, opt RunOptions) (*Runner, error) {
-	s := nic.Stack()
-	fd, err := socket.Socket(s, socket.AF_INET, socket.SOCK_DGRAM, 0)
+	wake := make(chan struct{}, 1)
+	r, err := newRunner(nic, opt, mono.Now(), func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	fd.BindToDevice(nic)
-	fd.SetBroadcast(true)
-	if err := fd.Bind(netip.AddrPortFrom(netip.IPv4Unspecified(), ClientPort)); err != nil {
-		fd.Close()
+	go r.run(wake)
+	return r, nil
+}
+
+// newRunner makes a runner that is driven by calls of step.
+func newRunner(nic *stack.Interface, opt RunOptions, now mono.Time, wake func()) (*Runner, error) {
+	s := nic.Stack()
+	udp, err := s.NewUDP(false)
+	if err != nil {
 		return nil, err
 	}
-	r := &Runner{nic: nic, fd: fd, opt: opt, done: make(chan struct{}), changed: make(chan struct{}),
-		client: NewClient(Config{MAC: nic.MAC(), Hostname: opt.Hostname, Rand: rand.New(rand.NewPCG(s.RandUint64(), s.RandUint64()))})}
-	go r.run()
+	udp.SetInterface(nic)
+	if err = udp.Set(stack.DatagramBroadcast, 1); err == nil {
+		err = udp.Bind(netip.AddrPortFrom(netip.IPv4Unspecified(), ClientPort))
+	}
+	if err != nil {
+		udp.Close()
+		return nil, err
+	}
+	r := &Runner{nic: nic, udp: udp, opt: opt, wake: wake, done: make(chan struct{}), changed: make(chan struct{}), buf: make([]byte, 2048)}
+	c := Config{MAC: nic.MAC(), Hostname: opt.Hostname, ClientID: opt.ClientID, VendorClass: opt.VendorClass, AutoConfigure: opt.LinkLocal,
+		Rand: rand.New(rand.NewPCG(s.RandUint64(), s.RandUint64()))}
+	var last netip.Addr
+	if opt.LeaseFile != "" {
+		r.store = newStore(opt.LeaseFile, nic.MAC(), c.ClientID)
+		was, err := r.store.load(time.Now())
+		if err != nil {
+			r.trouble(err)
+		}
+		c.Requested, c.Reboot, last = was.addr, was.live, was.linkLocal
+	}
+	r.client = NewClient(c)
+	r.ll = fallback{on: opt.LinkLocal, choose: linklocal.New(nic.MAC(), last)}
+	r.waiter = stack.Waiter{Want: stack.ReadyIn | stack.ReadyErr, F: func(stack.Ready) { wake() }}
+	udp.Waiters().Add(&r.waiter)
+	r.begin(now)
 	return r, nil
+}
+
+// run takes steps until the runner has ended.
+func (r *Runner) run(wake <-chan struct{}) {
+	defer close(r.done)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		r.step(mono.Now())
+		if r.ended {
+			return
+		}
+		var due <-chan time.Time
+		if d := r.deadline(); d != 0 {
+			timer.Reset(d.Sub(mono.Now()))
+			due = timer.C
+		}
+		select {
+		case <-wake:
+		case <-due:
+		}
+	}
+}
+
+// Status returns what there is.
+func (r *Runner) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
 }
 
 // Wait returns the lease as soon as its address may be used.
 func (r *Runner) Wait(ctx context.Context) (Lease, error) {
+	s, err := r.WaitFor(ctx, func(s Status) bool { return s.Bound })
+	if err != nil {
+		return Lease{}, err
+	}
+	return s.Lease, nil
+}
+
+// WaitFor waits until the status is one for which ok returns true. Errors: that
+// of ctx, and net.ErrClosed when the runner has ended.
+func (r *Runner) WaitFor(ctx context.Context, ok func(Status) bool) (Status, error) {
 	for {
 		r.mu.Lock()
-		l, have, ch := r.lease, r.have, r.changed
+		s, ch := r.status, r.changed
 		r.mu.Unlock()
-		if have {
-			return l, nil
+		if ok(s) {
+			return s, nil
 		}
 		select {
 		case <-ch:
 		case <-r.done:
-			return Lease{}, net.ErrClosed
+			return s, net.ErrClosed
 		case <-ctx.Done():
-			return Lease{}, ctx.Err()
+			return s, ctx.Err()
 		}
 	}
 }
 
-// Close releases the lease, takes its address away and waits for the runner.
+// LinkUp tells the runner that the link has come back, maybe as another one: a
+// lease is verified, and a search begins anew (RFC 2131 §3.7, §4.4.2). The
+// address stays until a server refuses it.
+func (r *Runner) LinkUp() {
+	r.mu.Lock()
+	r.restart = true
+	r.mu.Unlock()
+	r.wake()
+}
+
+// Close releases the lease unless it is kept in a file, takes its address away
+// and waits for the runner, which waits for nothing.
 func (r *Runner) Close() {
 	r.mu.Lock()
 	r.stop = true
 	r.mu.Unlock()
-	r.fd.SetReadDeadline(time.Unix(1, 0)) // wakes the runner
+	r.wake()
 	<-r.done
-}
-
-func (r *Runner) stopping() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.stop
-}
-
-func (r *Runner) run() {
-	defer close(r.done)
-	defer r.fd.Close()
-	r.client.Start(mono.Now())
-	b := make([]byte, 2048)
-	for {
-		r.send()
-		if r.stopping() {
-			r.client.Release(mono.Now())
-			r.send()
-			r.drop()
-			return
-		}
-		var until time.Time
-		if d := r.client.Deadline(); d != 0 {
-			until = time.Now().Add(d.Sub(mono.Now()))
-		}
-		r.fd.SetReadDeadline(until)
-		if r.stopping() { // Close may have set its deadline just before ours
-			continue
-		}
-		n, from, err := r.fd.RecvFrom(b, 0)
-		now := mono.Now()
-		switch {
-		case err == nil && from.Port() != ServerPort:
-			r.count(DropOp) // clients talk to servers only
-		case err == nil:
-			event, drop := r.client.Input(now, b[:n])
-			r.count(drop)
-			r.apply(event)
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if r.client.Deadline().Due(now) {
-				r.apply(r.client.Expire(now))
-			}
-		case errors.Is(err, net.ErrClosed), errors.Is(err, syscall.EBADF), errors.Is(err, syscall.ENETDOWN):
-			return // the stack is closed
-		}
-	}
-}
-
-func (r *Runner) count(d Drop) {
-	r.mu.Lock()
-	r.drops[d]++
-	r.mu.Unlock()
 }
 
 // Counters returns how many messages were not used, by reason: names such as
@@ -157,113 +237,26 @@ func (r *Runner) Counters() map[string]uint64 {
 	return m
 }
 
-// send gives the client's messages to the network. One that cannot be sent is
-// as good as lost: the client tries again.
-func (r *Runner) send() {
-	for {
-		b, dst, _, ok := r.client.Output(mono.Now())
-		if !ok {
-			return
-		}
-		r.fd.SendTo(b, 0, dst)
-	}
-}
-
-// apply makes the interface follow the lease.
-func (r *Runner) apply(e Event) {
-	switch e {
-	case EventBound:
-		r.drop()
-		r.install()
-	case EventRenewed:
-		r.mu.Lock()
-		old, have := r.lease, r.have
-		r.mu.Unlock()
-		l, ok := r.client.Lease()
-		switch {
-		case !ok:
-		case have && l.Addr == old.Addr && slices.Equal(routes(&l), routes(&old)):
-			r.set(l, true)
-		default: // the network has changed under us
-			r.drop()
-			r.install()
-		}
-	case EventLost:
-		r.drop()
-	}
-}
-
-// install gives the interface the lease's address and routes. An address that
-// turns out to be in use is declined (RFC 2131 §3.1, 5), and so is one that the
-// interface cannot have: there is nothing else to do with it.
-func (r *Runner) install() {
-	l, ok := r.client.Lease()
-	if !ok {
-		return
-	}
-	err := r.nic.AddAddr(l.Addr)
-	if err == nil {
-		// Address conflict detection ends by itself within 7 s.
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-		err = r.nic.WaitUsable(ctx, l.Addr.Addr())
-		cancel()
-		if err != nil {
-			r.nic.DelAddr(l.Addr.Addr())
-		}
-	}
-	if err != nil {
-		if !errors.Is(err, net.ErrClosed) {
-			r.client.Decline(mono.Now())
-		}
-		return
-	}
-	for _, rt := range routes(&l) {
-		// A server that gives a /32 means that its router is on the link.
-		rt.Interface, rt.OnLink, rt.Origin = r.nic, true, stack.OriginDHCP
-		r.nic.Stack().AddRoute(rt)
-	}
-	r.set(l, true)
-}
-
-// routes returns what a lease says about the way out: option 121 if it is
-// there, and then only that (RFC 3442), else the first router.
-func routes(l *Lease) (list []stack.Route) {
-	for _, rt := range l.Routes {
-		gw := rt.Gateway
-		if gw.IsUnspecified() {
-			gw = netip.Addr{} // RFC 3442: on the link
-		}
-		list = append(list, stack.Route{Dst: rt.Dst, Gateway: gw})
-	}
-	if len(list) == 0 && len(l.Routers) > 0 {
-		list = append(list, stack.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Gateway: l.Routers[0]})
-	}
-	return list
-}
-
-// drop takes address and routes away.
-func (r *Runner) drop() {
+func (r *Runner) count(d Drop) {
 	r.mu.Lock()
-	l, have := r.lease, r.have
+	r.drops[d]++
 	r.mu.Unlock()
-	if !have {
-		return
-	}
-	for _, rt := range routes(&l) {
-		rt.Interface = r.nic
-		r.nic.Stack().DelRoute(rt)
-	}
-	r.nic.DelAddr(l.Addr.Addr())
-	r.set(l, false)
 }
 
-func (r *Runner) set(l Lease, have bool) {
+func (r *Runner) trouble(err error) {
+	if r.opt.Trouble != nil {
+		r.opt.Trouble(err)
+	}
+}
+
+// set publishes a change of the status.
+func (r *Runner) set(change func(*Status)) {
 	r.mu.Lock()
-	r.lease, r.have = l, have
+	change(&r.status)
 	close(r.changed)
 	r.changed = make(chan struct{})
 	r.mu.Unlock()
-	if r.opt.Changed != nil {
-		r.opt.Changed(l, have)
-	}
 }
+
+// closedErr reports that the stack, or the socket, has gone.
+func closedErr(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, errClosed) }

@@ -98,12 +98,17 @@ func (s *server) did() string {
 
 // network is a segment with a server and an interface without an IPv4 address.
 func network(t *testing.T, f func(t *testing.T, s *server, nic *stack.Interface)) {
+	networkOf(t, false, f)
+}
+
+// networkOf is network with conflict detection or without.
+func networkOf(t *testing.T, acd bool, f func(t *testing.T, s *server, nic *stack.Interface)) {
 	synctest.Test(t, func(t *testing.T) {
 		segment := wire.New(nil, wire.Options{})
 		defer segment.Close()
 		host := func(name string, addrs ...netip.Prefix) *stack.Interface {
 			h := stack.New(stack.Config{})
-			i, err := h.AddInterface(stack.InterfaceConfig{Name: name, Device: segment.Attach(name, [6]byte{}), DisableIPv6: true})
+			i, err := h.AddInterface(stack.InterfaceConfig{Name: name, Device: segment.Attach(name, [6]byte{}), DisableIPv6: true, ACD: acd && name == "client"})
 			for _, a := range addrs {
 				if err == nil {
 					err = i.AddAddr(a)
@@ -218,6 +223,30 @@ func TestRunnerKeepsOthersAddresses(t *testing.T) {
 		r.Close()
 		if got := nic.Addrs(); !slices.Equal(got, leased[:1]) {
 			t.Errorf("addresses %v", got)
+		}
+	})
+}
+
+// TestCloseAtOnce: Close waits neither for conflict detection nor for a server.
+func TestCloseAtOnce(t *testing.T) {
+	networkOf(t, true, func(t *testing.T, s *server, nic *stack.Interface) {
+		for _, after := range []time.Duration{0, time.Second, time.Minute} {
+			r, err := dhcp.Run(nic, dhcp.RunOptions{LinkLocal: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(after)
+			start := time.Now()
+			r.Close()
+			if took := time.Since(start); took != 0 {
+				t.Errorf("Close after %v took %v", after, took)
+			}
+			if _, err := r.Wait(t.Context()); err == nil {
+				t.Error("a lease after the end")
+			}
+			if got := nic.Addrs(); len(got) != 0 {
+				t.Errorf("addresses left: %v", got)
+			}
 		}
 	})
 }

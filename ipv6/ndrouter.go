@@ -42,6 +42,7 @@ type RouterAdvert struct {
 	MTU            uint32
 	Prefixes       []PrefixInfo
 	RDNSS          []DNSServer
+	Search         []DNSSearch
 	// Ignored counts options that were understood but malformed or beyond a
 	// limit. They do not make the message invalid (RFC 4861 §6.1.2 asks only
 	// for lengths); Linux skips them as well.
@@ -112,6 +113,8 @@ func (m *RouterAdvert) option(typ uint8, opt []byte) Drop {
 		ok = m.prefixInfo(opt)
 	case optRDNSS:
 		ok = m.rdnss(opt)
+	case optDNSSL:
+		ok = m.dnssl(opt)
 	}
 	if !ok {
 		m.Ignored++
@@ -179,8 +182,8 @@ func (m *RouterSolicit) Append(b []byte) []byte {
 	return b
 }
 
-// Append appends the ICMPv6 message with a zero checksum. Each name server gets
-// an option of its own.
+// Append appends the ICMPv6 message with a zero checksum. Each name server and
+// each search domain gets an option of its own.
 func (m *RouterAdvert) Append(b []byte) []byte {
 	b = append(b, typeRouterAdvert, 0, 0, 0, m.HopLimit, bit(m.Managed, 0x80)|bit(m.Other, 0x40))
 	b = binary.BigEndian.AppendUint16(b, uint16(m.Lifetime/time.Second))
@@ -199,6 +202,9 @@ func (m *RouterAdvert) Append(b []byte) []byte {
 	}
 	for _, s := range m.RDNSS {
 		b = appendAddr(appendLifetime(append(b, optRDNSS, 3, 0, 0), s.Lifetime), s.Addr)
+	}
+	for _, s := range m.Search {
+		b = appendDNSSL(b, s)
 	}
 	return b
 }

@@ -39,6 +39,9 @@ type Network struct {
 
 	stack *stack.Stack
 	dns   atomic.Pointer[DNS] // nil: no server is known
+	// source says which servers there are, in place of dns; nil: nothing does.
+	source atomic.Pointer[func() ([]netip.Addr, []string)]
+	hosts  atomic.Pointer[hosts] // nil: no file has names
 }
 
 // Net returns the stack's network.

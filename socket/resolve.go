@@ -18,8 +18,8 @@ type Resolver interface {
 
 // SetDNS has names looked up by asking these servers, one after the other, on
 // port 53 and over the stack itself, unless Resolver is set. None: names are
-// not known any more. Nothing else is asked: the host's resolv.conf and hosts
-// files are not read.
+// not known any more. Nothing else is asked: the host's resolv.conf is not read,
+// and its hosts file only if SetHosts says so.
 func (n *Network) SetDNS(servers ...netip.Addr) {
 	if len(servers) == 0 {
 		n.dns.Store(nil)
@@ -50,8 +50,16 @@ func (n *Network) lookup(ctx context.Context, r Resolver, network, host string) 
 	if r == nil {
 		r = n.Resolver
 	}
-	if d := n.dns.Load(); r == nil && d != nil {
-		r = d
+	if h := n.hosts.Load(); r == nil && h != nil {
+		if addrs := h.lookup(network, host); len(addrs) > 0 {
+			n.sortAddrs(addrs)
+			return addrs, nil
+		}
+	}
+	if r == nil {
+		if d := n.stub(); d != nil {
+			r = d
+		}
 	}
 	if r == nil {
 		return nil, &net.DNSError{Err: "no DNS server is known", Name: host}

@@ -107,7 +107,7 @@ func (i *Interface) claimParams(a netip.Addr) claim.Params {
 		// Announce as RFC 5227 §2.3 so that neighbours and bridges learn us.
 		// Nobody asked us to give the address up in a conflict (§2.4 (c)), and
 		// two forged packets must not be enough to take it away.
-		return claim.NoProbe
+		return i.claimant(a).params(claim.NoProbe)
 	case i.noDAD:
 		return claim.Params{}
 	}
@@ -143,6 +143,7 @@ func (i *Interface) delAddr(a netip.Addr, by Origin) error {
 		i.stack.tcp.addressGone(a)
 	}
 	i.announceChange(nil)
+	i.tellClaimant(a, AddrRemoved)
 	return nil
 }
 
@@ -272,6 +273,7 @@ func (i *Interface) assigned(a netip.Addr) {
 		i.leave()
 	}
 	i.announceChange(nil)
+	i.tellClaimant(a, AddrUsable)
 }
 
 // actLocked carries out what a claim asks for.
@@ -305,10 +307,20 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 
 // giveUp removes an address that belongs to another host.
 func (i *Interface) giveUp(a netip.Addr) {
-	// The reason comes first: who waits in Ready must not see the address gone
-	// and take that for success.
-	i.announceChange(fmt.Errorf("address %v is in use by another host on %s: %w", a, i.name, syscall.EADDRINUSE))
-	i.DelAddr(a)
+	i.stack.tcp.resetConnections(a)
+	i.mu.Lock()
+	claimant := i.claimants[a]
+	delete(i.claimants, a)
+	i.mu.Unlock()
+	if claimant == nil {
+		// The reason comes first: who waits in Ready must not see the address
+		// gone and take that for success.
+		i.announceChange(fmt.Errorf("address %v is in use by another host on %s: %w", a, i.name, syscall.EADDRINUSE))
+	}
+	i.LoseAddr(a)
+	if claimant != nil && claimant.Notify != nil {
+		claimant.Notify(a, AddrConflict)
+	}
 }
 
 // conflictLocked tells a claim that somebody else uses its address.

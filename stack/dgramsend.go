@@ -28,6 +28,9 @@ type SendInfo struct {
 	More      bool       // MSG_MORE: part of a datagram, the rest follows
 	DontRoute bool       // MSG_DONTROUTE
 	Options   []byte     // IPv4 options in place of the socket's, nil: those
+	// Nobody sends from 0.0.0.0 although the host may have an address: DHCP's
+	// messages before there is one of theirs (RFC 2131 §4.1). IPv4 only.
+	Nobody bool
 }
 
 // NewSendInfo asks for nothing.
@@ -92,7 +95,9 @@ func (d *Datagram) resolveLocked(now mono.Time, to netip.AddrPort, m *SendInfo) 
 		} else if to.Port() == 0 && !d.ping {
 			return r, 0, syscall.EINVAL
 		}
-		r, err = d.routeLocked(to.Addr(), m)
+		if r, err = d.routeLocked(to.Addr(), m); m.Nobody && r.dst.Is4() {
+			r.src = any4
+		}
 	case !d.remote.IsValid():
 		return r, 0, syscall.EDESTADDRREQ
 	default:

@@ -103,6 +103,7 @@ type Interface struct {
 	mac         ether.Addr
 	mtu         int
 	mtu6        atomic.Int32 // from router advertisements, 0: none
+	mtu4        atomic.Int32 // from DHCP, 0: none
 	hopLimit    atomic.Int32 // from router advertisements
 	loopback    bool
 	noIPv6      bool
@@ -119,11 +120,16 @@ type Interface struct {
 	neigh  [2]*neigh.Cache
 	frags  [2]*frag.Table
 	claims map[netip.Addr]*claim.Claim
-	slaac  *ipv6.SLAAC // nil without SLAAC
-	mld    *ipv6.MLD
-	failed []unresolved // frames whose neighbour does not answer
-	after  []func()     // to be run when mu is released
-	down   bool
+	// claimants are those who want to hear of an address, nil: never any.
+	claimants map[netip.Addr]*claimant
+	slaac     *ipv6.SLAAC // nil without SLAAC
+	mld       *ipv6.MLD
+	// dnsServers and dnsSearch are what routers advertise.
+	dnsServers []advertised[netip.Addr]
+	dnsSearch  []advertised[string]
+	failed     []unresolved // frames whose neighbour does not answer
+	after      []func()     // to be run when mu is released
+	down       bool
 	// charged is what frags and neigh were last charged for.
 	charged int
 	rnd     *rand.Rand
@@ -266,9 +272,14 @@ func (i *Interface) Loopback() bool { return i.loopback }
 // MTU returns the largest IP packet in bytes.
 func (i *Interface) MTU() int { return i.mtu }
 
-// mtuFor is the MTU for packets to dst: for IPv6 a router may have lowered it.
+// mtuFor is the MTU for packets to dst: for IPv6 a router may have lowered it,
+// for IPv4 a DHCP server.
 func (i *Interface) mtuFor(dst netip.Addr) int {
-	if m := int(i.mtu6.Load()); m != 0 && m < i.mtu && dst.Is6() {
+	lowered := &i.mtu4
+	if dst.Is6() {
+		lowered = &i.mtu6
+	}
+	if m := int(lowered.Load()); m != 0 && m < i.mtu {
 		return m
 	}
 	return i.mtu

@@ -157,6 +157,7 @@ func (i *Interface) inputRouterAdvert(now mono.Time, src netip.Addr, m *ipv6.Rou
 	i.neigh[inet6].SetRouter(src, true)
 	if i.slaac != nil {
 		i.slaac.Input(now, src, m)
+		i.routerDNSLocked(now, m)
 	}
 }
 

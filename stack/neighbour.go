@@ -25,7 +25,7 @@ func (h *neighHost) Solicit(target netip.Addr, to [6]byte, unicast bool) {
 	}
 	if target.Is4() {
 		dst := ether.Broadcast
-		if unicast {
+		if unicast && !src.IsLinkLocalUnicast() {
 			dst = ether.Addr(to)
 		}
 		i.stack.stats.ARP.Request.inc()
@@ -143,7 +143,13 @@ func (i *Interface) inputARP(b *batch, p *pkt.Buf, from ether.Addr) {
 	i.leave()
 	if v.Reply {
 		st.Reply.inc()
-		i.sendARP(arp.OpReply, smac, a.TargetIP(), smac, sip)
+		dst := smac
+		if a.TargetIP().IsLinkLocalUnicast() {
+			// RFC 3927 §2.5: all ARP packets from such addresses are broadcast, so
+			// that a conflict is noticed by both sides wherever it lies.
+			dst = ether.Broadcast
+		}
+		i.sendARP(arp.OpReply, dst, a.TargetIP(), smac, sip)
 	}
 }
 

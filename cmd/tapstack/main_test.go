@@ -108,6 +108,7 @@ type running struct {
 	*exec.Cmd
 	out   *bufio.Reader
 	ready string
+	lease string // the line before it, "" without one
 
 	mu     sync.Mutex // guards stderr
 	stderr bytes.Buffer
@@ -146,7 +147,11 @@ func up(t *testing.T, start func(*exec.Cmd) error, c *exec.Cmd) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.ready, err = r.out.ReadString('\n'); err != nil || !strings.HasPrefix(r.ready, "ready ") {
+	if r.ready, err = r.out.ReadString('\n'); strings.HasPrefix(r.ready, "lease ") {
+		r.lease = r.ready
+		r.ready, err = r.out.ReadString('\n')
+	}
+	if err != nil || !strings.HasPrefix(r.ready, "ready ") {
 		t.Fatalf("instead of ready: %q, %v; %s", r.ready, err, r.errors())
 	}
 	return r

@@ -32,7 +32,8 @@ func upCommand() *cobra.Command {
 		Short: "Attach a stack to a network and run services on it",
 		Long: `Attach a stack to a network and run services on it, until SIGINT or SIGTERM.
 
-When the addresses may be used, one line that starts with "ready" is printed.
+When the addresses may be used, one line that starts with "ready" is printed,
+and with --dhcp before it one that starts with "lease": what the server gave.
 At the end connections get 3 seconds to close; a second signal ends at once.
 Changes of links, addresses and routes are printed to stderr as they happen.
 On SIGUSR1 the counters that are not zero are printed to stderr.
@@ -74,6 +75,9 @@ func (o *upOptions) run(out io.Writer) error {
 				printChanges(ctx, os.Stderr, w)
 			}()
 			defer func() { w.Close(); <-told }()
+		}
+		for _, line := range h.LeaseLines() {
+			fmt.Fprintln(out, line)
 		}
 		fmt.Fprintln(out, h.ReadyLine(set.Names()...))
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tapstack/tapstack/dhcp"
@@ -29,6 +30,8 @@ const (
 	// slaacWait is how long Open waits for an advertised prefix: three
 	// solicitations, 4 s each (RFC 4861 §10).
 	slaacWait = 12 * time.Second
+	// hostsFile has names that go before those of servers.
+	hostsFile = "/etc/hosts"
 )
 
 // Host is a stack on a network, with addresses that may be used; or with --net
@@ -39,12 +42,15 @@ type Host struct {
 	Interface *stack.Interface // likewise
 	// DHCP keeps the lease; nil without --dhcp.
 	DHCP  *dhcp.Runner
-	Lease dhcp.Lease
+	Lease dhcp.Lease // the first
 	// Notes are lines for the user about what is not as it might be.
 	Notes []string
 
 	started time.Time
 	capture *os.File
+	leases  []string    // lines about the lease
+	running atomic.Bool // news of the lease are for the user
+	unwatch func()      // ends watchCarrier; nil: it is not there
 }
 
 // Open attaches a stack as the options say and returns when its addresses may
@@ -84,6 +90,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	h.Stack = stack.New(stack.Config{Seed: o.Seed, Limits: stack.Limits{Memory: p.memory, NeighbourQueue: o.NeighbourQueue}, TCP: p.tcp})
 	network := socket.Net(h.Stack)
 	network.SetDNS(p.dns...)
+	network.SetHosts(hostsFile)
 	h.Net = network
 	mac := p.mac
 	if mac.IsZero() {
@@ -108,14 +115,16 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if err = h.configure(ctx, o, p); err != nil {
 		return nil, err
 	}
-	servers := p.dns
-	if len(servers) == 0 {
-		servers = h.Lease.DNS
-		network.SetDNS(servers...)
-	}
 	if o.Recorder != nil && o.Pcap != "" {
+		servers, _ := h.dnsNow(p.dns)
 		o.Recorder.Attached(h.Stack, servers)
 	}
+	if o.DHCP || o.ACD {
+		if err := h.watchCarrier(p.name); err != nil {
+			h.Notes = append(h.Notes, err.Error()+"; a change of networks will not be noticed")
+		}
+	}
+	network.SetDNSSource(func() ([]netip.Addr, []string) { return h.dnsNow(p.dns) })
 	return h, nil
 }
 
@@ -178,16 +187,20 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 		}
 	}
 	if o.DHCP {
-		hostname, _ := os.Hostname() // the option is left out without one
-		if h.DHCP, err = dhcp.Run(h.Interface, dhcp.RunOptions{Hostname: hostname}); err != nil {
-			return fmt.Errorf("DHCP on %s: %w", p.name, err)
+		if err := h.startDHCP(o, p); err != nil {
+			return err
 		}
 	}
-	if err := h.Interface.Ready(ctx); err != nil {
+	if err := h.awaitGiven(ctx, o, p); err != nil {
 		return err // it says which address and where
 	}
-	if o.DHCP {
-		if err := h.waitLease(ctx, p.name); err != nil {
+	if p.inform.IsValid() { // from an address that may be used
+		if err := h.startDHCP(o, p); err != nil {
+			return err
+		}
+	}
+	if h.DHCP != nil {
+		if err := h.waitLease(ctx, p); err != nil {
 			return err
 		}
 	}
@@ -195,19 +208,6 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 		return h.waitPrefix(ctx, p)
 	}
 	return nil
-}
-
-func (h *Host) waitLease(ctx context.Context, name string) (err error) {
-	limited, cancel := context.WithTimeout(ctx, dhcpWait)
-	defer cancel()
-	h.Lease, err = h.DHCP.Wait(limited)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() == nil && limited.Err() != nil:
-		return fmt.Errorf("DHCP on %s: no server has answered for %v", name, dhcpWait)
-	}
-	return fmt.Errorf("DHCP on %s: %w", name, err)
 }
 
 // waitPrefix waits for the first address made of a router's advertisement. A
@@ -267,6 +267,11 @@ func (h *Host) Shutdown(ctx context.Context) error {
 // Close gives the lease back and closes the host at once, which resets its
 // connections.
 func (h *Host) Close() error {
+	if h.unwatch != nil {
+		h.unwatch()
+		h.unwatch = nil
+	}
+	h.running.Store(false) // what comes is the user's own wish
 	if h.DHCP != nil {
 		h.DHCP.Close()
 	}

@@ -55,6 +55,9 @@ type Options struct {
 	Pcap       string // --pcap: file for a capture of all that passes
 	TCPTrace   string // --tcp-trace: "-" or a directory for what TCP's connections tell
 	DHCP       bool   // --dhcp: an IPv4 address from a DHCP server
+	LinkLocal  string // --link-local: what to do when there is none; "" is fallback
+	LeaseFile  string // --lease-file: where the lease outlives the program
+	Inform     bool   // --inform: ask DHCP servers for all but an address
 	SLAAC      bool   // --slaac: IPv6 addresses from router advertisements
 	NoDAD      bool   // --dad=false: use IPv6 addresses unprobed
 	ACD        bool   // --acd: probe IPv4 addresses before use (RFC 5227)
@@ -129,6 +132,9 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.Pcap, "pcap", "write a pcapng capture of all that passes to `FILE`")
 	text(&o.TCPTrace, "tcp-trace", "write what happens inside each TCP connection as qlog to a file of its own in `DIR`, or - for lines on standard output")
 	truth(&o.DHCP, "dhcp", "get an IPv4 address by DHCP")
+	text(&o.LinkLocal, "link-local", "when no DHCP server answers for 12 s: `MODE` fallback (take an address of 169.254/16, RFC 3927, and go on asking) or off (fail; default fallback)")
+	text(&o.LeaseFile, "lease-file", "keep the DHCP lease in `FILE` for the next start instead of releasing it at the end")
+	truth(&o.Inform, "inform", "ask DHCP servers for all but an address, with that of --ip")
 	truth(&o.SLAAC, "slaac", "get IPv6 addresses from router advertisements")
 	dad := &notValue{&o.NoDAD}
 	if v := os.Getenv(envName("dad")); v != "" {
@@ -191,6 +197,8 @@ type plan struct {
 	mac        ether.Addr      // zero: not said
 	tcp        stack.TCPConfig // zero fields: the defaults
 	memory     int             // 0: not said
+	linkLocal  bool            // as the last resort
+	inform     netip.Addr      // valid with --inform: whom to ask as
 }
 
 // kindHost is the plan without a stack.
@@ -199,7 +207,7 @@ const kindHost = "host"
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p := new(plan)
-	steps := []func(*plan) error{o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS}
+	steps := []func(*plan) error{o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP}
 	err := o.checkEnv(p)
 	if err == nil {
 		err = o.checkDevice(p)

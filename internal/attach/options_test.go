@@ -95,6 +95,13 @@ func TestMistakes(t *testing.T) {
 		"--net host --dhcp":                        "--dhcp: is about a stack",
 		"--net host --dns 10.0.0.1":                "--dns: is about a stack",
 		"--dns ten":                                "want the address of a server",
+		"--link-local always":                      "want fallback or off",
+		"--link-local fallback":                    "last resort of --dhcp",
+		"--lease-file x":                           "lease of --dhcp",
+		"--inform --dhcp":                          "asks for both",
+		"--inform":                                 "wants an IPv4 address",
+		"--inform --ip fd77::7/64":                 "wants an IPv4 address",
+		"--net host --inform":                      "--inform: is about a stack",
 		"--dns ::":                                 "want the address of a server",
 		"--dev tun:tun0":                           "tap:NAME or packet:NAME",
 		"--dev tap:":                               "cannot be the name",
@@ -215,7 +222,7 @@ func TestFlags(t *testing.T) {
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	o.Register(fs)
 	help := fs.FlagUsages()
-	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--net NETWORK", "--dns ADDRESS", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--memory SIZE", "--pcap FILE", "--tcp-trace DIR", "--dhcp ", "--slaac ", "--dad ", "(default true)", "--acd "} {
+	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--net NETWORK", "--dns ADDRESS", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--memory SIZE", "--pcap FILE", "--tcp-trace DIR", "--dhcp ", "--link-local MODE", "--lease-file FILE", "--inform ", "--slaac ", "--dad ", "(default true)", "--acd "} {
 		if !strings.Contains(help, want) {
 			t.Errorf("help lacks %q:\n%s", want, help)
 		}

@@ -189,6 +189,9 @@ func (c *Claim) Expire(now mono.Time) Action {
 // we do, and returns what that asks for.
 func (c *Claim) Conflict(now mono.Time) Action {
 	switch {
+	case c.state == StateProbing && c.p.Probes == 0 && c.p.Keep:
+		// In use since Start, although its first step is still due.
+		return None
 	case c.state == StateProbing:
 		// RFC 5227 §2.1.1, RFC 4862 §5.4.4 and §5.4.5. Before the first
 		// probe has left it is just as true.

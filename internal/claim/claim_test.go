@@ -260,3 +260,20 @@ func FuzzClaim(f *testing.F) {
 		}
 	})
 }
+
+// TestConflictBeforeFirstStep: an address that is used without probing is not
+// given up to who speaks before the timer has run.
+func TestConflictBeforeFirstStep(t *testing.T) {
+	for _, tt := range []struct {
+		p    Params
+		want Action
+	}{{NoProbe, None}, {ACD, Failed}} {
+		p := tt.p
+		p.InitialDelay = 0
+		c := New(addr, p, rand.New(rand.NewPCG(1, 2)))
+		c.Start(start)
+		if got := c.Conflict(start); got != tt.want {
+			t.Errorf("%v, want %v", got, tt.want)
+		}
+	}
+}

@@ -172,6 +172,8 @@ func TestSLAAC(t *testing.T) {
 	MinRtrAdvInterval 3;
 	MaxRtrAdvInterval 10;
 	prefix fd77::/64 { AdvOnLink on; AdvAutonomous on; };
+	RDNSS fd77::1 { };
+	DNSSL lab.example { };
 };
 `), 0o644); err != nil {
 		t.Fatal(err)
@@ -193,6 +195,9 @@ func TestSLAAC(t *testing.T) {
 	}
 	if !hasDefault(h.stack, lab.KernelLL.Addr()) {
 		t.Errorf("no default route among %v", h.stack.Routes().List())
+	}
+	if servers, search := h.nic.NameServers(); !slices.Equal(servers, []netip.Addr{lab.Kernel6.Addr()}) || !slices.Equal(search, []string{"lab.example"}) {
+		t.Errorf("name servers %v, domains %q", servers, search)
 	}
 	h.ping(t, p.Addr().String(), "-6", 56, 3)
 	if err := exchange(within(t, patience), h.ourSide(), addr(far6.Addr(), 7), 1); err != nil {

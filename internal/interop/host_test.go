@@ -195,6 +195,8 @@ type hostOptions struct {
 	nic stack.InterfaceConfig
 	// tcp configures connections.
 	tcp stack.TCPConfig
+	// device is which of the lab's.
+	device int
 	// bare leaves the host without addresses of its own choice.
 	bare bool
 	// offload says whether the TAP takes super-frames.
@@ -217,12 +219,12 @@ func newHost(t *testing.T, l *lab.Lab, o hostOptions) *host {
 	h.explained = make(map[string]string)
 	inLab(t, l, func() (err error) {
 		if o.packet {
-			o.nic.Device, err = packet.Open(l.Devices[0])
+			o.nic.Device, err = packet.Open(l.Devices[o.device])
 			return err
 		}
 		// The kernel may still be closing it, for a host that was there before.
 		for end := time.Now().Add(patience); ; time.Sleep(pause) {
-			o.nic.Device, err = tap.Open(tap.Options{Name: l.Devices[0], Existing: true, Offload: o.offload})
+			o.nic.Device, err = tap.Open(tap.Options{Name: l.Devices[o.device], Existing: true, Offload: o.offload})
 			if !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
 				return err
 			}
@@ -233,7 +235,7 @@ func newHost(t *testing.T, l *lab.Lab, o hostOptions) *host {
 	}
 	h.stack = stack.New(stack.Config{TCP: o.tcp})
 	t.Cleanup(h.close)
-	o.nic.Name, o.nic.MAC = l.Devices[0], ourMAC
+	o.nic.Name, o.nic.MAC = l.Devices[o.device], ether.Addr(lab.HostMAC(o.device))
 	var err error
 	if h.nic, err = h.stack.AddInterface(o.nic); err != nil {
 		o.nic.Device.Close()

@@ -1,0 +1,175 @@
+package dhcp
+
+// This file owns the lease file: what of a lease outlives the program, so that
+// the next start asks for the same address (RFC 2131 §3.2, §4.4.2). It is written
+// beside the old one and then takes its place, so that there is always a whole
+// one; and it says by a checksum that it is, and whose.
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/internal/mono"
+)
+
+const (
+	leaseFormat  = "tapstack-dhcp-lease-1"
+	leaseFileMax = 16 << 10 // more is not ours
+)
+
+// store is the file of one client.
+type store struct {
+	path     string
+	mac      ether.Addr
+	clientID string
+	last     record // what the file says of the lease
+}
+
+func newStore(path string, mac ether.Addr, id []byte) *store {
+	if len(id) == 0 {
+		id = defaultID(mac)
+	}
+	return &store{path: path, mac: mac, clientID: hex.EncodeToString(id)}
+}
+
+// record is the content of the file.
+type record struct {
+	Format   string     `json:"format"`
+	MAC      string     `json:"mac"`
+	ClientID string     `json:"clientID"`
+	Address  string     `json:"address,omitempty"`
+	Server   netip.Addr `json:"server,omitzero"`
+	// Acquired is when the lease began, and Seconds how long it runs; 0 is for
+	// ever.
+	Acquired  time.Time  `json:"acquired,omitzero"`
+	Seconds   int64      `json:"seconds,omitempty"`
+	LinkLocal netip.Addr `json:"linkLocal,omitzero"`
+	Sum       string     `json:"sum"` // of the file with an empty sum
+}
+
+func (c record) sum() string {
+	c.Sum = ""
+	b, _ := json.Marshal(c) // which has no way to fail
+	return fmt.Sprintf("%08x", crc32.ChecksumIEEE(b))
+}
+
+// stored is what the client makes use of.
+type stored struct {
+	addr      netip.Addr // to ask for, if valid
+	live      bool       // the lease is not over: by INIT-REBOOT
+	linkLocal netip.Addr
+}
+
+// load reads the file. That there is none is no error; one that cannot be read,
+// is damaged, or is another client's, is one, and as good as none.
+func (s *store) load(now time.Time) (stored, error) {
+	f, err := os.Open(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return stored{}, nil
+	}
+	if err != nil {
+		return stored{}, fmt.Errorf("lease file: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, leaseFileMax+1))
+	if err != nil {
+		return stored{}, fmt.Errorf("lease file: %w", err)
+	}
+	return s.parse(b, now)
+}
+
+func (s *store) parse(b []byte, now time.Time) (w stored, err error) {
+	var c record
+	if len(b) > leaseFileMax {
+		return w, fmt.Errorf("lease file %s: %d bytes or more are none of ours", s.path, leaseFileMax)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	switch err := d.Decode(&c); {
+	case err != nil:
+		return w, fmt.Errorf("lease file %s: %w", s.path, err)
+	case c.Format != leaseFormat:
+		return w, fmt.Errorf("lease file %s: not one of this program: format %q", s.path, c.Format)
+	case c.Sum != c.sum():
+		return w, fmt.Errorf("lease file %s: damaged: its checksum is not that of its content", s.path)
+	case c.MAC != s.mac.String() || c.ClientID != s.clientID:
+		return w, fmt.Errorf("lease file %s: of another client, %s", s.path, c.MAC)
+	}
+	w.linkLocal, s.last = c.LinkLocal, c
+	p, err := netip.ParsePrefix(c.Address)
+	if err != nil || !isHost(p.Addr()) {
+		return w, nil
+	}
+	w.addr = p.Addr()
+	// A lease from the future is one from before the clock was set back, and as
+	// unknown as one that is over.
+	age := now.Sub(c.Acquired)
+	w.live = age >= 0 && (c.Seconds == 0 || age < time.Duration(min(c.Seconds, 1<<32))*time.Second)
+	return w, nil
+}
+
+// save writes the file for a lease. wall and now are the same instant.
+func (s *store) save(wall time.Time, now mono.Time, l *Lease, linkLocal netip.Addr) error {
+	c := record{Address: l.Addr.String(), Server: l.Server, Acquired: wall.Add(-now.Sub(l.Acquired)).UTC().Round(0), LinkLocal: linkLocal}
+	if l.Lease != Infinite {
+		c.Seconds = int64(l.Lease / time.Second)
+	}
+	return s.write(c)
+}
+
+// remove forgets the lease, and only that.
+func (s *store) remove(linkLocal netip.Addr) error {
+	if linkLocal.IsValid() {
+		return s.write(record{LinkLocal: linkLocal})
+	}
+	s.last = record{}
+	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// remember notes a link-local address beside what the file says.
+func (s *store) remember(linkLocal netip.Addr) error {
+	c := s.last
+	c.LinkLocal = linkLocal
+	return s.write(c)
+}
+
+// write replaces the file as a whole, and on the disk.
+func (s *store) write(c record) (err error) {
+	s.last = c
+	c.Format, c.MAC, c.ClientID = leaseFormat, s.mac.String(), s.clientID
+	c.Sum = c.sum()
+	b, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return fmt.Errorf("lease file: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+".*")
+	if err != nil {
+		return fmt.Errorf("lease file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(f.Name())
+			err = fmt.Errorf("lease file: %w", err)
+		}
+	}()
+	_, err = f.Write(append(b, '\n'))
+	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), s.path)
+}
