@@ -59,9 +59,9 @@ var layers = []layer{
 	{"probe", []string{"stack", "icmp", "udp", "internal/csum", "internal/mono"}},
 	{"probe/mtrpacket", []string{"probe", "stack", "icmp"}},
 	{"probe/traceview", []string{"probe", "icmp", "github.com/gdamore/tcell"}},
-	// tcp for the names of the states, dnsmessage for the stub resolver,
+	// tcp for the names of the states, ipv6 for the order of addresses, dnsmessage for the stub resolver,
 	// bpf for filters.
-	{"socket", []string{"stack", "tcp", "golang.org/x/net/bpf", "golang.org/x/net/dns/dnsmessage"}},
+	{"socket", []string{"stack", "tcp", "ipv6", "golang.org/x/net/bpf", "golang.org/x/net/dns/dnsmessage"}},
 	{"socket/kernel", []string{"socket", "stack", "tcp", "golang.org/x/sys"}}, // stack for Ready only, tcp for Info
 	// The client core of dhcp is pure; its runner stands on stack.
 	{"dhcp", []string{"ether", "stack", "internal/linklocal", "internal/mono"}},

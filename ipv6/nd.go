@@ -36,14 +36,19 @@ const (
 	redirectLen      = 40
 )
 
-// Option types (RFC 4861 §4.6, RFC 3971 §5.3.2, RFC 8106 §5.1).
+// Option types (RFC 4861 §4.6, RFC 3971 §5.3.2, RFC 4191 §2.3, RFC 8106 §5,
+// RFC 8910 §2.3).
 const (
 	optSourceLink = 1
 	optTargetLink = 2
 	optPrefixInfo = 3
+	optRedirected = 4
 	optMTU        = 5
 	optNonce      = 14
+	optRouteInfo  = 24
 	optRDNSS      = 25
+	optDNSSL      = 31
+	optPortal     = 37
 )
 
 // NeighborSolicit is a neighbour solicitation (RFC 4861 §4.3).
@@ -72,6 +77,9 @@ type Redirect struct {
 	Target, Destination netip.Addr
 	TargetMAC           ether.Addr // valid with HasMAC
 	HasMAC              bool
+	// Quoted is as much as there is of the packet that led to the redirect, nil
+	// for none (§4.6.3). It lies in the message.
+	Quoted []byte
 }
 
 // checkND applies what RFC 4861 asks of each message: hop limit 255, code 0,
@@ -196,8 +204,11 @@ func ParseRedirect(h Header, body []byte) (Redirect, Drop) {
 		return m, DropTarget
 	}
 	d := ndOptions(body[redirectLen:], func(typ uint8, opt []byte) Drop {
-		if typ == optTargetLink {
+		switch typ {
+		case optTargetLink:
 			return linkAddress(opt, &m.TargetMAC, &m.HasMAC)
+		case optRedirected:
+			m.Quoted = opt[8:]
 		}
 		return DropNone
 	})
@@ -235,6 +246,10 @@ func (m *Redirect) Append(b []byte) []byte {
 	b = appendAddr(appendAddr(b, m.Target), m.Destination)
 	if m.HasMAC {
 		b = appendLinkAddress(b, optTargetLink, m.TargetMAC)
+	}
+	if len(m.Quoted) > 0 {
+		at := len(b)
+		b = padOption(append(append(b, optRedirected, 0, 0, 0, 0, 0, 0, 0), m.Quoted...), at)
 	}
 	return b
 }

@@ -160,9 +160,11 @@ func TestNDRoundTrip(t *testing.T) {
 	if got, d := ParseRouterSolicit(header(hostB, AllRouters), rs.Append(nil)); d != DropNone || got != rs {
 		t.Errorf("%v %+v", d, got)
 	}
-	rd := Redirect{Target: hostA, Destination: globalA, TargetMAC: mac, HasMAC: true}
-	if got, d := ParseRedirect(header(hostB, hostA), rd.Append(nil)); d != DropNone || got != rd {
-		t.Errorf("%v %+v", d, got)
+	for _, quoted := range [][]byte{nil, bytes.Repeat([]byte{1}, 64)} {
+		rd := Redirect{Target: hostA, Destination: globalA, TargetMAC: mac, HasMAC: true, Quoted: quoted}
+		if got, d := ParseRedirect(header(hostB, hostA), rd.Append(nil)); d != DropNone || !reflect.DeepEqual(got, rd) {
+			t.Errorf("%v %+v", d, got)
+		}
 	}
 	ra := RouterAdvert{
 		HopLimit: 64, Managed: true, Other: true, Lifetime: 1800 * time.Second,

@@ -3,34 +3,33 @@ package ipv6
 import (
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/tapstack/tapstack/internal/mono"
 )
 
 // This file owns what a host learns from router advertisements: it solicits
-// them (RFC 4861 §6.3.7), keeps the default routers and on-link prefixes
-// (§6.3.4, §6.3.5) and configures addresses from prefixes (RFC 4862 §5.5). The
-// link-local address and duplicate address detection are the owner's.
+// them (RFC 4861 §6.3.7, RFC 7559) and hands what they say to those who keep
+// it: routers, routes and on-link prefixes (slaacroutes.go), addresses
+// (slaacaddr.go) and name servers (slaacdns.go). The link-local address and
+// duplicate address detection are the owner's.
 
 // Limits of what advertisements may make a host keep. When a table is full the
 // entries that are there stay, so that a flood cannot displace them.
 const (
 	MaxAddresses = 16 // Linux: max_addresses
 	MaxRouters   = 16
+	MaxRoutes    = 32
 	MaxOnLink    = 32
 )
 
-// Constants of RFC 4861 §10 for soliciting routers.
+// Constants for soliciting routers: RFC 4861 §10, and of RFC 7559 §2 the
+// longest time between two.
 const (
 	maxRtrSolicitationDelay = 1 * time.Second
-	rtrSolicitationInterval = 4 * time.Second
-	maxRtrSolicitations     = 3
+	rtrSolicitationInterval = 4 * time.Second // IRT
+	maxRtrSolicitationTime  = time.Hour       // MRT
 )
-
-// twoHours is what a valid lifetime may not be cut below (RFC 4862 §5.5.3(e)).
-const twoHours = 2 * time.Hour
 
 // Bounds of what an advertisement may set: the lower ones are Linux's, so that
 // one message cannot make a host flood its neighbours with solicitations, the
@@ -42,28 +41,28 @@ const (
 )
 
 // SLAACHost carries out what the core decides. Its methods are called from
-// inside Start, Input, Expire and Stop and must not call the core. An address
-// is a prefix that keeps its host bits, as 2001:db8::211:22ff:fe33:4456/64; its
-// length does not say that the prefix is on-link. A time of 0 means never.
+// inside Start, Input, Expire, Duplicate and Stop and must not call the core.
+// An address is a prefix that keeps its host bits, as
+// 2001:db8::211:22ff:fe33:4456/64; its length does not say that the prefix is
+// on-link. A time of 0 means never.
 type SLAACHost interface {
 	// SendRouterSolicit sends a solicitation to AllRouters; its source may be
 	// unspecified while the link-local address is tentative.
 	SendRouterSolicit()
 	// AddAddress configures an address, which starts with duplicate address
-	// detection. When that fails the core is not told: it keeps the entry, so
-	// that the next advertisement does not configure the address again.
-	AddAddress(p netip.Prefix, preferred, valid mono.Time)
-	// UpdateAddress gives an address new lifetimes.
-	UpdateAddress(p netip.Prefix, preferred, valid mono.Time)
+	// detection. When that fails Duplicate is called.
+	AddAddress(p netip.Prefix, info AddressInfo)
+	// UpdateAddress gives an address new lifetimes, or another router.
+	UpdateAddress(p netip.Prefix, info AddressInfo)
 	// Deprecate says that the preferred lifetime of an address has ended, or
 	// that it was given a new one (RFC 4862 §5.5.4).
 	Deprecate(p netip.Prefix, deprecated bool)
 	// RemoveAddress ends an address: its valid lifetime is over.
 	RemoveAddress(p netip.Prefix)
-	// AddRouter and RemoveRouter keep the default router list; a is
-	// link-local.
-	AddRouter(a netip.Addr)
-	RemoveRouter(a netip.Addr)
+	// SetRoute adds a route, or gives it another preference. Those to ::/0 are
+	// the default router list. router is link-local.
+	SetRoute(dst netip.Prefix, router netip.Addr, p Preference)
+	RemoveRoute(dst netip.Prefix, router netip.Addr)
 	// AddOnLink and RemoveOnLink keep the prefix list.
 	AddOnLink(p netip.Prefix)
 	RemoveOnLink(p netip.Prefix)
@@ -75,45 +74,50 @@ type SLAACHost interface {
 	// SetTimers sets the base of the reachable time and the retransmission
 	// time of neighbour discovery; 0 leaves one as it is.
 	SetTimers(reachable, retrans time.Duration)
+	// SetNames tells the name servers and search domains, all of them; the
+	// slices are the host's.
+	SetNames(servers []netip.Addr, domains []string)
+	// SetDHCP tells what is to be had by DHCPv6: addresses (M), other
+	// configuration (O) (RFC 4861 §4.2). M includes the other.
+	SetDHCP(managed, other bool)
+	// SetPortal tells the URI of the captive portal's API (RFC 8910 §2.3).
+	SetPortal(uri string)
+}
+
+// SLAACConfig is what a core needs to know.
+type SLAACConfig struct {
+	IID IIDConfig
+	// Temporary makes temporary addresses beside the stable ones (RFC 8981).
+	Temporary bool
 }
 
 // SLAAC is one interface's router discovery and address configuration. It is
 // not safe for concurrent use.
 type SLAAC struct {
 	host SLAACHost
-	iid  [8]byte
+	cfg  SLAACConfig
 	rnd  *rand.Rand
 
-	running    bool
-	solicited  int       // solicitations sent
-	heard      bool      // a default router has answered
-	solicitAt  mono.Time // next solicitation, 0: none
+	running    bool // routers are solicited
+	stopped    bool
+	solicited  bool          // a solicitation was sent
+	heard      bool          // a default router has answered
+	solicitAt  mono.Time     // next solicitation, 0: none
+	interval   time.Duration // RT of RFC 7559: between the last and the next
+	managed    bool
+	other      bool
+	portal     string
 	addresses  []slaacAddress
-	routers    []slaacRouter
+	routes     []slaacRoute
 	onLink     []slaacOnLink
+	servers    []slaacName[netip.Addr]
+	domains    []slaacName[string]
 	deadlineAt mono.Time // earliest of everything above
 }
 
-type slaacAddress struct {
-	prefix           netip.Prefix // address and prefix length
-	preferred, valid mono.Time    // 0: for ever
-	deprecated       bool
-}
-
-type slaacRouter struct {
-	addr  netip.Addr
-	valid mono.Time
-}
-
-type slaacOnLink struct {
-	prefix netip.Prefix
-	valid  mono.Time // 0: for ever
-}
-
-// NewSLAAC returns a core that forms addresses with the interface identifier
-// iid. It does nothing before Start.
-func NewSLAAC(host SLAACHost, iid [8]byte, rnd *rand.Rand) *SLAAC {
-	return &SLAAC{host: host, iid: iid, rnd: rnd}
+// NewSLAAC returns a core. It sends nothing before Start.
+func NewSLAAC(host SLAACHost, c SLAACConfig, rnd *rand.Rand) *SLAAC {
+	return &SLAAC{host: host, cfg: c, rnd: rnd}
 }
 
 // Start begins to solicit routers; the interface has come up.
@@ -121,7 +125,7 @@ func (s *SLAAC) Start(now mono.Time) {
 	if s.running {
 		return
 	}
-	s.running, s.solicited, s.heard = true, 0, false
+	s.running, s.stopped = true, false
 	// RFC 4861 §6.3.7: a random delay, lest all hosts speak at once when a
 	// link comes up.
 	s.solicitAt = now.Add(time.Duration(s.rnd.Int64N(int64(maxRtrSolicitationDelay))))
@@ -132,24 +136,30 @@ func (s *SLAAC) Start(now mono.Time) {
 // out any more; the interface goes down. Start may follow.
 func (s *SLAAC) Stop() {
 	for _, a := range s.addresses {
-		s.host.RemoveAddress(a.prefix)
+		if a.prefix.IsValid() {
+			s.host.RemoveAddress(a.prefix)
+		}
 	}
 	for _, p := range s.onLink {
 		s.host.RemoveOnLink(p.prefix)
 	}
-	for _, r := range s.routers {
-		s.host.RemoveRouter(r.addr)
+	for _, r := range s.routes {
+		s.host.RemoveRoute(r.dst, r.router)
 	}
-	*s = SLAAC{host: s.host, iid: s.iid, rnd: s.rnd}
+	if len(s.servers)+len(s.domains) > 0 {
+		s.host.SetNames(nil, nil)
+	}
+	*s = SLAAC{host: s.host, cfg: s.cfg, rnd: s.rnd, stopped: true}
 }
 
 // Deadline returns when Expire wants to be called next, 0 for never.
 func (s *SLAAC) Deadline() mono.Time { return s.deadlineAt }
 
 // Input applies an advertisement that ParseRouterAdvert accepted from src
-// (RFC 4861 §6.3.4).
+// (RFC 4861 §6.3.4). It need not have been asked for, but nothing is learnt
+// between Stop and Start.
 func (s *SLAAC) Input(now mono.Time, src netip.Addr, ra *RouterAdvert) {
-	if !s.running {
+	if s.stopped {
 		return
 	}
 	s.Expire(now)
@@ -169,7 +179,15 @@ func (s *SLAAC) Input(now mono.Time, src netip.Addr, ra *RouterAdvert) {
 	if ra.MTU >= MinMTU && ra.MTU <= HeaderLen+MaxPayload {
 		s.host.SetMTU(int(ra.MTU))
 	}
-	s.inputRouter(now, src, ra.Lifetime)
+	if ra.Managed != s.managed || ra.Other != s.other {
+		s.managed, s.other = ra.Managed, ra.Other
+		s.host.SetDHCP(s.managed, s.other)
+	}
+	if ra.Portal != "" && ra.Portal != s.portal {
+		s.portal = ra.Portal
+		s.host.SetPortal(ra.Portal)
+	}
+	s.inputRouter(now, src, ra)
 	for i := range ra.Prefixes {
 		p := &ra.Prefixes[i]
 		// RFC 4861 §6.3.4, RFC 4862 §5.5.3(b): the link-local prefix is never
@@ -181,166 +199,80 @@ func (s *SLAAC) Input(now mono.Time, src netip.Addr, ra *RouterAdvert) {
 			s.inputOnLink(now, p)
 		}
 		if p.Autonomous {
-			s.inputAutonomous(now, p)
+			s.inputAutonomous(now, src, p)
 		}
 	}
+	s.inputNames(now, ra)
 	s.updateDeadline()
 }
 
-// RouterGone takes a off the default router list: its neighbour advertisement
-// says that it is no router any more (RFC 4861 §7.2.5).
-func (s *SLAAC) RouterGone(now mono.Time, a netip.Addr) {
-	s.inputRouter(now, a, 0)
-	s.updateDeadline()
-}
-
-// inputRouter keeps the default router list (RFC 4861 §6.3.4).
-func (s *SLAAC) inputRouter(now mono.Time, src netip.Addr, lifetime time.Duration) {
-	i := slices.IndexFunc(s.routers, func(r slaacRouter) bool { return r.addr == src })
-	switch {
-	case lifetime == 0:
-		if i >= 0 {
-			s.routers = slices.Delete(s.routers, i, i+1)
-			s.host.RemoveRouter(src)
-		}
-		return
-	case i >= 0:
-		s.routers[i].valid = now.Add(lifetime)
-	case len(s.routers) < MaxRouters:
-		s.routers = append(s.routers, slaacRouter{src, now.Add(lifetime)})
-		s.host.AddRouter(src)
-	}
-	// RFC 4861 §6.3.7: a default router has answered, so soliciting ends; but
-	// one solicitation should go out even when the advertisement came first.
+// answered ends the solicitations: a default router has spoken. One should go
+// out even when the advertisement came first (RFC 4861 §6.3.7).
+func (s *SLAAC) answered() {
 	s.heard = true
-	if s.solicited > 0 {
+	if s.solicited {
 		s.solicitAt = 0
 	}
 }
 
-// inputOnLink keeps the prefix list (RFC 4861 §6.3.4).
-func (s *SLAAC) inputOnLink(now mono.Time, p *PrefixInfo) {
-	i := slices.IndexFunc(s.onLink, func(o slaacOnLink) bool { return o.prefix == p.Prefix })
+// solicit sends a solicitation and sets the time of the next: without an
+// answer they go on, further and further apart, lest a host that lost three is
+// left without a router (RFC 7559 §2, with the formulae of RFC 8415 §15).
+func (s *SLAAC) solicit(now mono.Time) {
 	switch {
-	case p.Valid == 0:
-		if i >= 0 {
-			s.onLink = slices.Delete(s.onLink, i, i+1)
-			s.host.RemoveOnLink(p.Prefix)
-		}
-	case i >= 0:
-		s.onLink[i].valid = after(now, p.Valid)
-	case len(s.onLink) < MaxOnLink:
-		s.onLink = append(s.onLink, slaacOnLink{p.Prefix, after(now, p.Valid)})
-		s.host.AddOnLink(p.Prefix)
+	case s.heard:
+		s.solicitAt = 0
+	case s.interval == 0:
+		s.interval = rtrSolicitationInterval + s.jitter(rtrSolicitationInterval)
+	default:
+		s.interval = 2*s.interval + s.jitter(s.interval)
 	}
+	if s.interval > maxRtrSolicitationTime {
+		s.interval = maxRtrSolicitationTime + s.jitter(maxRtrSolicitationTime)
+	}
+	if !s.heard {
+		s.solicitAt = now.Add(s.interval)
+	}
+	s.solicited = true
+	s.host.SendRouterSolicit()
 }
 
-// inputAutonomous configures an address or its lifetimes (RFC 4862 §5.5.3).
-func (s *SLAAC) inputAutonomous(now mono.Time, p *PrefixInfo) {
-	// (c)
-	if p.Preferred > p.Valid {
-		return
-	}
-	// (d): identifier and prefix fill the address; ours has 64 bits.
-	if p.Prefix.Bits() != 64 {
-		return
-	}
-	addr := netip.PrefixFrom(WithIID(p.Prefix, s.iid), 64)
-	i := slices.IndexFunc(s.addresses, func(a slaacAddress) bool { return a.prefix == addr })
-	if i < 0 {
-		// (d): a new address, unless its life is over already.
-		if p.Valid == 0 || len(s.addresses) == MaxAddresses {
-			return
-		}
-		a := slaacAddress{prefix: addr, preferred: after(now, p.Preferred), valid: after(now, p.Valid)}
-		s.addresses = append(s.addresses, a)
-		s.host.AddAddress(a.prefix, a.preferred, a.valid)
-		s.setDeprecated(&s.addresses[len(s.addresses)-1], now)
-		return
-	}
-	// (e): the preferred lifetime is always taken. The valid one is not, or a
-	// single forged advertisement could end all addresses: it may grow, or
-	// shrink to two hours, but what has less left than that keeps it.
-	a := &s.addresses[i]
-	remaining := Infinite
-	if a.valid != 0 {
-		remaining = a.valid.Sub(now)
-	}
-	switch {
-	case p.Valid > twoHours || p.Valid > remaining:
-		a.valid = after(now, p.Valid)
-	case remaining > twoHours:
-		a.valid = now.Add(twoHours)
-	}
-	a.preferred = after(now, p.Preferred)
-	s.host.UpdateAddress(a.prefix, a.preferred, a.valid)
-	s.setDeprecated(a, now)
+// jitter is RAND times d: from -0.1 d to 0.1 d.
+func (s *SLAAC) jitter(d time.Duration) time.Duration {
+	return time.Duration(s.rnd.Int64N(int64(d)/5)) - d/10
 }
 
-// setDeprecated tells the host when the preferred lifetime has ended or begun
-// anew.
-func (s *SLAAC) setDeprecated(a *slaacAddress, now mono.Time) {
-	if d := a.preferred.Due(now); d != a.deprecated {
-		a.deprecated = d
-		s.host.Deprecate(a.prefix, d)
-	}
-}
-
-// Expire does what is due at now: solicitations and the ends of lifetimes
+// Expire does what is due at now: solicitations, and the ends of lifetimes
 // (RFC 4861 §6.3.5, RFC 4862 §5.5.4).
 func (s *SLAAC) Expire(now mono.Time) {
 	if !s.deadlineAt.Due(now) {
 		return
 	}
 	if s.solicitAt.Due(now) {
-		s.solicited++
-		s.solicitAt = 0
-		if s.solicited < maxRtrSolicitations && !s.heard {
-			s.solicitAt = now.Add(rtrSolicitationInterval)
-		}
-		s.host.SendRouterSolicit()
+		s.solicit(now)
 	}
-	s.routers = slices.DeleteFunc(s.routers, func(r slaacRouter) bool {
-		due := r.valid.Due(now)
-		if due {
-			s.host.RemoveRouter(r.addr)
-		}
-		return due
-	})
-	s.onLink = slices.DeleteFunc(s.onLink, func(o slaacOnLink) bool {
-		due := o.valid.Due(now)
-		if due {
-			s.host.RemoveOnLink(o.prefix)
-		}
-		return due
-	})
-	s.addresses = slices.DeleteFunc(s.addresses, func(a slaacAddress) bool {
-		due := a.valid.Due(now)
-		if due {
-			s.host.RemoveAddress(a.prefix)
-		}
-		return due
-	})
-	for i := range s.addresses {
-		s.setDeprecated(&s.addresses[i], now)
-	}
+	s.expireRoutes(now)
+	s.expireAddresses(now)
+	s.expireNames(now)
 	s.updateDeadline()
 }
 
 func (s *SLAAC) updateDeadline() {
 	d := s.solicitAt
-	for _, r := range s.routers {
-		d = mono.Earliest(d, r.valid)
+	for i := range s.routes {
+		d = mono.Earliest(d, s.routes[i].valid)
 	}
-	for _, o := range s.onLink {
-		d = mono.Earliest(d, o.valid)
+	for i := range s.onLink {
+		d = mono.Earliest(d, s.onLink[i].valid)
 	}
 	for i := range s.addresses {
-		a := &s.addresses[i]
-		d = mono.Earliest(d, a.valid)
-		if !a.deprecated {
-			d = mono.Earliest(d, a.preferred)
-		}
+		d = mono.Earliest(d, s.addresses[i].deadline())
+	}
+	for i := range s.servers {
+		d = mono.Earliest(d, s.servers[i].valid)
+	}
+	for i := range s.domains {
+		d = mono.Earliest(d, s.domains[i].valid)
 	}
 	s.deadlineAt = d
 }

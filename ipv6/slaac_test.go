@@ -26,7 +26,7 @@ var iid = InterfaceID(mac)
 
 func newSLAAC() *slaacNet {
 	n := &slaacNet{now: slaacEpoch}
-	n.SLAAC = NewSLAAC(n, iid, rand.New(rand.NewPCG(1, 2)))
+	n.SLAAC = NewSLAAC(n, SLAACConfig{IID: IIDConfig{Mode: IIDEUI64, MAC: mac}}, rand.New(rand.NewPCG(1, 2)))
 	return n
 }
 
@@ -42,16 +42,31 @@ func (n *slaacNet) left(t mono.Time) any {
 }
 
 func (n *slaacNet) SendRouterSolicit() { n.note("solicit") }
-func (n *slaacNet) AddAddress(p netip.Prefix, preferred, valid mono.Time) {
-	n.note("add %v preferred %v valid %v", p, n.left(preferred), n.left(valid))
+func (n *slaacNet) AddAddress(p netip.Prefix, i AddressInfo) {
+	n.note("add %v preferred %v valid %v", p, n.left(i.Preferred), n.left(i.Valid))
 }
-func (n *slaacNet) UpdateAddress(p netip.Prefix, preferred, valid mono.Time) {
-	n.note("update %v preferred %v valid %v", p, n.left(preferred), n.left(valid))
+func (n *slaacNet) UpdateAddress(p netip.Prefix, i AddressInfo) {
+	n.note("update %v preferred %v valid %v", p, n.left(i.Preferred), n.left(i.Valid))
 }
-func (n *slaacNet) Deprecate(p netip.Prefix, d bool)       { n.note("deprecate %v %v", p, d) }
-func (n *slaacNet) RemoveAddress(p netip.Prefix)           { n.note("remove %v", p) }
-func (n *slaacNet) AddRouter(a netip.Addr)                 { n.note("router %v", a) }
-func (n *slaacNet) RemoveRouter(a netip.Addr)              { n.note("no router %v", a) }
+func (n *slaacNet) Deprecate(p netip.Prefix, d bool) { n.note("deprecate %v %v", p, d) }
+func (n *slaacNet) RemoveAddress(p netip.Prefix)     { n.note("remove %v", p) }
+func (n *slaacNet) SetRoute(dst netip.Prefix, a netip.Addr, p Preference) {
+	if dst == defaultRoute && p == PreferMedium {
+		n.note("router %v", a)
+		return
+	}
+	n.note("route %v by %v %d", dst, a, p)
+}
+func (n *slaacNet) RemoveRoute(dst netip.Prefix, a netip.Addr) {
+	if dst == defaultRoute {
+		n.note("no router %v", a)
+		return
+	}
+	n.note("no route %v by %v", dst, a)
+}
+func (n *slaacNet) SetNames(s []netip.Addr, d []string)    { n.note("names %v %v", s, d) }
+func (n *slaacNet) SetDHCP(managed, other bool)            { n.note("dhcp %v %v", managed, other) }
+func (n *slaacNet) SetPortal(uri string)                   { n.note("portal %s", uri) }
 func (n *slaacNet) AddOnLink(p netip.Prefix)               { n.note("on-link %v", p) }
 func (n *slaacNet) RemoveOnLink(p netip.Prefix)            { n.note("off-link %v", p) }
 func (n *slaacNet) SetMTU(mtu int)                         { n.note("mtu %d", mtu) }
@@ -97,25 +112,68 @@ func quiet(t *testing.T) *slaacNet {
 	n.Start(n.now)
 	n.runTo(t, time.Minute)
 	n.now = slaacEpoch
+	n.answered()
+	n.updateDeadline()
 	n.take()
 	return n
 }
 
 const address = "2001:db8::ff:fe00:7/64"
 
+// TestSolicitations: RFC 4861 §6.3.7 says when the first goes out, RFC 7559 §2
+// how far apart the others are.
 func TestSolicitations(t *testing.T) {
-	// RFC 4861 §6.3.7: three at most, four seconds apart, after a delay of up
-	// to a second.
 	n := newSLAAC()
 	n.Start(n.now)
-	first := n.Deadline().Sub(slaacEpoch)
-	if first < 0 || first > time.Second {
-		t.Fatalf("first solicitation after %v", first)
+	var sent []time.Duration
+	at := func() {
+		for _, l := range n.take() {
+			when, err := time.ParseDuration(strings.Fields(l)[0])
+			if err != nil || !strings.HasSuffix(l, " solicit") {
+				t.Fatal(l)
+			}
+			sent = append(sent, when)
+		}
 	}
+	n.runTo(t, 12*time.Hour)
+	at()
+	if len(sent) < 15 || sent[0] > time.Second {
+		t.Fatalf("%v", sent)
+	}
+	last := 2 * time.Second
+	for i := 1; i < len(sent); i++ {
+		rt := sent[i] - sent[i-1]
+		low, high := last*19/10, last*21/10
+		if i == 1 {
+			low, high = 3600*time.Millisecond, 4400*time.Millisecond
+		}
+		if low, high = min(low, 3240*time.Second), min(high, 3960*time.Second); rt < low || rt > high {
+			t.Errorf("%v after the one before, not %v to %v", rt, low, high)
+		}
+		last = rt
+	}
+	// Who is no default router does not end them, one ends them.
+	count := len(sent)
+	n.Input(n.now, hostA, &RouterAdvert{})
+	n.runTo(t, 24*time.Hour)
+	at()
+	if len(sent) == count {
+		t.Error("no more after an advertisement without lifetime")
+	}
+	n.Input(n.now, hostA, &RouterAdvert{Lifetime: time.Hour})
+	n.runTo(t, 100*time.Hour)
+	n.expect(t, "24h0m0s router "+hostA.String(), "25h0m0s no router "+hostA.String())
+}
+
+// TestSolicitationAfterAdvertisement: one goes out all the same.
+func TestSolicitationAfterAdvertisement(t *testing.T) {
+	n := newSLAAC()
+	n.Start(n.now)
+	n.Input(n.now, hostA, &RouterAdvert{Lifetime: 3 * time.Hour})
+	n.take()
 	n.runTo(t, time.Hour)
-	n.expect(t, fmt.Sprintf("%v solicit", first), fmt.Sprintf("%v solicit", first+4*time.Second), fmt.Sprintf("%v solicit", first+8*time.Second))
-	if n.Deadline() != 0 {
-		t.Errorf("deadline %v after the last solicitation", n.Deadline())
+	if got := n.take(); len(got) != 1 || !strings.HasSuffix(got[0], "solicit") {
+		t.Errorf("%v", got)
 	}
 }
 
@@ -148,14 +206,12 @@ func TestOneSolicitationAfterAnEarlyAdvertisement(t *testing.T) {
 	}
 }
 
-func TestNothingHappensBeforeStartAndAfterStop(t *testing.T) {
+func TestNothingIsSentBeforeStartNorLearntAfterStop(t *testing.T) {
 	n := newSLAAC()
 	ra := &RouterAdvert{Lifetime: time.Hour, Prefixes: []PrefixInfo{prefixInfo("2001:db8::/64", time.Hour, time.Hour)}}
 	n.Input(n.now, hostB, ra)
-	n.expect(t)
+	n.expect(t, "0s router fe80::b", "0s on-link 2001:db8::/64", "0s add "+address+" preferred 1h0m0s valid 1h0m0s")
 	n.Start(n.now)
-	n.Input(n.now, hostB, ra)
-	n.take()
 	n.Stop()
 	n.expect(t, "0s remove "+address, "0s off-link 2001:db8::/64", "0s no router fe80::b")
 	n.Input(n.now, hostB, ra)
@@ -389,13 +445,19 @@ func FuzzSLAAC(f *testing.F) {
 			case "on-link":
 				have["on "+key]++
 			case "router":
-				have["via "+key]++
+				have["::/0 via "+key] = 1 // again with another preference
+			case "route":
+				have[w[2]+" via "+w[4]] = 1
 			case "remove":
 				have[key]--
 			case "off-link":
 				have["on "+key]--
 			case "no":
-				have["via "+key]--
+				if w[2] == "route" {
+					have[w[3]+" via "+key]--
+				} else {
+					have["::/0 via "+key]--
+				}
 			case "update", "deprecate":
 				if have[w[2]] != 1 {
 					t.Fatalf("%s of an address that is not there", l)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/tapstack/tapstack/internal/claim"
 	"github.com/tapstack/tapstack/ipv4"
@@ -22,7 +23,11 @@ func (i *Interface) AddAddr(p netip.Prefix) error {
 	return i.addAddress(Addr{Prefix: p})
 }
 
-func (i *Interface) addAddress(n Addr) error {
+func (i *Interface) addAddress(n Addr) error { return i.claimAddress(n, nil, 0) }
+
+// claimAddress adds an address whose prefix routers advertise, none for one that
+// nobody does, and begins to claim it after wait.
+func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duration) error {
 	p := n.Prefix
 	a := p.Addr()
 	switch {
@@ -33,6 +38,10 @@ func (i *Interface) addAddress(n Addr) error {
 		return fmt.Errorf("address %v: IPv6 is off on %s: %w", p, i.name, syscall.EAFNOSUPPORT)
 	}
 	params := i.claimParams(a)
+	if n.Origin == OriginRouter && params.Probes > 0 {
+		// RFC 4862 §5.4.2: many hosts have heard the same advertisement.
+		params.InitialDelay = time.Second
+	}
 	state := addrTentative
 	if params.Probes == 0 {
 		state = addrAssigned
@@ -47,7 +56,8 @@ func (i *Interface) addAddress(n Addr) error {
 		if n := c.count(i); n >= i.stack.limits.Addresses {
 			return fmt.Errorf("address %v: %s has %d already: %w", a, i.name, n, syscall.ENOSPC)
 		}
-		c.addAddr(&address{iface: i, prefix: p, state: state, origin: n.Origin})
+		c.addAddr(&address{iface: i, prefix: p, state: state, origin: n.Origin,
+			temporary: n.Temporary, preferred: n.Preferred, valid: n.Valid, routers: routers})
 		return nil
 	}); err != nil {
 		return err
@@ -63,7 +73,7 @@ func (i *Interface) addAddress(n Addr) error {
 	}
 	c := claim.New(a, params, i.rnd)
 	i.claims[a] = c
-	c.Start(now)
+	c.Start(now.Add(wait))
 	i.leave()
 	if state == addrAssigned {
 		i.assigned(a)
@@ -134,7 +144,7 @@ func (i *Interface) delAddr(a netip.Addr, by Origin) error {
 		return err
 	}
 	i.enter(i.stack.clock.Now())
-	delete(i.claims, a)
+	i.unclaimLocked(a)
 	if a.Is6() {
 		i.leaveGroupLocked(ipv6.SolicitedNode(a))
 	}
@@ -291,11 +301,11 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 			})
 		case claim.Failed:
 			i.stack.stats.ND.Duplicate.inc()
-			delete(i.claims, a)
+			i.unclaimLocked(a)
 			i.after = append(i.after, func() { i.giveUp(a) })
 			return
 		case claim.Lost:
-			delete(i.claims, a)
+			i.unclaimLocked(a)
 			i.after = append(i.after, func() { i.giveUp(a) })
 			return
 		}
@@ -305,8 +315,18 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 	}
 }
 
+// unclaimLocked forgets the claim of an address.
+func (i *Interface) unclaimLocked(a netip.Addr) {
+	delete(i.claims, a)
+	delete(i.nonces, a)
+}
+
 // giveUp removes an address that belongs to another host.
 func (i *Interface) giveUp(a netip.Addr) {
+	x := i.stack.cfg.Load().addrOf(a, i)
+	if x != nil && i.replace(x) {
+		return
+	}
 	i.stack.tcp.resetConnections(a)
 	i.mu.Lock()
 	claimant := i.claimants[a]

@@ -32,6 +32,7 @@ func newBare(t *testing.T, c stack.Config, ic stack.InterfaceConfig) *testHost {
 	t.Cleanup(func() { h.s.Close() })
 	ic.Name, ic.Device, ic.MAC = "eth0", h.d, hostMAC
 	var err error
+	ic.IID, ic.NoDADNonce = ipv6.IIDEUI64, true // addresses and probes that can be told in advance
 	if h.i, err = h.s.AddInterface(ic); err != nil {
 		t.Fatal(err)
 	}

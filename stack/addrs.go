@@ -10,6 +10,8 @@ package stack
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/tapstack/tapstack/internal/mono"
 )
 
 // Addr is what is known of an address of an interface.
@@ -23,6 +25,11 @@ type Addr struct {
 	Deprecated bool
 	// Secondary: of IPv4, another address of the interface has the same prefix.
 	Secondary bool
+	// Temporary: of IPv6, one of those that take turns (RFC 8981).
+	Temporary bool
+	// Preferred and Valid are when the lifetimes end that its maker gave it, on
+	// the stack's clock; 0: never. It is the maker who ends it.
+	Preferred, Valid mono.Time
 	// Origin says who has made it.
 	Origin Origin
 }
@@ -36,7 +43,7 @@ func (a Addr) String() string {
 	for _, f := range []struct {
 		on   bool
 		name string
-	}{{a.Secondary, "secondary"}, {a.Tentative, "tentative"}, {a.Deprecated, "deprecated"}} {
+	}{{a.Secondary, "secondary"}, {a.Tentative, "tentative"}, {a.Deprecated, "deprecated"}, {a.Temporary, "temporary"}} {
 		if f.on {
 			s += " " + f.name
 		}
@@ -49,7 +56,7 @@ func (a Addr) String() string {
 
 func (a *address) public() Addr {
 	return Addr{Interface: a.iface, Prefix: a.prefix, Tentative: a.state == addrTentative, Deprecated: a.deprecated,
-		Secondary: a.secondary, Origin: a.origin}
+		Secondary: a.secondary, Origin: a.origin, Temporary: a.temporary, Preferred: a.preferred, Valid: a.valid}
 }
 
 // Addrs is the control of the addresses of all interfaces.

@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/ipv4"
+	"github.com/tapstack/tapstack/ipv6"
 )
 
 // config is what the data path needs to know of addresses and routes. It is
@@ -16,6 +18,9 @@ type config struct {
 	addrs  []*address // in order of assignment
 	routes []Route    // longest prefix first, then lowest metric
 	byAddr map[netip.Addr]*address
+
+	policies *ipv6.Policies // RFC 6724 §2.1
+	dead     []deadGateway  // those that failed last are last
 }
 
 // addrState is where an address is in its life (RFC 4862 §2, RFC 5227 §2).
@@ -40,6 +45,16 @@ type address struct {
 	// SLAAC made says nothing about what is on the link (RFC 5942 §3):
 	// advertised prefixes become routes.
 	origin Origin
+	// temporary: made by RFC 8981, not for who wants to be found.
+	temporary        bool
+	preferred, valid mono.Time    // ends of the lifetimes, 0: never
+	routers          []netip.Addr // that advertise its prefix (RFC 8028)
+}
+
+// by reports whether packets from the address are to leave by a gateway: it
+// has advertised the prefix of the address, or is in it.
+func (a *address) by(gateway netip.Addr) bool {
+	return slices.Contains(a.routers, gateway) || a.onLink(gateway)
 }
 
 // onLink reports whether dst is a neighbour because of this address.
@@ -54,12 +69,12 @@ func (s *Stack) update(change func(c *config) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.cfg.Load()
-	c := &config{gen: old.gen + 1, ifaces: slices.Clone(old.ifaces), addrs: slices.Clone(old.addrs), routes: slices.Clone(old.routes)}
+	c := &config{gen: old.gen + 1, ifaces: slices.Clone(old.ifaces), addrs: slices.Clone(old.addrs), routes: slices.Clone(old.routes), policies: old.policies, dead: old.dead}
 	if err := change(c); err != nil {
 		return err
 	}
 	slices.SortStableFunc(c.routes, func(a, b Route) int {
-		return cmp.Or(cmp.Compare(b.Dst.Bits(), a.Dst.Bits()), cmp.Compare(a.Metric, b.Metric))
+		return cmp.Or(cmp.Compare(b.Dst.Bits(), a.Dst.Bits()), cmp.Compare(a.Metric, b.Metric), cmp.Compare(b.Preference, a.Preference))
 	})
 	c.byAddr = make(map[netip.Addr]*address, len(c.addrs))
 	for _, a := range c.addrs {

@@ -164,6 +164,7 @@ func (s *Stack) reply(now mono.Time, p packet, src netip.Addr, proto uint8, q *p
 	} else {
 		icmp.SetChecksum6(q.Bytes(), r.src, r.dst)
 	}
+	s.echoes.sent(now, r.dst, q.Bytes(), ipv4.HeaderLen+q.Len())
 	tx := newTx(r.iface)
 	s.send(now, tx, &r, proto, 0, p.tos, false, q)
 	tx.done()
@@ -394,6 +395,13 @@ func (s *Stack) deliverErrorTo(q icmp.Quoted, e icmpError) bool {
 			return true
 		}
 	case q.Protocol == ipv4.ProtoICMP || q.Protocol == ipv6.ProtoICMPv6:
+		if typ := q.Transport[0]; typ == icmp.TypeEchoReply6 && q.V6 || typ == icmp.TypeEchoReply4 && !q.V6 {
+			if e.tooBig && s.echoes.quoted(e.now, q.Dst, q.Transport) {
+				s.pathMTUChanged(q, e)
+				return true
+			}
+			return false
+		}
 		// An echo request of ours: its identifier is where the ports are.
 		id := binary.BigEndian.Uint16(q.Transport[4:])
 		if d := s.lookupPing(netip.AddrPortFrom(q.Src, id)); d != nil {

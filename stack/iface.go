@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -38,6 +39,16 @@ type InterfaceConfig struct {
 	DisableIPv6 bool
 	// NoDAD uses IPv6 addresses without probing for duplicates first.
 	NoDAD bool
+	// NoDADNonce probes without the nonce by which our own solicitations are
+	// known when they come back (RFC 7527), as before that.
+	NoDADNonce bool
+	// IID says what the link-local address, and those of SLAAC, are made of.
+	// The zero value: RFC 7217. IIDSecret is the secret of that; hosts that keep
+	// it have the same addresses after each start. Zero: one of this start.
+	IID       ipv6.IIDMode
+	IIDSecret [16]byte
+	// TempAddrs makes temporary addresses (RFC 8981). The zero value: none.
+	TempAddrs TempAddrs
 	// ACD probes IPv4 addresses before use and gives them up in a lasting
 	// conflict (RFC 5227); it takes 5 to 7 s. Without it they are used at
 	// once and only announced and defended.
@@ -110,8 +121,14 @@ type Interface struct {
 	noDAD       bool
 	acd         bool
 	rpFilter    RPFilter
+	noNonce     bool
 	noRedirects bool
 	localnet    bool
+	iid         ipv6.IIDConfig
+	temp        TempAddrs
+	// linkLocals counts the link-local addresses that were taken.
+	linkLocals atomic.Int32
+	advertised atomic.Pointer[Advertised] // nil: nothing
 
 	// groups is what the receive filter reads.
 	groups atomic.Pointer[groupSet]
@@ -120,16 +137,14 @@ type Interface struct {
 	neigh  [2]*neigh.Cache
 	frags  [2]*frag.Table
 	claims map[netip.Addr]*claim.Claim
+	nonces map[netip.Addr][6]byte // of the solicitations of IPv6 claims (RFC 7527)
 	// claimants are those who want to hear of an address, nil: never any.
 	claimants map[netip.Addr]*claimant
 	slaac     *ipv6.SLAAC // nil without SLAAC
 	mld       *ipv6.MLD
-	// dnsServers and dnsSearch are what routers advertise.
-	dnsServers []advertised[netip.Addr]
-	dnsSearch  []advertised[string]
-	failed     []unresolved // frames whose neighbour does not answer
-	after      []func()     // to be run when mu is released
-	down       bool
+	failed    []unresolved // frames whose neighbour does not answer
+	after     []func()     // to be run when mu is released
+	down      bool
 	// charged is what frags and neigh were last charged for.
 	charged int
 	rnd     *rand.Rand
@@ -178,7 +193,7 @@ func (s *Stack) AddInterface(c InterfaceConfig) (*Interface, error) {
 		return nil, err
 	}
 	if !i.noIPv6 {
-		if err := i.addAddress(Addr{Prefix: netip.PrefixFrom(ipv6.LinkLocal(i.mac), 64), Origin: OriginKernel}); err != nil {
+		if err := i.addLinkLocal(0); err != nil {
 			return nil, err
 		}
 	}
@@ -192,7 +207,7 @@ const queueBytes = 212992
 func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	caps := c.Device.Caps()
 	i := &Interface{stack: s, name: c.Name, dev: c.Device, caps: caps, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
-		noDAD: c.NoDAD, acd: c.ACD, rpFilter: c.RPFilter, noRedirects: c.NoRedirects, localnet: c.RouteLocalnet, claims: make(map[netip.Addr]*claim.Claim),
+		noDAD: c.NoDAD, noNonce: c.NoDADNonce, temp: c.TempAddrs, acd: c.ACD, localnet: c.RouteLocalnet, rpFilter: c.RPFilter, noRedirects: c.NoRedirects, claims: make(map[netip.Addr]*claim.Claim), nonces: make(map[netip.Addr][6]byte),
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
 	i.offload(c.Plain)
@@ -215,6 +230,11 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	if i.mac.IsGroup() {
 		return nil, fmt.Errorf("interface %s: %v is a group address: %w", c.Name, i.mac, syscall.EINVAL)
 	}
+	i.iid = ipv6.IIDConfig{Mode: c.IID, MAC: i.mac, Name: i.name, Secret: c.IIDSecret}
+	if c.IID == ipv6.IIDOpaque && c.IIDSecret == [16]byte{} {
+		binary.BigEndian.PutUint64(i.iid.Secret[:], i.rnd.Uint64())
+		binary.BigEndian.PutUint64(i.iid.Secret[8:], i.rnd.Uint64())
+	}
 	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue, QueueBytes: max(queueBytes, s.limits.NeighbourQueue*pkt.SmallSlab), QueueTotalBytes: s.limits.NeighbourBytes,
 		Changed: i.neighbourChanged}
 	i.neigh[inet6] = neigh.New(nc, (*neighHost)(i), i.rnd)
@@ -227,7 +247,7 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	}
 	i.mld = ipv6.NewMLD((*mldHost)(i), i.rnd)
 	if c.SLAAC && !i.noIPv6 {
-		i.slaac = ipv6.NewSLAAC((*slaacHost)(i), ether.EUI64(i.mac), i.rnd)
+		i.slaac = i.newSLAAC()
 	}
 	i.timer.Owner = wheel.Func(i.expire)
 	return i, nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/ipv6"
 	"github.com/tapstack/tapstack/stack"
 	"github.com/tapstack/tapstack/stack/simnet"
 )
@@ -74,7 +75,7 @@ func newInjected(t testing.TB, c stack.Config, ic stack.InterfaceConfig) (*simne
 	d := &injector{mtu: 1500}
 	c.Clock, c.Seed = n.Clock(), 7
 	s := stack.New(c)
-	ic.Name, ic.Device, ic.MAC = "eth0", d, hostMAC
+	ic.Name, ic.Device, ic.MAC, ic.IID = "eth0", d, hostMAC, ipv6.IIDEUI64
 	i, err := s.AddInterface(ic)
 	if err != nil {
 		t.Fatal(err)

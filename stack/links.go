@@ -226,6 +226,7 @@ func (n Neighbours) Flush(i *Interface) {
 
 // neighbourChanged is told by the caches, with Interface.mu held.
 func (i *Interface) neighbourChanged(e neigh.Entry, from NeighbourState, gone bool) {
+	i.gatewayChanged(e, gone)
 	if !i.stack.watches.wants(NeighbourChange) {
 		return
 	}

@@ -2,7 +2,6 @@ package stack
 
 import (
 	"net/netip"
-	"time"
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/icmp"
@@ -61,9 +60,13 @@ func (s *Stack) inputND(b *batch, p packet, typ uint8) bool {
 			st.RouterAdvert.inc()
 			i.inputRouterAdvert(b.now, p.src, &m)
 		}
-	case icmp.TypeRS, icmp.TypeRedirect6:
-		// For routers; and redirects come with the complete IPv6 host.
-		s.stats.IPv6.Drop[DropNotForHost].inc()
+	case icmp.TypeRedirect6:
+		var m ipv6.Redirect
+		if m, drop = ipv6.ParseRedirect(h, body); drop == ipv6.DropNone {
+			i.inputRedirect6(b.now, p.src, &m)
+		}
+	case icmp.TypeRS:
+		s.stats.IPv6.Drop[DropNotForHost].inc() // for routers
 	case icmp.TypeMLDQuery:
 		chain, _, _ := ipv6.Walk(p.Network())
 		var q ipv6.MLDQuery
@@ -96,7 +99,13 @@ func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolici
 	if a.state == addrTentative {
 		if dad {
 			i.enter(now)
-			i.conflictLocked(m.Target)
+			if n, ok := i.nonces[m.Target]; ok && m.HasNonce && n == m.Nonce {
+				// Our own solicitation: the link brings back what is sent (RFC
+				// 7527 §4.3).
+				i.stack.stats.ND.Looped.inc()
+			} else {
+				i.conflictLocked(m.Target)
+			}
 			i.leave()
 			return
 		}
@@ -157,92 +166,7 @@ func (i *Interface) inputRouterAdvert(now mono.Time, src netip.Addr, m *ipv6.Rou
 	i.neigh[inet6].SetRouter(src, true)
 	if i.slaac != nil {
 		i.slaac.Input(now, src, m)
-		i.routerDNSLocked(now, m)
 	}
-}
-
-// slaacHost is the interface as its SLAAC core sees it. Its methods run with
-// Interface.mu held; changes of the configuration wait until it is released.
-type slaacHost Interface
-
-func (h *slaacHost) later(f func(*Interface)) {
-	i := (*Interface)(h)
-	i.after = append(i.after, func() { f(i) })
-}
-
-// SendRouterSolicit implements ipv6.SLAACHost.
-func (h *slaacHost) SendRouterSolicit() {
-	i := (*Interface)(h)
-	src := i.stack.cfg.Load().selectSource(ipv6.AllRouters, i, ipv6.AllRouters)
-	m := ipv6.RouterSolicit{SourceMAC: i.mac, HasMAC: src.IsValid()}
-	if !src.IsValid() {
-		src = any6 // RFC 4861 §4.1: then without our link-layer address
-	}
-	i.stack.stats.ND.RouterSolicit.inc()
-	i.sendND(ether.Multicast(ipv6.AllRouters), src, ipv6.AllRouters, m.Append)
-}
-
-// AddAddress implements ipv6.SLAACHost.
-func (h *slaacHost) AddAddress(p netip.Prefix, preferred, valid mono.Time) {
-	h.later(func(i *Interface) { i.addAddress(Addr{Prefix: p, Origin: OriginRouter}) })
-}
-
-// UpdateAddress implements ipv6.SLAACHost: the core keeps the lifetimes and
-// says when they end.
-func (h *slaacHost) UpdateAddress(netip.Prefix, mono.Time, mono.Time) {}
-
-// RemoveAddress implements ipv6.SLAACHost.
-func (h *slaacHost) RemoveAddress(p netip.Prefix) {
-	h.later(func(i *Interface) { i.delAddr(p.Addr(), OriginRouter) })
-}
-
-// Deprecate implements ipv6.SLAACHost.
-func (h *slaacHost) Deprecate(p netip.Prefix, old bool) {
-	h.later(func(i *Interface) { i.deprecate(p.Addr(), old) })
-}
-
-// routerMetric is the metric that Linux gives to learnt default routes.
-const routerMetric = 1024
-
-// AddRouter implements ipv6.SLAACHost.
-func (h *slaacHost) AddRouter(a netip.Addr) {
-	h.later(func(i *Interface) {
-		i.stack.AddRoute(Route{Dst: netip.PrefixFrom(any6, 0), Gateway: a, Interface: i, Metric: routerMetric, Origin: OriginRouter})
-		i.announceChange(nil)
-	})
-}
-
-// RemoveRouter implements ipv6.SLAACHost.
-func (h *slaacHost) RemoveRouter(a netip.Addr) {
-	h.later(func(i *Interface) {
-		i.stack.forgetRoute(Route{Dst: netip.PrefixFrom(any6, 0), Gateway: a, Interface: i})
-	})
-}
-
-// AddOnLink implements ipv6.SLAACHost.
-func (h *slaacHost) AddOnLink(p netip.Prefix) {
-	h.later(func(i *Interface) { i.stack.AddRoute(Route{Dst: p, Interface: i, Metric: 256, Origin: OriginRouter}) })
-}
-
-// RemoveOnLink implements ipv6.SLAACHost.
-func (h *slaacHost) RemoveOnLink(p netip.Prefix) {
-	h.later(func(i *Interface) { i.stack.forgetRoute(Route{Dst: p, Interface: i}) })
-}
-
-// SetMTU implements ipv6.SLAACHost.
-func (h *slaacHost) SetMTU(mtu int) {
-	if mtu >= ipv6.MinMTU && mtu <= h.mtu {
-		h.mtu6.Store(int32(mtu))
-		h.later(func(i *Interface) { i.stack.update(func(*config) error { return nil }) }) // routes are looked up anew
-	}
-}
-
-// SetHopLimit implements ipv6.SLAACHost.
-func (h *slaacHost) SetHopLimit(n uint8) { h.hopLimit.Store(int32(n)) }
-
-// SetTimers implements ipv6.SLAACHost.
-func (h *slaacHost) SetTimers(reachable, retrans time.Duration) {
-	h.neigh[inet6].SetTimers(reachable, retrans)
 }
 
 // mldHost is the interface as its MLD core sees it, with Interface.mu held.

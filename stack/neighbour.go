@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"syscall"
 
@@ -162,7 +163,12 @@ func (i *Interface) sendProbeLocked(a netip.Addr) {
 		return
 	}
 	// RFC 4862 §5.4.2: from the unspecified address, without our MAC.
-	m := ipv6.NeighborSolicit{Target: a}
+	m := ipv6.NeighborSolicit{Target: a, HasNonce: !i.noNonce}
+	if m.HasNonce {
+		binary.BigEndian.PutUint32(m.Nonce[:], i.rnd.Uint32())
+		binary.BigEndian.PutUint16(m.Nonce[4:], uint16(i.rnd.Uint32()))
+		i.nonces[a] = m.Nonce
+	}
 	g := ipv6.SolicitedNode(a)
 	i.stack.stats.ND.Solicit.inc()
 	i.sendND(ether.Multicast(g), any6, g, m.Append)
@@ -185,5 +191,13 @@ func (i *Interface) sendAnnounceLocked(a netip.Addr) {
 func (i *Interface) confirm(now mono.Time, nextHop netip.Addr) {
 	i.enter(now)
 	i.neigh[family(nextHop)].Confirm(now, nextHop)
+	i.leaveBusy()
+}
+
+// doubt tells the neighbour cache that nothing comes back from a connection
+// whose next hop it is.
+func (i *Interface) doubt(now mono.Time, nextHop netip.Addr) {
+	i.enter(now)
+	i.neigh[family(nextHop)].Doubt(now, nextHop)
 	i.leaveBusy()
 }

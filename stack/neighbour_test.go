@@ -310,7 +310,7 @@ func TestProgressConfirms(t *testing.T) {
 		asked := 0
 		for range 60 {
 			p.conn.Write([]byte("x"))
-			h.n.RunFor(time.Second)
+			h.n.RunFor(50 * time.Millisecond)
 			for _, q := range questions(t, h.d.sent) {
 				if (q[:2] == "fd") == c.v6 {
 					asked++
@@ -318,6 +318,7 @@ func TestProgressConfirms(t *testing.T) {
 			}
 			p.take()
 			p.input(tcp.FlagACK, "")
+			h.n.RunFor(950 * time.Millisecond)
 		}
 		if asked != 0 {
 			t.Errorf("%d questions in a minute of steady progress", asked)

@@ -33,7 +33,7 @@ func TestRouterDNS(t *testing.T) {
 	want("[]", "[]")
 	a, b := netip.MustParseAddr("fd77::53"), netip.MustParseAddr("fe80::53")
 	advertise(ipv6.RouterAdvert{RDNSS: []ipv6.DNSServer{{Addr: a, Lifetime: time.Minute}, {Addr: b, Lifetime: ipv6.Infinite}},
-		Search: []ipv6.DNSSearch{{Domain: "Lab.example", Lifetime: time.Minute}}})
+		DNSSL: []ipv6.DNSDomain{{Name: "Lab.example", Lifetime: time.Minute}}})
 	want("[fd77::53 fe80::53%eth0]", "[lab.example]")
 	h.run(61 * time.Second)
 	want("[fe80::53%eth0]", "[]")

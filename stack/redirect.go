@@ -27,6 +27,33 @@ func (s *Stack) inputRedirect4(now mono.Time, p packet, m icmp.Message) {
 	}
 }
 
+// inputRedirect6 takes one of neighbour discovery (RFC 4861 §8.3). It need not
+// quote what it is about.
+func (i *Interface) inputRedirect6(now mono.Time, src netip.Addr, m *ipv6.Redirect) {
+	s := i.stack
+	q := icmp.Quoted{V6: true, Dst: m.Destination}
+	if len(m.Quoted) > 0 {
+		var ok bool
+		if q, ok = icmp.ParseQuoted(m.Quoted, true); !ok {
+			s.stats.ICMP.Parse[icmp.DropShort].inc()
+			return
+		}
+	}
+	if !i.acceptRedirect(now, src, q, m.Destination, m.Target) {
+		s.stats.ICMP.Drop[DropRedirect].inc()
+		return
+	}
+	i.enter(now)
+	defer i.leave()
+	c := i.neigh[inet6]
+	if m.HasMAC {
+		c.Solicited(now, m.Target, m.TargetMAC, true)
+	}
+	if m.Target != m.Destination {
+		c.SetRouter(m.Target, true)
+	}
+}
+
 // acceptRedirect decides whether to believe from, a router, that packets to dst
 // are better given to gateway, and remembers it if so. q is the packet that the
 // router quotes. It reports false when the message is refused:
@@ -36,14 +63,14 @@ func (s *Stack) inputRedirect4(now mono.Time, p packet, m icmp.Message) {
 //     the interface by which they leave (RFC 1122 §3.2.2.2, RFC 4861 §8.1);
 //   - the new gateway is not a host of that link (RFC 1122 §3.2.2.2), is this
 //     host, or the router itself;
-//   - no socket of ours can have sent what is quoted. For TCP the sequence
+//   - it quotes a packet, as those of IPv4 must, and no socket of ours can have sent what is quoted. For TCP the sequence
 //     number must be in flight, as with errors (RFC 5927 §4.1). The RFCs do not
 //     ask for that; Linux does for the sockets that it finds.
 func (i *Interface) acceptRedirect(now mono.Time, from netip.Addr, q icmp.Quoted, dst, gateway netip.Addr) bool {
 	s := i.stack
 	c := s.cfg.Load()
 	if i.noRedirects || i.loopback || gateway == from || gateway.IsUnspecified() || gateway.IsMulticast() || c.isBroadcast(gateway, i) ||
-		dst.IsMulticast() || c.byAddrAny(gateway) || c.local(q.Src, i) == nil || q.Dst != dst {
+		dst.IsMulticast() || c.byAddrAny(gateway) || q.Src.IsValid() && c.local(q.Src, i) == nil || q.Dst != dst {
 		return false
 	}
 	if gateway.Is4() {
@@ -54,7 +81,7 @@ func (i *Interface) acceptRedirect(now mono.Time, from netip.Addr, q icmp.Quoted
 		return false // RFC 4861 §8.1: a router's link-local address, or the destination
 	}
 	r, err := s.findRoute(dst, q.Src, i)
-	if err != nil || r.iface != i || r.nextHop != from || r.nextHop == dst || r.bcast || !s.sent(q, i) {
+	if err != nil || r.iface != i || r.nextHop != from || r.nextHop == dst || r.bcast || q.Src.IsValid() && !s.sent(q, i) {
 		return false
 	}
 	// A second redirect replaces the first, but the routes are what both are
@@ -94,6 +121,10 @@ func (s *Stack) sent(q icmp.Quoted, in *Interface) bool {
 		return s.lookupUDP(local, remote, in) != nil
 	case q.Protocol == ipv4.ProtoICMP && q.Transport[0] == icmp.TypeEcho4, q.Protocol == ipv6.ProtoICMPv6 && q.Transport[0] == icmp.TypeEcho6:
 		return s.lookupPing(netip.AddrPortFrom(q.Src, port(4))) != nil
+	case q.Protocol == ipv6.ProtoICMPv6:
+		// Answers of the host itself. Only neighbours can redirect (RFC 4861
+		// §8.1), and they need not quote anything.
+		return true
 	}
 	return false
 }

@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"math/bits"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -152,8 +151,8 @@ type match struct {
 // routes as well: the on-link ones, which go before others as if their metric
 // were 0. Of IPv6 routes to the same prefix, one whose gateway is a neighbour
 // of the source address goes first, so that each prefix of a host leaves by
-// the router that has advertised it (RFC 8028 §3.2). ENETUNREACH when nothing
-// matches.
+// the router that has advertised it (RFC 8028 §3.2). Routes by routers that do
+// not answer come last. ENETUNREACH when nothing matches.
 func (c *config) lookup(dst, src netip.Addr, oif *Interface) (m match, err error) {
 	best := -1
 	for _, a := range c.addrs {
@@ -166,6 +165,7 @@ func (c *config) lookup(dst, src netip.Addr, oif *Interface) (m match, err error
 		own = c.byAddr[src]
 	}
 	var via *Route
+	dead := 0 // of via
 	for i := range c.routes {
 		t := &c.routes[i]
 		if t.Dst.Bits() <= best || via != nil && t.Dst.Bits() < via.Dst.Bits() {
@@ -175,14 +175,23 @@ func (c *config) lookup(dst, src netip.Addr, oif *Interface) (m match, err error
 		if !t.Dst.Contains(dst) || (oif != nil && t.Interface != oif && t.Type == RouteUnicast) || t.Interface != nil && t.Interface.isDown() {
 			continue
 		}
-		if via == nil {
-			via = t
-		}
-		if own == nil || t.Type != RouteUnicast {
+		if t.Type != RouteUnicast {
+			if via == nil {
+				via = t
+			}
 			break
 		}
-		if t.Gateway.IsValid() && own.onLink(t.Gateway) {
-			via = t
+		d := 0
+		if len(c.dead) > 0 {
+			d = c.deadSince(t)
+		}
+		if via != nil && dst.Is4() && t.Metric != via.Metric {
+			break // the metric goes before all else, as on Linux
+		}
+		if via == nil || d < dead || d == dead && own != nil && own.by(t.Gateway) && !own.by(via.Gateway) {
+			via, dead = t, d
+		}
+		if dead == 0 && (own == nil || own.by(via.Gateway)) {
 			break
 		}
 	}
@@ -281,15 +290,21 @@ func (c *config) selectSource4(iface *Interface, neighbour netip.Addr) netip.Add
 	return best.addr()
 }
 
-// selectSource chooses the source address for dst leaving by iface: for IPv6
-// RFC 6724 §5, of whose rules 1 (same address), 2 (scope), 3 (deprecated), 5
-// (outgoing interface) and 8 (longest matching prefix) apply here, for IPv4
-// selectSource4. The zero Addr means there is none.
+// behindRouter stands for an address of which nothing is known but that it is
+// far away.
+var behindRouter = netip.MustParseAddr("2000::")
+
+// selectSource chooses the source address for dst leaving by iface: for IPv6 as
+// RFC 6724 §5, for IPv4 selectSource4. The zero Addr means there is none.
 func (c *config) selectSource(dst netip.Addr, iface *Interface, nextHop netip.Addr) netip.Addr {
 	if dst.Is4() {
 		return c.selectSource4(iface, nextHop)
 	}
+	if dst.IsLoopback() && !iface.loopback {
+		dst = behindRouter // with RouteLocalnet, whatever it is there
+	}
 	var best *address
+	var chosen ipv6.Source
 	for _, a := range c.addrs {
 		if !a.addr().Is6() || a.state == addrTentative || (a.iface.loopback && !iface.loopback) {
 			continue
@@ -300,8 +315,9 @@ func (c *config) selectSource(dst netip.Addr, iface *Interface, nextHop netip.Ad
 			(dst.IsLinkLocalUnicast() || dst.IsMulticast() || a.addr().IsLinkLocalUnicast()) {
 			continue
 		}
-		if best == nil || betterSource(a, best, dst, iface) {
-			best = a
+		x := c.candidate(a, iface, nextHop)
+		if best == nil || c.policies.CompareSources(dst, &x, &chosen, ipv6.Preferences{Public: iface.temp != TempAddrsPrefer}) < 0 {
+			best, chosen = a, x
 		}
 	}
 	if best == nil {
@@ -310,55 +326,36 @@ func (c *config) selectSource(dst netip.Addr, iface *Interface, nextHop netip.Ad
 	return best.addr()
 }
 
-// betterSource reports whether a is strictly to be preferred to b.
-func betterSource(a, b *address, dst netip.Addr, iface *Interface) bool {
-	// Rule 1: prefer the destination itself.
-	if (a.addr() == dst) != (b.addr() == dst) {
-		return a.addr() == dst
-	}
-	// Rule 2: prefer the appropriate scope: the smallest that is not smaller
-	// than the destination's.
-	sd := scope(dst)
-	if dst.IsLoopback() && !iface.loopback {
-		sd = scopeGlobal // with RouteLocalnet: behind a router, whatever it is there
-	}
-	if sa, sb := scope(a.addr()), scope(b.addr()); sa != sb {
-		if sa < sb {
-			return sa >= sd
-		}
-		return sb < sd
-	}
-	// Rule 3: avoid deprecated addresses.
-	if a.deprecated != b.deprecated {
-		return b.deprecated
-	}
-	// Rule 5: prefer the outgoing interface.
-	if (a.iface == iface) != (b.iface == iface) {
-		return a.iface == iface
-	}
-	// Rule 8: longest matching prefix.
-	return commonPrefix(a.addr(), dst) > commonPrefix(b.addr(), dst)
+// candidate is an address as RFC 6724 looks at it.
+func (c *config) candidate(a *address, out *Interface, nextHop netip.Addr) ipv6.Source {
+	return ipv6.Source{Addr: a.addr(), Deprecated: a.deprecated, Outgoing: a.iface == out, Advertised: slices.Contains(a.routers, nextHop),
+		Temporary: a.temporary, PrefixLen: a.prefix.Bits()}
 }
 
-const scopeGlobal = 14
-
-// scope orders addresses by how far they reach (RFC 4007, RFC 6724 §3.1).
-func scope(a netip.Addr) int {
-	switch {
-	case a.IsMulticast() && a.Is6():
-		return int(a.As16()[1] & 0xf)
-	case a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsLinkLocalMulticast():
-		return 2
+// SourceFor returns the address that packets to dst would come from, as
+// RFC 6724 §6 asks for it, and false when there is no way to dst.
+func (s *Stack) SourceFor(dst netip.Addr) (ipv6.Source, bool) {
+	r, err := s.findRoute(dst, netip.Addr{}, nil)
+	if err != nil {
+		return ipv6.Source{}, false
 	}
-	return scopeGlobal
+	c := s.cfg.Load()
+	if a := c.byAddr[r.src]; a != nil {
+		return c.candidate(a, r.iface, r.nextHop), true
+	}
+	return ipv6.Source{Addr: r.src}, true
 }
 
-func commonPrefix(a, b netip.Addr) int {
-	x, y := a.As16(), b.As16()
-	for i := range x {
-		if d := x[i] ^ y[i]; d != 0 {
-			return 8*i + bits.LeadingZeros8(d)
-		}
+// Policies returns the table of RFC 6724 §2.1 that addresses are chosen by.
+func (s *Stack) Policies() *ipv6.Policies { return s.cfg.Load().policies }
+
+// SetPolicies replaces it; nil stands for ipv6.DefaultPolicies.
+func (s *Stack) SetPolicies(p *ipv6.Policies) {
+	if p == nil {
+		p = ipv6.DefaultPolicies
 	}
-	return 128
+	s.update(func(c *config) error {
+		c.policies = p
+		return nil
+	})
 }

@@ -23,7 +23,7 @@ import (
 func (h *testHost) second() (*stack.Interface, *injector) {
 	h.Helper()
 	d := &injector{mtu: 1500}
-	i, err := h.s.AddInterface(stack.InterfaceConfig{Name: "eth1", Device: d, MAC: ether.Addr{2, 0, 0, 0, 1, 7}, NoDAD: true})
+	i, err := h.s.AddInterface(stack.InterfaceConfig{Name: "eth1", Device: d, MAC: ether.Addr{2, 0, 0, 0, 1, 7}, NoDAD: true, IID: ipv6.IIDEUI64})
 	if err != nil {
 		h.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+
+	"github.com/tapstack/tapstack/ipv6"
 )
 
 // RouteType says what becomes of packets that a route matches.
@@ -62,6 +64,9 @@ type Route struct {
 	OnLink bool
 	// Metric decides between routes to equal prefixes, the lowest first.
 	Metric int
+	// Preference decides between routes of equal metric that routers have
+	// advertised (RFC 4191).
+	Preference ipv6.Preference
 	// Source is the address to send from when nobody has chosen one, an address
 	// of ours; the zero Addr leaves it to the rules. The route goes with it.
 	Source netip.Addr
@@ -99,6 +104,12 @@ func (r Route) String() string {
 	}
 	if r.MTU != 0 {
 		s += " mtu " + strconv.Itoa(r.MTU)
+	}
+	switch r.Preference {
+	case ipv6.PreferHigh:
+		s += " pref high"
+	case ipv6.PreferLow:
+		s += " pref low"
 	}
 	return s
 }
@@ -212,6 +223,21 @@ func (t Routes) Get(dst, src netip.Addr, oif *Interface) (Way, error) {
 		return Way{}, fmt.Errorf("route to %v: %w", dst, err)
 	}
 	return Way{Interface: r.iface, NextHop: r.nextHop, Source: r.src, MTU: r.mtu, Broadcast: r.bcast}, nil
+}
+
+// changeRoute gives a route that a router advertisement brought another
+// preference; ESRCH when it is not there.
+func (s *Stack) changeRoute(r Route) error {
+	return s.update(func(c *config) error {
+		n := slices.IndexFunc(c.routes, func(o Route) bool {
+			return o.Origin == OriginRouter && o.Dst == r.Dst && o.Gateway == r.Gateway && o.Interface == r.Interface
+		})
+		if n < 0 {
+			return syscall.ESRCH
+		}
+		c.routes[n].Preference = r.Preference
+		return nil
+	})
 }
 
 // forgetRoute removes a route that a router advertisement brought, and no

@@ -38,6 +38,7 @@ import (
 	"github.com/tapstack/tapstack/internal/budget"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/wheel"
+	"github.com/tapstack/tapstack/ipv6"
 	"github.com/tapstack/tapstack/tcp"
 	"github.com/tapstack/tapstack/tcp/cc"
 )
@@ -138,6 +139,7 @@ type Stack struct {
 
 	icmpMu    sync.Mutex // guards the two limiters
 	icmpLimit *icmp.Limiter
+	echoes    echoes
 	icmpPeers *icmp.Peers
 
 	tcp        tcpTable
@@ -195,7 +197,7 @@ func New(c Config) *Stack {
 	s.icmpLimit = icmp.NewLimiter(c.Limits.ICMPErrorsPerSecond, c.Limits.ICMPErrorBurst)
 	s.icmpPeers = icmp.NewPeers(maxICMPPeers)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.cfg.Store(&config{})
+	s.cfg.Store(&config{policies: ipv6.DefaultPolicies})
 	s.localPorts.init(c.LocalPorts, slices.Clone(c.ReservedPorts))
 	s.fast.init(c.Limits.FastOpen)
 	s.tcp.init(s)

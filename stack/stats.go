@@ -95,8 +95,8 @@ type counters struct {
 		Parse                                                                                        [icmp.NumDrops]counter
 	}
 	ND struct {
-		Solicit, Advert, RouterSolicit, RouterAdvert, Duplicate, MLDReport, MLDQuery counter
-		Drop                                                                         [ipv6.NumDrops]counter
+		Solicit, Advert, RouterSolicit, RouterAdvert, Duplicate, Looped, MLDReport, MLDQuery counter
+		Drop                                                                                 [ipv6.NumDrops]counter
 	}
 	UDP struct {
 		Input, Output counter

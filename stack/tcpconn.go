@@ -364,7 +364,11 @@ func (c *TCPConn) expire(now mono.Time) {
 	now = c.tickLocked(now)
 	var ready Ready
 	if c.core.Deadline().Due(now) {
-		ready = c.readyFor(c.core.Expire(now))
+		ev := c.core.Expire(now)
+		if ev&tcp.EvSilence != 0 && !c.path.iface.loopback {
+			c.path.iface.doubt(now, c.path.nextHop)
+		}
+		ready = c.readyFor(ev)
 		ready |= c.outputLocked(now)
 	} else {
 		if now.Sub(c.touched) >= idleTrim {

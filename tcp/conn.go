@@ -95,6 +95,7 @@ const (
 	EvOutput                       // Output has something to send
 	EvUrgent                       // the mark of urgent data moved, or its byte arrived
 	EvProgress                     // the peer acknowledged or sent something new: it hears us (RFC 4861 §7.3.1)
+	EvSilence                      // two time-outs in a row: the way to the peer may be broken (RFC 1122 §3.3.1.4)
 )
 
 // DefaultSynAckRetries is how often a SYN-ACK is sent again, if Config does not

@@ -80,7 +80,9 @@ func (c *Conn) expireRexmit(now mono.Time) {
 		return
 	}
 	c.countTimeout(now)
-	c.retries++
+	if c.retries++; c.retries == 2 {
+		c.events |= EvSilence
+	}
 	if c.stuckAt == 0 {
 		c.stuckAt = now
 	}

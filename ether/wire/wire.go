@@ -55,6 +55,9 @@ type Options struct {
 	PortQueue int
 	// Pull: every port is read with Receive; Attach answers false.
 	Pull bool
+	// Hub: every frame goes to all other ports, whoever it is for, and nothing
+	// is learnt, so that none can draw another's frames away by its address.
+	Hub bool
 
 	Loss, Duplicate, Reorder, Corrupt float64
 	Delay, Jitter, ReorderBy          time.Duration
@@ -111,7 +114,7 @@ func (s *Segment) maxFrame() int {
 // learnLocked remembers behind which port an address lives. A full table
 // learns nothing more, and frames to the others are flooded.
 func (s *Segment) learnLocked(a ether.Addr, p *Port) {
-	if a.IsGroup() || a.IsZero() {
+	if a.IsGroup() || a.IsZero() || s.o.Hub {
 		return
 	}
 	if _, known := s.stations[a]; known || len(s.stations) < MaxStations {

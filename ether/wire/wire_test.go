@@ -179,6 +179,31 @@ func TestSwitch(t *testing.T) {
 	}
 }
 
+// TestHub: a frame with another's source address draws nothing away.
+func TestHub(t *testing.T) {
+	c := newClock()
+	s := New(c, Options{Hub: true})
+	defer s.Close()
+	var ports [3]*Port
+	var log []string
+	for i := range ports {
+		ports[i] = s.Attach(fmt.Sprint(i), mac(i))
+		ports[i].Attach(func(b *pkt.Buf) {
+			log = append(log, fmt.Sprintf("%d:%d", i, number(b)))
+			b.Put()
+		}, func() {})
+	}
+	for i, dst := range []ether.Addr{mac(1), mac(0)} {
+		if _, err := ports[0].Send(0, []*pkt.Buf{frame(dst, mac(1), i, 60)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.advance(0)
+	if got := fmt.Sprint(log); got != "[1:0 2:0 1:1 2:1]" {
+		t.Error(got)
+	}
+}
+
 func TestStationsAreBounded(t *testing.T) {
 	p := newPair(t, Options{})
 	for i := range 3 * MaxStations {

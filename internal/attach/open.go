@@ -99,9 +99,9 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if mac.IsZero() {
 		mac = stableMAC(p.name)
 	}
-	if h.Interface, err = h.Stack.AddInterface(stack.InterfaceConfig{
-		Name: p.name, Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC, RouteLocalnet: o.Localnet,
-	}); err != nil {
+	nic := stack.InterfaceConfig{Name: p.name, Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC, RouteLocalnet: o.Localnet}
+	_ = o.identifiers(&nic) // check has said what is wrong
+	if h.Interface, err = h.Stack.AddInterface(nic); err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", p.name, err)
 	}
 	if o.Localnet {

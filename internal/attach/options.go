@@ -59,6 +59,8 @@ type Options struct {
 	LeaseFile  string // --lease-file: where the lease outlives the program
 	Inform     bool   // --inform: ask DHCP servers for all but an address
 	SLAAC      bool   // --slaac: IPv6 addresses from router advertisements
+	IID        string // --iid: what their interface identifiers are made of; "" is opaque
+	TempAddrs  string // --temp-addrs: addresses that take turns beside them; "" is off
 	NoDAD      bool   // --dad=false: use IPv6 addresses unprobed
 	ACD        bool   // --acd: probe IPv4 addresses before use (RFC 5227)
 	// Recorder, unless nil, chooses what is in that capture.
@@ -136,6 +138,8 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.LeaseFile, "lease-file", "keep the DHCP lease in `FILE` for the next start instead of releasing it at the end")
 	truth(&o.Inform, "inform", "ask DHCP servers for all but an address, with that of --ip")
 	truth(&o.SLAAC, "slaac", "get IPv6 addresses from router advertisements")
+	text(&o.IID, "iid", "make IPv6 addresses `OF` opaque identifiers, which stay the same on one network (RFC 7217), or eui64: the MAC address (default opaque)")
+	text(&o.TempAddrs, "temp-addrs", "make temporary IPv6 addresses beside those of --slaac, and use them: `MODE` off, usable (by who binds them) or prefer (RFC 8981; default off)")
 	dad := &notValue{&o.NoDAD}
 	if v := os.Getenv(envName("dad")); v != "" {
 		o.noteEnv("dad", v, dad.Set(v))
@@ -347,6 +351,9 @@ func (o *Options) checkAddrs(p *plan) error {
 			return fmt.Errorf("--ip %s: given twice", s)
 		}
 		p.addrs = append(p.addrs, prefix)
+	}
+	if err := o.identifiers(&stack.InterfaceConfig{}); err != nil {
+		return err
 	}
 	if o.SLAAC && o.MTU != 0 && o.MTU < minMTU6 {
 		return fmt.Errorf("--slaac: IPv6 needs an MTU of at least %d, not %d (RFC 8200 §5)", minMTU6, o.MTU)

@@ -158,6 +158,8 @@ func TestMistakes(t *testing.T) {
 		"--gw ::ffff:10.0.0.1 --ip 10.0.0.7/24":    "want an address",
 		"--gw 224.0.0.1":                           "not the address of a router",
 		"--dhcp --gw 10.0.0.1":                     "server names the gateway",
+		"--iid mac":                                "neither opaque nor eui64",
+		"--temp-addrs yes":                         "none of off, usable, prefer",
 		"--slaac --gw fd77::1":                     "routers name themselves",
 		"--dhcp --ip 10.0.0.7/24 --gw 10.0.1.1":    "server names the gateway",
 		"--pcap f --mtu 576 --ip 2001:db8::1:7/64": "at least 1280",
@@ -222,7 +224,7 @@ func TestFlags(t *testing.T) {
 	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	o.Register(fs)
 	help := fs.FlagUsages()
-	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--net NETWORK", "--dns ADDRESS", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--memory SIZE", "--pcap FILE", "--tcp-trace DIR", "--dhcp ", "--link-local MODE", "--lease-file FILE", "--inform ", "--slaac ", "--dad ", "(default true)", "--acd "} {
+	for _, want := range []string{"--tap NAME", "--dev DEVICE", "--net NETWORK", "--dns ADDRESS", "--ip ADDRESS/LENGTH", "--gw ADDRESS", "--mac ADDRESS", "--mtu BYTES", "--memory SIZE", "--pcap FILE", "--tcp-trace DIR", "--dhcp ", "--link-local MODE", "--lease-file FILE", "--inform ", "--slaac ", "--iid OF", "--temp-addrs MODE", "--dad ", "(default true)", "--acd "} {
 		if !strings.Contains(help, want) {
 			t.Errorf("help lacks %q:\n%s", want, help)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/tapstack/tapstack/dhcp"
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/lab"
+	"github.com/tapstack/tapstack/ipv6"
 	"github.com/tapstack/tapstack/stack"
 )
 
@@ -180,7 +181,7 @@ func TestSLAAC(t *testing.T) {
 	}
 	daemon(t, l, "radvd", "-n", "-m", "stderr", "-d", "1", "-C", conf, "-p", filepath.Join(dir, "pid"))
 	addKernelAddr(t, l, "lo", far6)
-	h := newHost(t, l, hostOptions{parallel: true, bare: true, services: true, nic: stack.InterfaceConfig{SLAAC: true}})
+	h := newHost(t, l, hostOptions{parallel: true, bare: true, services: true, nic: stack.InterfaceConfig{SLAAC: true, IID: ipv6.IIDEUI64}})
 	h.serveKernel()
 
 	p, err := h.nic.WaitAddr(within(t, 2*patience), func(p netip.Prefix) bool { return p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() })

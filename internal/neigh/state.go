@@ -135,6 +135,22 @@ func (c *Cache) Confirm(now mono.Time, dst netip.Addr) {
 	}
 }
 
+// Doubt says that an upper layer has sent to dst, or by it, and hears nothing
+// (RFC 1122 §3.3.1.4): it is asked now, not only when the time has passed for
+// which it would be believed.
+func (c *Cache) Doubt(now mono.Time, dst netip.Addr) {
+	c.now = now
+	e := c.table[dst.WithZone("")]
+	if e == nil {
+		return
+	}
+	switch e.state {
+	case Reachable, Stale, Delay:
+		c.enter(e, now, Probe)
+		c.solicit(e)
+	}
+}
+
 // validMAC tells whether one station can have the address: no group address,
 // which would turn a unicast into a flood (RFC 1812 §3.3.2), and not zero.
 func validMAC(mac [6]byte) bool { return mac[0]&1 == 0 && mac != [6]byte{} }
@@ -189,9 +205,11 @@ func (c *Cache) reachableTime(now mono.Time) time.Duration {
 	return c.reachable
 }
 
-// release sends what waited for e, whose address is now known.
+// release sends what waited for e, whose address is now known. To a stale
+// neighbour that is a first packet like any (RFC 4861 §7.3.3).
 func (c *Cache) release(e *entry) {
 	if q := c.takeQueue(e); len(q) > 0 {
+		c.use(e, c.now)
 		c.host.Resolved(e.mac, q)
 	}
 }

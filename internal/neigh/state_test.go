@@ -14,26 +14,28 @@ import (
 //
 // NA s/o are advertisements that are solicited and override; "-" names no
 // link-layer address, "a" the one cached, "b" another. "NS" stands for all
-// that carry a source link-layer address; "!" where none may be created.
+// that carry a source link-layer address; "!" where none may be created. In the
+// Incomplete column a frame waits, and going out makes of stale delay (§7.3.3).
 const appendixC = `
 event    none          incomplete    reachable    stale        delay        probe        failed       static
-NS-a     stale-a       stale-a       reachable-a  stale-a      delay-a      probe-a      stale-a      static-a
-NS-b     stale-b       stale-b       stale-b      stale-b      stale-b      stale-b      stale-b      static-a
-NS-a!    none          stale-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a
-NS-b!    none          stale-b       stale-b      stale-b      stale-b      stale-b      failed       static-a
+NS-a     stale-a       delay-a       reachable-a  stale-a      delay-a      probe-a      stale-a      static-a
+NS-b     stale-b       delay-b       stale-b      stale-b      stale-b      stale-b      stale-b      static-a
+NS-a!    none          delay-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a
+NS-b!    none          delay-b       stale-b      stale-b      stale-b      stale-b      failed       static-a
 NA--     none          incomplete    reachable-a  stale-a      delay-a      probe-a      failed       static-a
 NA-s-    none          incomplete    reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
 NA-o-    none          incomplete    reachable-a  stale-a      delay-a      probe-a      failed       static-a
 NA-so-   none          incomplete    reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
-NA-a     none          stale-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a
+NA-a     none          delay-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a
 NA-sa    none          reachable-a   reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
-NA-oa    none          stale-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a
+NA-oa    none          delay-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a
 NA-soa   none          reachable-a   reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
-NA-b     none          stale-b       stale-a      stale-a      delay-a      probe-a      failed       static-a
+NA-b     none          delay-b       stale-a      stale-a      delay-a      probe-a      failed       static-a
 NA-sb    none          reachable-b   stale-a      stale-a      delay-a      probe-a      failed       static-a
-NA-ob    none          stale-b       stale-b      stale-b      stale-b      stale-b      failed       static-a
+NA-ob    none          delay-b       stale-b      stale-b      stale-b      stale-b      failed       static-a
 NA-sob   none          reachable-b   reachable-b  reachable-b  reachable-b  reachable-b  failed       static-a
 upper    none          incomplete    reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
+doubt    none          incomplete    probe-a      probe-a      probe-a      probe-a      failed       static-a
 output   incomplete    incomplete    reachable-a  delay-a      delay-a      probe-a      incomplete   static-a
 timeout  none          incomplete    stale-a      none         probe-a      probe-a      none         static-a
 timeout3 none          failed        none         none         failed       failed       none         static-a
@@ -127,6 +129,8 @@ func hear(w *world, event string) {
 		w.Advertised(w.at, peer, mac, strings.ContainsAny(arg, "ab"), strings.Contains(arg, "s"), strings.Contains(arg, "o"), false)
 	case "upper":
 		w.Confirm(w.at, peer)
+	case "doubt":
+		w.Doubt(w.at, peer)
 	case "output":
 		w.output(peer, "new")
 	case "timeout", "timeout3":

@@ -15,6 +15,7 @@ import (
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/wire"
 	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/ipv6"
 	"github.com/tapstack/tapstack/stack"
 )
 
@@ -132,7 +133,7 @@ func (n *Net) Host(seg *wire.Segment, c stack.Config, wrap func(ether.Device) et
 	if wrap != nil {
 		dev = wrap(dev)
 	}
-	i, err := s.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: dev, MAC: mac, NoDAD: true, Plain: !n.Offload})
+	i, err := s.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: dev, MAC: mac, NoDAD: true, IID: ipv6.IIDEUI64, Plain: !n.Offload})
 	for _, a := range addrs {
 		if err == nil {
 			err = i.AddAddr(netip.MustParsePrefix(a))

@@ -1,0 +1,28 @@
+package attach
+
+import (
+	"testing"
+
+	"github.com/tapstack/tapstack/ipv6"
+	"github.com/tapstack/tapstack/stack"
+)
+
+// TestIdentifiers: what the flags say reaches the interface, and the secret is
+// the same each time.
+func TestIdentifiers(t *testing.T) {
+	var a, b, c stack.InterfaceConfig
+	for _, x := range []struct {
+		o *Options
+		c *stack.InterfaceConfig
+	}{{&Options{}, &a}, {&Options{IID: "opaque", TempAddrs: "prefer"}, &b}, {&Options{IID: "eui64", TempAddrs: "usable"}, &c}} {
+		if err := x.o.identifiers(x.c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.IID != ipv6.IIDOpaque || a.IIDSecret != b.IIDSecret || a.TempAddrs != stack.TempAddrsOff || b.TempAddrs != stack.TempAddrsPrefer {
+		t.Errorf("%+v %+v", a, b)
+	}
+	if c.IID != ipv6.IIDEUI64 || c.IIDSecret != [16]byte{} || c.TempAddrs != stack.TempAddrsUsable {
+		t.Errorf("%+v", c)
+	}
+}

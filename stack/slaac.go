@@ -1,0 +1,210 @@
+package stack
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ipv6"
+)
+
+// This file owns what becomes of router advertisements: the core of package
+// ipv6 decides, and here it is carried out.
+
+// TempAddrs says whether there are temporary addresses beside those that stay
+// the same (RFC 8981), with the values of Linux's use_tempaddr.
+type TempAddrs uint8
+
+// The values.
+const (
+	TempAddrsOff    TempAddrs = iota
+	TempAddrsUsable           // they are made, and used by who asks for them
+	TempAddrsPrefer           // they are made, and preferred as sources (RFC 6724 rule 7)
+)
+
+// newSLAAC makes the core of an interface.
+func (i *Interface) newSLAAC() *ipv6.SLAAC {
+	return ipv6.NewSLAAC((*slaacHost)(i), ipv6.SLAACConfig{IID: i.iid, Temporary: i.temp != TempAddrsOff}, i.rnd)
+}
+
+// Advertised is what routers advertise for a host to use, beside addresses and
+// routes.
+type Advertised struct {
+	// DNS and Search are the name servers and search domains (RFC 8106).
+	DNS    []netip.Addr
+	Search []string
+	// Managed and Other say that DHCPv6 has addresses, or other configuration
+	// (RFC 4861 §4.2).
+	Managed, Other bool
+	// Portal is the URI of the captive portal's API (RFC 8910), if any.
+	Portal string
+}
+
+// Advertised returns what routers advertise on the interface. The slices are
+// not to be changed.
+func (i *Interface) Advertised() Advertised {
+	if a := i.advertised.Load(); a != nil {
+		return *a
+	}
+	return Advertised{}
+}
+
+// NameServers returns the servers and the search domains that routers on the
+// interface advertise at present; link-local servers have the interface as their
+// zone. Without InterfaceConfig.SLAAC nobody listens.
+func (i *Interface) NameServers() (servers []netip.Addr, search []string) {
+	a := i.Advertised()
+	for _, s := range a.DNS {
+		if s.IsLinkLocalUnicast() {
+			s = s.WithZone(i.name)
+		}
+		servers = append(servers, s)
+	}
+	return servers, a.Search
+}
+
+// slaacHost is the interface as its SLAAC core sees it. Its methods run with
+// Interface.mu held; changes of the configuration wait until it is released.
+type slaacHost Interface
+
+func (h *slaacHost) later(f func(*Interface)) {
+	i := (*Interface)(h)
+	i.after = append(i.after, func() { f(i) })
+}
+
+// advertise changes what is known, and wakes those who wait for it.
+func (h *slaacHost) advertise(change func(*Advertised)) {
+	i := (*Interface)(h)
+	a := i.Advertised()
+	change(&a)
+	i.advertised.Store(&a)
+	h.later(func(i *Interface) { i.announceChange(nil) })
+}
+
+// SendRouterSolicit implements ipv6.SLAACHost.
+func (h *slaacHost) SendRouterSolicit() {
+	i := (*Interface)(h)
+	src := i.stack.cfg.Load().selectSource(ipv6.AllRouters, i, ipv6.AllRouters)
+	m := ipv6.RouterSolicit{SourceMAC: i.mac, HasMAC: src.IsValid()}
+	if !src.IsValid() {
+		src = any6 // RFC 4861 §4.1: then without our link-layer address
+	}
+	i.stack.stats.ND.RouterSolicit.inc()
+	i.sendND(ether.Multicast(ipv6.AllRouters), src, ipv6.AllRouters, m.Append)
+}
+
+// AddAddress implements ipv6.SLAACHost.
+func (h *slaacHost) AddAddress(p netip.Prefix, info ipv6.AddressInfo) {
+	h.later(func(i *Interface) {
+		i.claimAddress(Addr{Prefix: p, Origin: OriginRouter, Temporary: info.Temporary, Preferred: info.Preferred, Valid: info.Valid}, info.Routers, 0)
+	})
+}
+
+// UpdateAddress implements ipv6.SLAACHost.
+func (h *slaacHost) UpdateAddress(p netip.Prefix, info ipv6.AddressInfo) {
+	h.later(func(i *Interface) {
+		i.changeAddr(p.Addr(), func(x *address) { x.preferred, x.valid, x.routers = info.Preferred, info.Valid, info.Routers })
+	})
+}
+
+// RemoveAddress implements ipv6.SLAACHost.
+func (h *slaacHost) RemoveAddress(p netip.Prefix) {
+	h.later(func(i *Interface) { i.delAddr(p.Addr(), OriginRouter) })
+}
+
+// Deprecate implements ipv6.SLAACHost.
+func (h *slaacHost) Deprecate(p netip.Prefix, old bool) {
+	h.later(func(i *Interface) { i.deprecate(p.Addr(), old) })
+}
+
+// routerMetric is the metric that Linux gives to learnt routes.
+const routerMetric = 1024
+
+// SetRoute implements ipv6.SLAACHost.
+func (h *slaacHost) SetRoute(dst netip.Prefix, router netip.Addr, p ipv6.Preference) {
+	h.later(func(i *Interface) {
+		r := Route{Dst: dst, Gateway: router, Interface: i, Metric: routerMetric, Origin: OriginRouter, Preference: p}
+		if i.stack.changeRoute(r) != nil {
+			i.stack.AddRoute(r)
+		}
+		i.announceChange(nil)
+	})
+}
+
+// RemoveRoute implements ipv6.SLAACHost.
+func (h *slaacHost) RemoveRoute(dst netip.Prefix, router netip.Addr) {
+	h.later(func(i *Interface) { i.stack.forgetRoute(Route{Dst: dst, Gateway: router, Interface: i}) })
+}
+
+// AddOnLink implements ipv6.SLAACHost.
+func (h *slaacHost) AddOnLink(p netip.Prefix) {
+	h.later(func(i *Interface) { i.stack.AddRoute(Route{Dst: p, Interface: i, Metric: 256, Origin: OriginRouter}) })
+}
+
+// RemoveOnLink implements ipv6.SLAACHost.
+func (h *slaacHost) RemoveOnLink(p netip.Prefix) {
+	h.later(func(i *Interface) { i.stack.forgetRoute(Route{Dst: p, Interface: i}) })
+}
+
+// SetMTU implements ipv6.SLAACHost.
+func (h *slaacHost) SetMTU(mtu int) {
+	if mtu >= ipv6.MinMTU && mtu <= h.mtu {
+		h.mtu6.Store(int32(mtu))
+		h.later(func(i *Interface) { i.stack.refreshRoutes() })
+	}
+}
+
+// SetHopLimit implements ipv6.SLAACHost.
+func (h *slaacHost) SetHopLimit(n uint8) { h.hopLimit.Store(int32(n)) }
+
+// SetTimers implements ipv6.SLAACHost.
+func (h *slaacHost) SetTimers(reachable, retrans time.Duration) {
+	h.neigh[inet6].SetTimers(reachable, retrans)
+}
+
+// SetNames implements ipv6.SLAACHost.
+func (h *slaacHost) SetNames(servers []netip.Addr, domains []string) {
+	h.advertise(func(a *Advertised) { a.DNS, a.Search = slices.Clone(servers), slices.Clone(domains) })
+}
+
+// SetDHCP implements ipv6.SLAACHost.
+func (h *slaacHost) SetDHCP(managed, other bool) {
+	h.advertise(func(a *Advertised) { a.Managed, a.Other = managed, other })
+}
+
+// SetPortal implements ipv6.SLAACHost.
+func (h *slaacHost) SetPortal(uri string) { h.advertise(func(a *Advertised) { a.Portal = uri }) }
+
+// replace takes away an address that another host has, if another one will be
+// there in its place, and reports whether so: SLAAC makes one, or the interface
+// another link-local address (RFC 7217 §6).
+func (i *Interface) replace(x *address) bool {
+	a := x.addr()
+	switch {
+	case x.origin == OriginRouter && i.slaac != nil:
+		i.DelAddr(a)
+		i.enter(i.stack.clock.Now())
+		i.slaac.Duplicate(i.now, a)
+		i.leave()
+		return true
+	case x.origin == OriginKernel && i.iid.Mode == ipv6.IIDOpaque && a.IsLinkLocalUnicast() && i.linkLocals.Add(1) <= ipv6.IDGenRetries:
+		// The new one is there before the old one goes, for who waits in Ready.
+		i.addLinkLocal(ipv6.IDGenDelay)
+		i.DelAddr(a)
+		return true
+	case x.origin == OriginKernel && i.slaac != nil:
+		// RFC 4862 §5.4.5: another host has our MAC address, or what looks like
+		// it; nothing is configured here.
+		i.enter(i.stack.clock.Now())
+		i.slaac.Stop()
+		i.leave()
+	}
+	return false
+}
+
+// addLinkLocal gives the interface its link-local address (RFC 4862 §5.3).
+func (i *Interface) addLinkLocal(wait time.Duration) error {
+	p := netip.PrefixFrom(ipv6.WithIID(ipv6.LinkLocalPrefix, i.iid.Stable(ipv6.LinkLocalPrefix, uint8(i.linkLocals.Load()))), 64)
+	return i.claimAddress(Addr{Prefix: p, Origin: OriginKernel}, nil, wait)
+}
