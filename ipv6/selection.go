@@ -13,7 +13,7 @@ import (
 // Source is an address to choose from.
 type Source struct {
 	Addr netip.Addr
-	// Deprecated: past its preferred lifetime (RFC 4862 §5.5.4).
+	// Deprecated says that its preferred lifetime is over (RFC 4862 §5.5.4).
 	Deprecated bool
 	// Outgoing: on the interface the packet leaves by.
 	Outgoing bool

@@ -22,7 +22,6 @@ type slaacNet struct {
 
 const slaacEpoch = mono.Time(1_000_000)
 
-var iid = InterfaceID(mac)
 
 func newSLAAC() *slaacNet {
 	n := &slaacNet{now: slaacEpoch}

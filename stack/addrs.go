@@ -21,7 +21,7 @@ type Addr struct {
 	Prefix netip.Prefix
 	// Tentative: it is being probed, and may not be used yet.
 	Tentative bool
-	// Deprecated: it is not for new connections (RFC 4862 §5.5.4).
+	// Deprecated says that it is not for new connections (RFC 4862 §5.5.4).
 	Deprecated bool
 	// Secondary: of IPv4, another address of the interface has the same prefix.
 	Secondary bool
