@@ -22,7 +22,6 @@ type slaacNet struct {
 
 const slaacEpoch = mono.Time(1_000_000)
 
-
 func newSLAAC() *slaacNet {
 	n := &slaacNet{now: slaacEpoch}
 	n.SLAAC = NewSLAAC(n, SLAACConfig{IID: IIDConfig{Mode: IIDEUI64, MAC: mac}}, rand.New(rand.NewPCG(1, 2)))
