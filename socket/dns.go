@@ -285,33 +285,39 @@ func parse(m *dnsmessage.Message, b []byte, id uint16, q dnsmessage.Question) bo
 }
 
 // answers are the addresses in m, of the name or what it is an alias of.
-func answers(m *dnsmessage.Message, q dnsmessage.Question) (addrs []netip.Addr) {
-	name := q.Name.String()
+func answers(m *dnsmessage.Message, q dnsmessage.Question) []netip.Addr {
+	return records(m, q.Name.String(), func(b dnsmessage.ResourceBody) (netip.Addr, bool) {
+		switch b := b.(type) {
+		case *dnsmessage.AResource:
+			return netip.AddrFrom4(b.A), q.Type == dnsmessage.TypeA
+		case *dnsmessage.AAAAResource:
+			return netip.AddrFrom16(b.AAAA), q.Type == dnsmessage.TypeAAAA
+		}
+		return netip.Addr{}, false
+	})
+}
+
+// records are what read makes of the answers in m for a name or, where it has
+// none, for what it is an alias of.
+func records[T any](m *dnsmessage.Message, name string, read func(dnsmessage.ResourceBody) (T, bool)) (list []T) {
 	for range dnsMaxAliases {
 		alias := ""
 		for _, r := range m.Answers {
 			if !strings.EqualFold(r.Header.Name.String(), name) || r.Header.Class != dnsmessage.ClassINET {
 				continue
 			}
-			switch b := r.Body.(type) {
-			case *dnsmessage.AResource:
-				if q.Type == dnsmessage.TypeA {
-					addrs = append(addrs, netip.AddrFrom4(b.A))
-				}
-			case *dnsmessage.AAAAResource:
-				if q.Type == dnsmessage.TypeAAAA {
-					addrs = append(addrs, netip.AddrFrom16(b.AAAA))
-				}
-			case *dnsmessage.CNAMEResource:
+			if b, ok := r.Body.(*dnsmessage.CNAMEResource); ok {
 				alias = b.CNAME.String()
+			} else if v, ok := read(r.Body); ok {
+				list = append(list, v)
 			}
 		}
-		if len(addrs) > 0 || alias == "" {
+		if len(list) > 0 || alias == "" {
 			break
 		}
 		name = alias
 	}
-	return addrs
+	return list
 }
 
 // A *net.Resolver is a Resolver too.

@@ -48,24 +48,12 @@ func reverseName(a netip.Addr) string {
 
 // pointers are the names in m, of the address or, where it is delegated to
 // somebody (RFC 2317), of what it is an alias of.
-func pointers(m *dnsmessage.Message, name string) (names []string) {
-	for range dnsMaxAliases {
-		alias := ""
-		for _, r := range m.Answers {
-			if !strings.EqualFold(r.Header.Name.String(), name) || r.Header.Class != dnsmessage.ClassINET {
-				continue
-			}
-			switch b := r.Body.(type) {
-			case *dnsmessage.PTRResource:
-				names = append(names, strings.TrimSuffix(b.PTR.String(), "."))
-			case *dnsmessage.CNAMEResource:
-				alias = b.CNAME.String()
-			}
+func pointers(m *dnsmessage.Message, name string) []string {
+	return records(m, name, func(b dnsmessage.ResourceBody) (string, bool) {
+		p, ok := b.(*dnsmessage.PTRResource)
+		if !ok {
+			return "", false
 		}
-		if len(names) > 0 || alias == "" {
-			break
-		}
-		name = alias
-	}
-	return names
+		return strings.TrimSuffix(p.PTR.String(), "."), true
+	})
 }

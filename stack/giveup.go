@@ -3,6 +3,8 @@ package stack
 import (
 	"net/netip"
 	"syscall"
+
+	"github.com/tapstack/tapstack/tcp"
 )
 
 // This file owns what the sockets of an address are told when the host loses it,
@@ -30,24 +32,9 @@ func (i *Interface) LoseAddr(a netip.Addr) error {
 func (t *tcpTable) resetConnections(a netip.Addr) {
 	for _, e := range t.all() {
 		if c, ok := e.(*TCPConn); ok && c.id().local.Addr() == a {
-			c.reset(syscall.EADDRNOTAVAIL)
+			c.end((*tcp.Conn).Reset, syscall.EADDRNOTAVAIL)
 		}
 	}
-}
-
-// reset fails a connection with errno and resets the peer.
-func (c *TCPConn) reset(errno syscall.Errno) {
-	now := c.stack.clock.Now()
-	c.mu.Lock()
-	if c.removed {
-		c.mu.Unlock()
-		return
-	}
-	now = c.tickLocked(now)
-	ready := c.readyFor(c.core.Reset(now, errno))
-	ready |= c.outputLocked(now)
-	c.mu.Unlock()
-	c.waiters.Wake(ready)
 }
 
 // addressGone makes EADDRNOTAVAIL pending on the sockets of an address.

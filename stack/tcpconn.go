@@ -456,8 +456,12 @@ func (c *TCPConn) unreachableLocked(now mono.Time, errno syscall.Errno) Ready {
 	return 0
 }
 
-// fail ends the connection with an error of our own.
-func (c *TCPConn) fail(errno syscall.Errno) {
+// fail ends the connection with an error of our own, of which the peer is not
+// told.
+func (c *TCPConn) fail(errno syscall.Errno) { c.end((*tcp.Conn).HardError, errno) }
+
+// end ends the connection in one of the ways that the core knows.
+func (c *TCPConn) end(how func(*tcp.Conn, mono.Time, syscall.Errno) tcp.Events, errno syscall.Errno) {
 	now := c.stack.clock.Now()
 	c.mu.Lock()
 	if c.removed {
@@ -465,7 +469,7 @@ func (c *TCPConn) fail(errno syscall.Errno) {
 		return
 	}
 	now = c.tickLocked(now)
-	ready := c.readyFor(c.core.HardError(now, errno))
+	ready := c.readyFor(how(c.core, now, errno))
 	ready |= c.outputLocked(now)
 	c.mu.Unlock()
 	c.waiters.Wake(ready)
