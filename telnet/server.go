@@ -107,7 +107,9 @@ func (s *Server) Serve(l net.Listener) error {
 		switch {
 		case err == nil:
 			delay = 0
-			s.start(ctx, nc)
+			if x, ctx := s.admit(nc); x != nil {
+				go s.serve(ctx, x)
+			}
 			continue
 		case down:
 			return ErrServerClosed
@@ -143,13 +145,18 @@ func (s *Server) track(l net.Listener) bool {
 	if s.down {
 		return false
 	}
-	if s.listeners == nil {
+	s.prepare()
+	s.listeners[l] = true
+	return true
+}
+
+// prepare makes what the zero Server lacks, under its lock.
+func (s *Server) prepare() {
+	if s.conns == nil {
 		s.listeners = make(map[net.Listener]bool)
 		s.conns = make(map[*session]bool)
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 	}
-	s.listeners[l] = true
-	return true
 }
 
 func (s *Server) log() *slog.Logger {
@@ -159,7 +166,16 @@ func (s *Server) log() *slog.Logger {
 	return slog.Default()
 }
 
-func (s *Server) start(ctx context.Context, nc net.Conn) {
+// ServeConn serves a connection that somebody else has accepted, within the
+// server's limits, and returns when the session is over.
+func (s *Server) ServeConn(nc net.Conn) {
+	if x, ctx := s.admit(nc); x != nil {
+		s.serve(ctx, x)
+	}
+}
+
+// admit makes a session of a connection; nil if there is no place for it.
+func (s *Server) admit(nc net.Conn) (*session, context.Context) {
 	cfg := s.Config
 	if cfg == nil {
 		cfg = &Config{}
@@ -167,17 +183,18 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 	x := &session{Conn: nc, s: s, since: time.Now()}
 	x.c = NewServerConn(x, cfg)
 	s.mu.Lock()
+	s.prepare()
+	ctx, down := s.ctx, s.down
 	full := s.MaxConns > 0 && len(s.conns) >= s.MaxConns
-	if !full && !s.down {
+	if !full && !down {
 		s.conns[x] = true
 		s.wg.Add(1)
 	}
-	down := s.down
 	s.mu.Unlock()
 	switch {
 	case down:
 		nc.Close()
-		return
+		return nil, nil
 	case full:
 		s.refused.Add(1)
 		go func() { // it may not read, nor say what TLS waits for
@@ -185,10 +202,10 @@ func (s *Server) start(ctx context.Context, nc net.Conn) {
 			io.WriteString(nc, s.Busy)
 			nc.Close()
 		}()
-		return
+		return nil, nil
 	}
 	s.accepted.Add(1)
-	go s.serve(ctx, x)
+	return x, ctx
 }
 
 func (s *Server) serve(ctx context.Context, x *session) {

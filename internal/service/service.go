@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/tapstack/tapstack/telnet"
 )
 
 // MaxConns is how many TCP connections one service answers at a time unless
@@ -30,6 +32,8 @@ type Service struct {
 	MaxConns int
 
 	protocol
+	sessions *telnet.Server // of telnet
+
 	now  func() time.Time // the daytime
 	intn func(n int) int  // 0..n-1 at random, for the length of a chargen datagram
 
@@ -79,7 +83,7 @@ func New(name string) (*Service, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w %q (there are %s)", ErrUnknown, name, strings.Join(Names(), ", "))
 	}
-	return &Service{Name: name, Port: p.port, MaxConns: MaxConns, protocol: p, now: time.Now, intn: rand.IntN}, nil
+	return &Service{Name: name, Port: p.port, MaxConns: MaxConns, protocol: p, sessions: newTelnet(), now: time.Now, intn: rand.IntN}, nil
 }
 
 // Stats are a service's counters since New.

@@ -4,7 +4,6 @@ package service
 // behind it but the session itself.
 
 import (
-	"context"
 	"net"
 	"time"
 
@@ -12,22 +11,16 @@ import (
 	"github.com/tapstack/tapstack/telnet/telsh"
 )
 
-var telnetConfig telnet.Config
+// telnetIdle is after how long a session in which nothing is typed ends, so that
+// those who have gone away do not keep the places of others.
+const telnetIdle = 5 * time.Minute
 
-// telnet serves a session (RFC 854). As with daytime what the client sends at
-// the end is read before closing.
+func newTelnet() *telnet.Server {
+	return &telnet.Server{Handler: new(telsh.Shell), IdleTimeout: telnetIdle}
+}
+
+// telnet serves a session (RFC 854). How many there may be is for Serve to say.
 func (s *Service) telnet(nc net.Conn) error {
-	c := telnet.NewServerConn(nc, &telnetConfig)
-	defer c.Close()
-	if err := c.Handshake(context.Background()); err != nil {
-		return err
-	}
-	new(telsh.Shell).ServeTELNET(context.Background(), c)
-	if err := closeWrite(nc); err != nil {
-		return err
-	}
-	if err := nc.SetReadDeadline(time.Now().Add(drainTime)); err != nil {
-		return err
-	}
-	return pump(nc, throwAway)
+	s.sessions.ServeConn(nc)
+	return nil
 }
