@@ -109,3 +109,39 @@ func TestScreenIsTheSame(t *testing.T) {
 		}, append([]string{"--pty-exec", "vim", "--"}, vim...)...)
 	})
 }
+
+// TestNethack: a game with menus and colours beside what was there, through
+// other people's client and ours, is on screen as it is on the terminal itself,
+// up to where chance begins. One after the other: two under one name would meet
+// each other's lock.
+func TestNethack(t *testing.T) {
+	game := []string{lab.RequireProgram(t, "/usr/games/nethack"), "-u", "telnet"}
+	steps := []struct{ key, shows string }{
+		{"", "[ynaq]"},
+		{"n", "Pick a role"},
+		{"w", "Pick a race"},
+		{"?", "Pick a role"}, // the menus above each other differ in size
+	}
+	lab.InNamespace(t, func(l *lab.Lab) {
+		play := func(t *testing.T, p *pane, want []string) (screens []string) {
+			t.Helper()
+			for n, step := range steps {
+				if step.key != "" {
+					p.key(step.key)
+				}
+				if p.want(step.shows); want != nil {
+					p.await(step.shows+" as on the terminal", func(string) bool { return p.do("capture-pane", "-p", "-e") == want[n] })
+				}
+				screens = append(screens, p.do("capture-pane", "-p", "-e"))
+			}
+			p.key("q")
+			p.wantEnd()
+			return screens
+		}
+		direct := play(t, newPane(t, l, 80, 24, nil, game[0], game[1:]...), nil)
+		everywhere(t, l, func(t *testing.T, s served) {
+			play(t, newPane(t, l, 80, 24, nil, "inetutils-telnet", s.host, s.port), direct)
+			play(t, newPane(t, l, 80, 24, []string{envMain + "=1"}, os.Args[0], "telnet", "--net", "host", s.host, s.port), direct)
+		}, append([]string{"--pty-exec", game[0], "--"}, game[1:]...)...)
+	})
+}
