@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
@@ -303,6 +304,17 @@ func (t *Text) fold(s string) []byte {
 		out = append(out, 0)
 	}
 	return out
+}
+
+// Printable is s without what would do more than show on somebody else's
+// terminal, as escape sequences do: for what one user says and others see.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
 }
 
 // Printf writes a text.
