@@ -161,6 +161,7 @@ const maxEmpty = 16
 // readInput passes In on. From a terminal an empty piece is an end of file that
 // was typed.
 func (c *Client) readInput(to chan<- []byte) {
+	defer c.crashing()
 	defer close(to)
 	for empty := 0; empty < maxEmpty; {
 		b := make([]byte, 4096)
@@ -286,10 +287,27 @@ func (c *Client) hangUp() {
 	if c.s != nil {
 		c.s.conn.Close()
 		close(c.s.closing)
-		<-c.s.done
+		select {
+		case <-c.s.done:
+		case <-time.After(stoppedWait): // it shows something on a terminal that was stopped by ^S
+		}
 		c.s = nil
 	}
 	if c.tty != nil {
 		c.tty.restore()
+	}
+}
+
+// stoppedWait is how long the end of a session waits for what is being shown.
+const stoppedWait = time.Second
+
+// crashing is deferred by the goroutines beside Run's: a panic must not leave
+// the terminal without echo.
+func (c *Client) crashing() {
+	if p := recover(); p != nil {
+		if c.tty != nil {
+			_ = c.tty.setAttr(c.tty.saved)
+		}
+		panic(p)
 	}
 }

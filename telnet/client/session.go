@@ -74,6 +74,7 @@ func (s *session) event(ev engine.Event) {
 }
 
 func (s *session) read() {
+	defer s.c.crashing()
 	defer close(s.done)
 	_ = s.conn.Handshake(context.Background()) // takes MaxWait; what is wrong is told by Read, too
 	close(s.ready)
@@ -102,6 +103,7 @@ func (s *session) read() {
 // write hands the Conn what is typed. A command that met a peer who takes
 // nothing has set a deadline; what was on its way then goes on.
 func (s *session) write() {
+	defer s.c.crashing()
 	for {
 		var b []byte
 		select {

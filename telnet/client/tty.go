@@ -47,7 +47,7 @@ func (t *tty) control(f func(fd int) error) error {
 	return err
 }
 
-// apply changes the terminal when what was written to it is out.
+// apply changes the terminal.
 func (t *tty) apply(s setting) error {
 	if t.ours && s == t.now {
 		return nil
@@ -64,8 +64,11 @@ func (t *tty) restore() {
 	}
 }
 
+// setAttr changes the terminal at once. What was written to it was processed
+// then already, so there is nothing to wait for: on a terminal that was stopped
+// by ^S it would be for ever.
 func (t *tty) setAttr(a unix.Termios) error {
-	return t.control(func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETSW, &a) })
+	return t.control(func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETS, &a) })
 }
 
 func (t *tty) size() (s option.Size, ok bool) {

@@ -28,6 +28,8 @@ type user struct {
 	signals chan os.Signal
 	*screen
 	done chan error
+	c    *Client
+	stop context.CancelFunc // as SIGTERM does
 }
 
 // sit opens a terminal of 100 by 30 and runs a Client on it.
@@ -48,7 +50,7 @@ func sit(t *testing.T, cfg Config) *user {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &user{t, keys, term, make(chan os.Signal, 1), newScreen(), make(chan error, 1)}
+	u := &user{t, keys, term, make(chan os.Signal, 1), newScreen(), make(chan error, 1), nil, nil}
 	u.resize(100, 30)
 	go io.Copy(u.screen, keys)
 	var network kernel.Network
@@ -61,7 +63,8 @@ func sit(t *testing.T, cfg Config) *user {
 	}
 	cfg.Telnet.Urgent = urgent
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	go func() { u.done <- New(cfg).Run(ctx) }()
+	u.c, u.stop = New(cfg), cancel
+	go func() { u.done <- u.c.Run(ctx) }()
 	t.Cleanup(func() { cancel(); keys.Close(); term.Close() })
 	return u
 }
