@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -20,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapstack/tapstack/internal/attach"
-	"github.com/tapstack/tapstack/socket/kernel"
 	"github.com/tapstack/tapstack/telnet"
 	"github.com/tapstack/tapstack/telnet/client"
 	"github.com/tapstack/tapstack/telnet/engine"
@@ -34,17 +29,17 @@ import (
 type telnetOptions struct {
 	attach attach.Options
 
-	term, encoding, errors, speed, escape   string
-	environ                                 []string
-	forceBinary, line, raw                  bool
-	minWait, maxWait, timeout               float64
-	will, do, wont, dont                    []string
-	compression, noCompression              bool
-	gmcp                                    []string
-	ssl, noVerify                           bool
-	caFile                                  string
-	typescript, typescriptMode              string
-	logLevel, logFile, logFormat, logAppend string
+	term, encoding, errors, speed, escape string
+	environ                               []string
+	forceBinary, line, raw                bool
+	minWait, maxWait, timeout             float64
+	will, do, wont, dont                  []string
+	compression, noCompression            bool
+	gmcp                                  []string
+	ssl, noVerify                         bool
+	caFile                                string
+	typescript, typescriptMode            string
+	log                                   logFlags
 }
 
 func telnetCommand() *cobra.Command { return newTelnet(&telnetOptions{}) }
@@ -114,18 +109,12 @@ does not end the session, the other end does.`,
 	f.BoolVar(&o.noVerify, "ssl-no-verify", false, "accept any certificate")
 	f.StringVar(&o.typescript, "typescript", "", "write all that is shown to `FILE`")
 	f.StringVar(&o.typescriptMode, "typescript-mode", "append", "what becomes of that file: `MODE` append or rewrite")
-	f.StringVar(&o.logLevel, "loglevel", "warn", "log from `LEVEL` on: trace (every byte), debug (negotiation), info, warn, error, critical")
-	f.StringVar(&o.logFile, "logfile", "", "log to `FILE` (default stderr)")
-	f.StringVar(&o.logAppend, "logfile-mode", "append", "what becomes of that file: `MODE` append or rewrite")
-	f.StringVar(&o.logFormat, "logfmt", "text", "log as `FORMAT` text or json")
+	o.log.register(f, "warn", "every byte")
+	f.StringVar(&o.log.mode, "logfile-mode", "append", "what becomes of that file: `MODE` append or rewrite")
 	o.attach.Register(f)
 	f.SortFlags = false
 	return c
 }
-
-// telnetLevels are the names of the seed for slog's levels.
-var telnetLevels = map[string]slog.Level{"trace": slog.LevelDebug - 4, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn,
-	"warning": slog.LevelWarn, "error": slog.LevelError, "critical": slog.LevelError + 4}
 
 func (o *telnetOptions) run(args []string, encoding, compression bool) error {
 	cfg := client.Config{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
@@ -148,45 +137,25 @@ func (o *telnetOptions) run(args []string, encoding, compression bool) error {
 		cfg.Telnet.Charset = o.encoding
 	}
 	cfg.Telnet.Client.NoCompress = o.noCompression || o.ssl && !compression
-	var files []io.Closer
-	defer func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}()
-	open := func(name, mode, flag string) (io.Writer, error) {
-		how := os.O_WRONLY | os.O_CREATE | os.O_APPEND
-		switch mode {
-		case "append":
-		case "rewrite":
-			how |= os.O_TRUNC
-		default:
-			return nil, attach.Usagef("--%s %s: want append or rewrite", flag, mode)
-		}
-		if name == "" {
-			return nil, nil
-		}
-		f, err := os.OpenFile(name, how, 0o600)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, f)
-		return f, nil
+	if err := o.log.check(); err != nil {
+		return err
 	}
-	script, err := open(o.typescript, o.typescriptMode, "typescript-mode")
+	script, err := openAppending("typescript", o.typescript, o.typescriptMode)
 	if err != nil {
 		return err
 	}
-	log, err := open(o.logFile, o.logAppend, "logfile-mode")
+	if script != nil {
+		defer script.Close()
+		cfg.Typescript = script
+	}
+	log, done, err := o.log.open()
 	if err != nil {
 		return err
 	}
-	if log == nil {
-		log = os.Stderr
-	}
-	cfg.Typescript = script
-	if err := o.setLog(&cfg, log); err != nil {
-		return err
+	defer done()
+	cfg.Logger = log
+	if o.log.level <= levelTrace {
+		cfg.Telnet.Record = telnet.NewRecorder(&wireLog{log, o.log.level})
 	}
 	return o.session(cfg)
 }
@@ -265,30 +234,26 @@ func (o *telnetOptions) setOptions(cfg *client.Config) error {
 		c.GMCP.Name, c.GMCP.Version, c.GMCP.Modules = program, "1", o.gmcp
 	}
 
-	type key struct {
-		side engine.Side
-		code engine.Code
-	}
-	always := make(map[key]bool)
+	yes := make(map[telnet.Ask]bool)
 	for _, x := range []struct {
 		flag  string
 		names []string
 		side  engine.Side
 		yes   bool
 	}{{"will", o.will, engine.Us, true}, {"do", o.do, engine.Him, true}, {"wont", o.wont, engine.Us, false}, {"dont", o.dont, engine.Him, false}} {
-		for _, name := range x.names {
-			code, ok := client.ParseOption(name)
-			if !ok {
-				return attach.Usagef("--always-%s %s: there is no option of this name", x.flag, name)
-			}
-			always[key{x.side, code}] = x.yes
-			if x.yes {
-				cfg.Telnet.Enable = append(cfg.Telnet.Enable, telnet.Ask{Side: x.side, Code: code})
-			}
+		asks, err := always(x.flag, x.names, x.side)
+		if err != nil {
+			return err
+		}
+		for _, a := range asks {
+			yes[a] = x.yes
+		}
+		if x.yes {
+			cfg.Telnet.Enable = append(cfg.Telnet.Enable, asks...)
 		}
 	}
 	cfg.Telnet.Accept = func(side engine.Side, code engine.Code, allowed bool) bool {
-		if yes, ok := always[key{side, code}]; ok {
+		if yes, ok := yes[telnet.Ask{Side: side, Code: code}]; ok {
 			return yes
 		}
 		return allowed
@@ -303,37 +268,9 @@ func (o *telnetOptions) setTLS(cfg *client.Config) error {
 		}
 		return nil
 	}
-	cfg.TLS = &tls.Config{InsecureSkipVerify: o.noVerify} //nolint:gosec // as asked for
-	if o.caFile != "" {
-		b, err := os.ReadFile(o.caFile)
-		if err != nil {
-			return attach.Usagef("--ssl-cafile: %w", err)
-		}
-		if cfg.TLS.RootCAs = x509.NewCertPool(); !cfg.TLS.RootCAs.AppendCertsFromPEM(b) {
-			return attach.Usagef("--ssl-cafile %s: there is no certificate in it", o.caFile)
-		}
-	}
-	return nil
-}
-
-func (o *telnetOptions) setLog(cfg *client.Config, to io.Writer) error {
-	level, ok := telnetLevels[o.logLevel]
-	if !ok {
-		return attach.Usagef("--loglevel %s: want trace, debug, info, warn, error or critical", o.logLevel)
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	switch o.logFormat {
-	case "text":
-		cfg.Logger = slog.New(slog.NewTextHandler(to, opts))
-	case "json":
-		cfg.Logger = slog.New(slog.NewJSONHandler(to, opts))
-	default:
-		return attach.Usagef("--logfmt %s: want text or json", o.logFormat)
-	}
-	if o.logLevel == "trace" {
-		cfg.Telnet.Record = telnet.NewRecorder(&wireLog{cfg.Logger, level})
-	}
-	return nil
+	var err error
+	cfg.TLS, err = clientTLS(o.caFile, o.noVerify)
+	return err
 }
 
 // wireLog logs the lines of a record.
@@ -377,12 +314,7 @@ func (o *telnetOptions) session(cfg client.Config) error {
 		fmt.Fprintln(os.Stderr, n)
 	}
 	cfg.Dial, cfg.Signals = h.Net.DialContext, signals
-	cfg.Telnet.Urgent = func(c net.Conn) telnet.Urgent {
-		if u, ok := kernel.UrgentOf(c); ok {
-			return u
-		}
-		return nil
-	}
+	cfg.Telnet.Urgent = urgentOf
 	err = client.New(cfg).Run(ctx)
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		err = nil

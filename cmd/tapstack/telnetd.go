@@ -13,8 +13,8 @@ import (
 	"log/slog"
 	"maps"
 	"math"
-	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +23,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapstack/tapstack/internal/attach"
-	"github.com/tapstack/tapstack/socket/kernel"
 	"github.com/tapstack/tapstack/telnet"
 	"github.com/tapstack/tapstack/telnet/engine"
 	"github.com/tapstack/tapstack/telnet/fingerprint"
@@ -48,12 +47,11 @@ type telnetdOptions struct {
 	dataDir                       string
 	fingerprints                  fingerprint.Settings
 	compress, noCompress          bool
-	logLevel, logFile, logFormat  string
+	log                           logFlags
 	certificate, key              string
 	tlsAuto                       float64
 	host, port                    string
 	certificates                  *tls.Config
-	level                         slog.Level
 	charset                       string
 	isPTY, isTLSAuto, isNamedHost bool
 }
@@ -67,6 +65,17 @@ var telnetdShells = map[string]func(o *telnetdOptions, log *slog.Logger) telnet.
 	fingerprintShell: newFingerprint, "fingerprinting_server_shell": newFingerprint, "telnetlib3.fingerprinting_server_shell": newFingerprint,
 }
 
+// shellNames are the first names, for people.
+func shellNames() string {
+	var shells []string
+	for _, name := range slices.Sorted(maps.Keys(telnetdShells)) {
+		if !strings.Contains(name, "_") {
+			shells = append(shells, name)
+		}
+	}
+	return strings.Join(shells, ", ")
+}
+
 func newTelsh(o *telnetdOptions, _ *slog.Logger) telnet.Handler {
 	return &telsh.Shell{Version: version(), ForceBinary: o.forceBinary}
 }
@@ -76,12 +85,6 @@ func newTelsh(o *telnetdOptions, _ *slog.Logger) telnet.Handler {
 func echoShell(_ context.Context, c *telnet.Conn) {
 	io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
 }
-
-// trace is the level at which what passes is logged.
-const levelTrace = slog.LevelDebug - 4
-
-var logLevels = map[string]slog.Level{"trace": levelTrace, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn,
-	"warning": slog.LevelWarn, "error": slog.LevelError, "critical": slog.LevelError + 4}
 
 func telnetdCommand() *cobra.Command { return newTelnetd(new(telnetdOptions)) }
 
@@ -123,13 +126,7 @@ sockets if nothing else is said.`,
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	var shells []string
-	for _, name := range slices.Sorted(maps.Keys(telnetdShells)) {
-		if !strings.Contains(name, "_") {
-			shells = append(shells, name)
-		}
-	}
-	f.StringVar(&o.shell, "shell", "telsh", "run the shell `NAME`: "+strings.Join(shells, ", "))
+	f.StringVar(&o.shell, "shell", "telsh", "run the shell `NAME`: "+shellNames())
 	f.StringVar(&o.encoding, "encoding", "utf8", "text is in the `CHARSET` until others are agreed on; false: bytes as they are")
 	f.BoolVar(&o.forceBinary, "force-binary", false, "text stays in that character set, whatever the client says")
 	f.Float64Var(&o.timeout, "timeout", 300, "end sessions in which nothing was received for so many `SECONDS`; 0: never")
@@ -149,9 +146,7 @@ sockets if nothing else is said.`,
 	f.StringVar(&o.key, "ssl-keyfile", "", "its private key is in `FILE` (default the same file)")
 	f.Float64Var(&o.tlsAuto, "tls-auto", 0, "speak TLS only with clients that begin with it within `SECONDS`, plainly with others")
 	f.Lookup("tls-auto").NoOptDefVal = "0.5"
-	f.StringVar(&o.logLevel, "loglevel", "info", "log from `LEVEL` on: trace, debug, info, warn, error; trace has all that is negotiated")
-	f.StringVar(&o.logFile, "logfile", "", "append the log to `FILE` (default stderr)")
-	f.StringVar(&o.logFormat, "logfmt", "text", "log in `FORMAT` text or json")
+	o.log.register(f, "info", "all that is negotiated")
 	o.attach.Register(f)
 	f.SortFlags = false
 	return c
@@ -180,20 +175,22 @@ func (o *telnetdOptions) check(c *cobra.Command, args []string) error {
 	case o.ptyLimit < 0 || o.maxConns < 0:
 		return attach.Usagef("--pty-fork-limit and --max-connections: want 0 or more")
 	case telnetdShells[o.shell] == nil:
-		return attach.Usagef("--shell %s: there is none of this name", o.shell)
+		return attach.Usagef("--shell %s: there is none of this name; want one of %s", o.shell, shellNames())
 	case f.Changed("data-dir") && !o.isFingerprintShell():
 		return attach.Usagef("--data-dir is about --shell %s", fingerprintShell)
-	case o.logFormat != "text" && o.logFormat != "json":
-		return attach.Usagef("--logfmt %s: want text or json", o.logFormat)
 	}
 	for name, v := range map[string]float64{"timeout": o.timeout, "connect-maxwait": o.maxWait, "status-interval": o.status, "tls-auto": o.tlsAuto} {
 		if !(v >= 0 && v <= math.MaxInt32) || v == 0 && name == "connect-maxwait" {
 			return attach.Usagef("--%s %v: want a number of seconds", name, v)
 		}
 	}
-	var ok bool
-	if o.level, ok = logLevels[strings.ToLower(o.logLevel)]; !ok {
-		return attach.Usagef("--loglevel %s: want one of trace, debug, info, warn, error", o.logLevel)
+	if err := o.log.check(); err != nil {
+		return err
+	}
+	if o.isPTY { // found out now, and not by the first visitor
+		if _, err := exec.LookPath(o.pty); err != nil {
+			return attach.Usagef("--pty-exec: %w", err)
+		}
 	}
 	switch o.charset = o.encoding; {
 	case strings.EqualFold(o.encoding, "false"):
@@ -244,11 +241,11 @@ var asked = []string{"LANG", "LC_ALL", "LC_CTYPE", "COLORTERM", "TERM_PROGRAM", 
 // server makes the server that the flags describe.
 func (o *telnetdOptions) server(log *slog.Logger) *telnet.Server {
 	cfg := &telnet.Config{Charset: o.charset, ForceCharset: o.forceBinary, MaxWait: seconds(o.maxWait), LineMode: o.lineMode, NeverGA: o.neverGA,
-		Server: option.ServerConfig{Compress: o.compress}, Urgent: telnetdUrgent}
+		Server: option.ServerConfig{Compress: o.compress}, Urgent: urgentOf}
 	for _, name := range asked {
 		cfg.Server.Env = append(cfg.Server.Env, option.Var{Name: name})
 	}
-	if o.level <= levelTrace {
+	if o.log.level <= levelTrace {
 		cfg.Trace = func(c *telnet.Conn, sent bool, cmd engine.Command, code engine.Code, content []byte) {
 			traced(log, c, sent, cmd, code, content)
 		}
@@ -273,21 +270,6 @@ func (o *telnetdOptions) server(log *slog.Logger) *telnet.Server {
 	}
 	return &telnet.Server{Handler: telnet.Chain(h, around...), Config: cfg, MaxConns: o.maxConns, Busy: "Machine is busy, do not touch! \r\n",
 		IdleTimeout: seconds(o.timeout), TLSConfig: o.certificates, Logger: log}
-}
-
-// telnetdUrgent is the urgent data of the host's connections; a stack's have it
-// themselves.
-func telnetdUrgent(c net.Conn) telnet.Urgent {
-	if p, ok := c.(*peeked); ok {
-		if u, ok := p.Conn.(telnet.Urgent); ok {
-			return u
-		}
-		c = p.Conn
-	}
-	if u, ok := kernel.UrgentOf(c); ok {
-		return u
-	}
-	return nil
 }
 
 // traced logs a verb, command or subnegotiation as people write them.

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -22,20 +21,11 @@ import (
 )
 
 func (o *telnetdOptions) run() error {
-	out := io.Writer(os.Stderr)
-	if o.logFile != "" {
-		f, err := os.OpenFile(o.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return attach.Usagef("--logfile: %w", err)
-		}
-		defer f.Close()
-		out = f
+	log, done, err := o.log.open()
+	if err != nil {
+		return err
 	}
-	ho := &slog.HandlerOptions{Level: o.level}
-	log := slog.New(slog.NewTextHandler(out, ho))
-	if o.logFormat == "json" {
-		log = slog.New(slog.NewJSONHandler(out, ho))
-	}
+	defer done()
 	return o.attach.Run(func(ctx context.Context, h *attach.Host) error {
 		host := o.host
 		if h.Stack == nil && !o.isNamedHost {

@@ -5,11 +5,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"os"
@@ -21,7 +18,6 @@ import (
 
 	"github.com/tapstack/tapstack/internal/attach"
 	"github.com/tapstack/tapstack/telnet"
-	"github.com/tapstack/tapstack/telnet/client"
 	"github.com/tapstack/tapstack/telnet/engine"
 	"github.com/tapstack/tapstack/telnet/fingerprint"
 	"github.com/tapstack/tapstack/telnet/option"
@@ -32,7 +28,7 @@ type telnetFingerprintOptions struct {
 
 	dataDir, saveJSON, setName    string
 	timeout                       float64
-	logLevel, logFile, logFormat  string
+	log                           logFlags
 	silent                        bool
 	encoding, ttype, scanType     string
 	env, will, do                 []string
@@ -43,7 +39,6 @@ type telnetFingerprintOptions struct {
 
 	scan     fingerprint.Scan
 	settings fingerprint.Settings
-	level    slog.Level
 }
 
 func telnetFingerprintCommand() *cobra.Command {
@@ -86,9 +81,7 @@ server/FINGERPRINT/.`,
 	f.BoolVar(&o.ssl, "ssl", false, "speak TLS from the first byte; PORT is 992 then")
 	f.StringVar(&o.caFile, "ssl-cafile", "", "trust the certificates in `FILE` instead of the system's")
 	f.BoolVar(&o.noVerify, "ssl-no-verify", false, "speak TLS and accept any certificate")
-	f.StringVar(&o.logLevel, "loglevel", "warn", "log from `LEVEL` on: trace, debug, info, warn, error")
-	f.StringVar(&o.logFile, "logfile", "", "append the log to `FILE` (default stderr)")
-	f.StringVar(&o.logFormat, "logfmt", "text", "log in `FORMAT` text or json")
+	o.log.register(f, "warn", "all that is negotiated")
 	o.attach.Register(f)
 	f.SortFlags = false
 	return c
@@ -147,67 +140,39 @@ func (o *telnetFingerprintOptions) check(args []string) error {
 		}
 		s.Env = append(s.Env, option.Var{Name: name, Value: value})
 	}
-	for _, x := range []struct {
-		flag  string
-		names []string
-		side  engine.Side
-	}{{"will", o.will, engine.Us}, {"do", o.do, engine.Him}} {
-		for _, name := range x.names {
-			code, ok := client.ParseOption(name)
-			if !ok {
-				return attach.Usagef("--always-%s %s: there is no option of this name", x.flag, name)
-			}
-			s.Enable = append(s.Enable, telnet.Ask{Side: x.side, Code: code})
-		}
+	will, err := always("will", o.will, engine.Us)
+	if err != nil {
+		return err
 	}
+	do, err := always("do", o.do, engine.Him)
+	if err != nil {
+		return err
+	}
+	s.Enable = append(will, do...)
 	switch {
 	case tlsWanted:
-		s.TLS = &tls.Config{InsecureSkipVerify: o.noVerify} //nolint:gosec // as asked for
-		if o.caFile != "" {
-			b, err := os.ReadFile(o.caFile)
-			if err != nil {
-				return attach.Usagef("--ssl-cafile: %w", err)
-			}
-			if s.TLS.RootCAs = x509.NewCertPool(); !s.TLS.RootCAs.AppendCertsFromPEM(b) {
-				return attach.Usagef("--ssl-cafile %s: there is no certificate in it", o.caFile)
-			}
+		if s.TLS, err = clientTLS(o.caFile, o.noVerify); err != nil {
+			return err
 		}
 	case o.caFile != "":
 		return attach.Usagef("--ssl-cafile is about TLS, and there is no --ssl")
 	}
-	var err error
 	if o.settings, err = fingerprint.Environment(os.Getenv); err != nil {
 		return &attach.UsageError{Err: err}
 	}
 	if o.settings.Dir = cmp.Or(o.dataDir, o.settings.Dir); o.setName != "" && o.settings.Dir == "" {
 		return attach.Usagef("--set-name: needs --data-dir")
 	}
-	var ok bool
-	if o.level, ok = logLevels[strings.ToLower(o.logLevel)]; !ok {
-		return attach.Usagef("--loglevel %s: want one of trace, debug, info, warn, error", o.logLevel)
-	}
-	if o.logFormat != "text" && o.logFormat != "json" {
-		return attach.Usagef("--logfmt %s: want text or json", o.logFormat)
-	}
-	return nil
+	return o.log.check()
 }
 
 func (o *telnetFingerprintOptions) run() error {
-	out := io.Writer(os.Stderr)
-	if o.logFile != "" {
-		f, err := os.OpenFile(o.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return attach.Usagef("--logfile: %w", err)
-		}
-		defer f.Close()
-		out = f
+	log, done, err := o.log.open()
+	if err != nil {
+		return err
 	}
-	ho := &slog.HandlerOptions{Level: o.level}
-	log := slog.New(slog.NewTextHandler(out, ho))
-	if o.logFormat == "json" {
-		log = slog.New(slog.NewJSONHandler(out, ho))
-	}
-	if o.level <= levelTrace {
+	defer done()
+	if o.log.level <= levelTrace {
 		o.scan.Trace = func(c *telnet.Conn, sent bool, cmd engine.Command, code engine.Code, content []byte) {
 			traced(log, c, sent, cmd, code, content)
 		}
