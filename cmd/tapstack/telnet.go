@@ -293,8 +293,10 @@ func (w *wireLog) Write(line []byte) (int, error) {
 }
 
 // session attaches and runs the client. The keyboard's signals are the
-// session's as soon as there is one; SIGTERM and SIGHUP end the program.
+// session's as soon as there is one; SIGTERM and SIGHUP end the program. SIGPIPE
+// must not, before the terminal is given back.
 func (o *telnetOptions) session(cfg client.Config) error {
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	opening, opened := signal.NotifyContext(ctx, os.Interrupt)
@@ -316,10 +318,17 @@ func (o *telnetOptions) session(cfg client.Config) error {
 	cfg.Dial, cfg.Signals = h.Net.DialContext, signals
 	cfg.Telnet.Urgent = urgentOf
 	err = client.New(cfg).Run(ctx)
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) || isOutputGone(err) {
 		err = nil
 	}
 	limited, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	return errors.Join(err, h.Shutdown(limited))
+}
+
+// isOutputGone reports that nobody reads what is shown, as behind head. A
+// network's error is no PathError.
+func isOutputGone(err error) bool {
+	_, file := errors.AsType[*os.PathError](err)
+	return file && errors.Is(err, syscall.EPIPE)
 }
