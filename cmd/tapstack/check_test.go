@@ -18,12 +18,21 @@ import (
 // checked runs a command in the lab and returns what came of it.
 func checked(t *testing.T, l *lab.Lab, c *exec.Cmd) (status int, stdout, stderr string) {
 	t.Helper()
+	return begun(t, l, c)()
+}
+
+// begun starts a program in the lab; end waits for it.
+func begun(t *testing.T, l *lab.Lab, c *exec.Cmd) (end func() (status int, stdout, stderr string)) {
+	t.Helper()
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	if err := l.Start(c); err != nil {
 		t.Fatal(err)
 	}
-	return outcome(t, c.Wait()), out.String(), errs.String()
+	return func() (int, string, string) {
+		t.Helper()
+		return outcome(t, c.Wait()), out.String(), errs.String()
+	}
 }
 
 // greeter says a line to whoever connects to the kernel host, and answers

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tapstack/tapstack/internal/lab"
 )
@@ -187,14 +186,30 @@ func TestTelnetdFingerprint(t *testing.T) {
 // what was asked for is written.
 func TestTelnetFingerprint(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {
-		run := func(args ...string) (status int, out, errs string) {
+		// Scans are mostly waiting, so all of them go on at once.
+		scan := func(env []string, args ...string) (end func() (status int, out, errs string)) {
 			t.Helper()
-			return checked(t, l, tapstack(t, nil, append([]string{"telnet-fingerprint", "--net", "host", "--banner-quiet-time", "0.15",
+			return begun(t, l, tapstack(t, env, append([]string{"telnet-fingerprint", "--banner-quiet-time", "0.15",
 				"--banner-max-wait", "3", "--mssp-wait", "0.1"}, args...)...))
 		}
 		telnetd(t, l, "6040", "--never-send-ga")
+		if err := exec.Command("busybox", "telnetd", "--help").Run(); err != nil {
+			lab.Lacks(t, fmt.Errorf("busybox has no telnetd: %w", err))
+		}
+		server := exec.Command("busybox", "telnetd", "-F", "-b", "10.77.0.1", "-p", "6042", "-l", "/bin/cat")
+		if err := l.Start(server); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { server.Process.Kill(); server.Wait() })
+		listening(t, l, "10.77.0.1:6042")
 		dir, out := t.TempDir(), filepath.Join(t.TempDir(), "out.json")
-		status, text, errs := run("127.0.0.1", "6040", "--data-dir", dir, "--set-name", "tapstack", "--scan-type", "full", "--ttype", "vt52", "--loglevel", "trace")
+		full := scan(nil, "--net", "host", "127.0.0.1", "6040", "--data-dir", dir, "--set-name", "tapstack", "--scan-type", "full", "--ttype", "vt52", "--loglevel", "trace")
+		silent := scan(nil, "--net", "host", "127.0.0.1", "6040", "--silent", "--save-json", out)
+		refused := scan(nil, "--net", "host", "127.0.0.1", "6041")
+		// Over a stack of our own.
+		busybox := scan([]string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}, "10.77.0.1", "6042")
+
+		status, text, errs := full()
 		if status != 0 || !strings.Contains(errs, "DO TTYPE") || !strings.Contains(text, "Ready.\\r\\ntel:sh> ") {
 			t.Errorf("status %d: %s %s", status, text, errs)
 		}
@@ -213,36 +228,18 @@ func TestTelnetFingerprint(t *testing.T) {
 		if b, err := os.ReadFile(filepath.Join(dir, "fingerprint_names.json")); err != nil || !strings.Contains(string(b), `"`+filepath.Base(filepath.Dir(file))+`": "tapstack"`) {
 			t.Errorf("%s %v", b, err)
 		}
-		if status, text, errs := run("127.0.0.1", "6040", "--silent", "--save-json", out); status != 0 || text != "" || errs != "" {
+		if status, text, errs := silent(); status != 0 || text != "" || errs != "" {
 			t.Errorf("status %d: %q %q", status, text, errs)
 		}
 		b, _ := os.ReadFile(out)
 		if data := fingerprintData(t, b); data["scan-type"] != "quick" {
 			t.Error(data)
 		}
-		if status, _, errs := run("127.0.0.1", "6041"); status != 1 || !strings.Contains(errs, "refused") {
+		if status, _, errs := refused(); status != 1 || !strings.Contains(errs, "refused") {
 			t.Errorf("status %d: %s", status, errs)
 		}
 
-		if err := exec.Command("busybox", "telnetd", "--help").Run(); err != nil {
-			lab.Lacks(t, fmt.Errorf("busybox has no telnetd: %w", err))
-		}
-		server := exec.Command("busybox", "telnetd", "-F", "-b", "10.77.0.1", "-p", "6042", "-l", "/bin/cat")
-		if err := l.Start(server); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { server.Process.Kill(); server.Wait() })
-		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-			if c, err := l.DialKernel(t.Context(), "tcp", "10.77.0.1:6042"); err == nil {
-				c.Close()
-				break
-			} else if time.Now().After(end) {
-				t.Fatal(err)
-			}
-		}
-		// Over a stack of our own.
-		_, text, errs = checked(t, l, tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24"}, "telnet-fingerprint",
-			"--banner-quiet-time", "0.15", "--mssp-wait", "0.1", "10.77.0.1", "6042"))
+		_, text, errs = busybox()
 		if data := fingerprintData(t, []byte(text)); !slices.Equal(strs(data["wrong-direction-offered"]), []string{"ECHO"}) ||
 			!slices.Contains(strs(data["requested-options"]), "NAWS") {
 			t.Errorf("busybox: %v %s", data, errs)
