@@ -225,7 +225,7 @@ func TestCommandsFromPipe(t *testing.T) {
 		"status\n": "not connected", "mode\n": "not understood", "set escape long\n": "want one character", "set\n": "not understood",
 		"environ export NOBODY\n": "no such variable", "environ define\n": "not understood", "toggle nothing\n": "not understood",
 		"send do\n": "not connected", "z\n": "no terminal", "open\n": "not understood", "open 127.0.0.1 1\n": "refused",
-		"unset escape\nset escape ^A\ntoggle crlf\nset crmod\nunset crmod\ndisplay\nhelp\n?\nsend ?\ntoggle ?\nenviron ?\nenviron\n" +
+		"unset escape\nset escape ^A\ntoggle crlf\nset crmod\nunset crmod\ndisplay\nhelp\n?\nsend ?\ntoggle ?\nslc ?\nenviron ?\nenviron\n" +
 			"environ define A b c\nenviron unexport A\nenviron export A\nenviron list\nenviron undefine A\nmode line\nmode auto\nfrob\n": "frob: not understood",
 	} {
 		var errs bytes.Buffer
@@ -236,6 +236,11 @@ func TestCommandsFromPipe(t *testing.T) {
 		if strings.Contains(want, "frob") && (!strings.Contains(errs.String(), "* A=b c\n") || !strings.Contains(errs.String(), "crlf       on") ||
 			!strings.Contains(errs.String(), "escape     ^A")) {
 			t.Errorf("%s", &errs)
+		}
+		for line := range strings.Lines(errs.String()) {
+			if len(line) > 81 {
+				t.Errorf("%q is broken on a terminal of 80 columns", line)
+			}
 		}
 	}
 }

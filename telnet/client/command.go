@@ -41,8 +41,8 @@ func init() {
 		{"close", "", "end the session", (*Client).cmdClose},
 		{"logout", "", "ask the other end to end it (RFC 727)", (*Client).cmdLogout},
 		{"quit", "", "end the session and the program", (*Client).cmdQuit},
-		{"mode", "auto|line|character", "who edits lines: as the options say, we, the other end;\n" +
-			"                              of LINEMODE: [-]edit [-]trapsig [-]softtabs [-]litecho", (*Client).cmdMode},
+		{"mode", "auto|line|character", "by the options; edit lines here; send each key\n" +
+			"                              or [-]edit [-]trapsig [-]softtabs [-]litecho", (*Client).cmdMode},
 		{"status", "", "show what is known of the session", (*Client).cmdStatus},
 		{"display", "", "show what set and toggle change", (*Client).cmdDisplay},
 		{"set", "NAME [VALUE]", "escape CHARACTER, or switch on what toggle has", (*Client).cmdSet},
@@ -50,7 +50,7 @@ func init() {
 		{"toggle", "NAME", "switch it; `toggle ?` lists the names", (*Client).cmdToggle},
 		{"send", "NAME...", "send commands; `send ?` lists them", (*Client).cmdSend},
 		{"slc", "WORD...", "special characters of LINEMODE; `slc ?` tells more", (*Client).cmdSLC},
-		{"environ", "WORD...", "variables that servers are told; `environ ?` tells more", (*Client).cmdEnviron},
+		{"environ", "WORD...", "what servers are told; `environ ?` tells more", (*Client).cmdEnviron},
 		{"z", "", "suspend the program", (*Client).cmdSuspend},
 		{"?", "", "list the commands", (*Client).cmdHelp},
 		{"help", "", "", (*Client).cmdHelp},
@@ -244,6 +244,10 @@ func (c *Client) cmdMode(_ context.Context, words []string) error {
 	})
 }
 
+// editing is what the modes are to a user.
+var editing = map[telnet.LineMode]string{telnet.ModeLocal: "edited here", telnet.ModeKludge: "each key is sent",
+	telnet.ModeEdit: "edited here, by LINEMODE", telnet.ModeRemote: "each key is sent, by LINEMODE"}
+
 func (c *Client) cmdStatus(context.Context, []string) error {
 	if c.s == nil {
 		return errNotConnected
@@ -253,7 +257,7 @@ func (c *Client) cmdStatus(context.Context, []string) error {
 	if i.TLS != nil {
 		c.say("Over %s.", tls.VersionName(i.TLS.Version))
 	}
-	c.say("Lines: %s; wanted: %s.", i.Mode, c.mode)
+	c.say("Lines: %s; mode %s.", editing[i.Mode], c.mode)
 	c.say("Characters: %s.", i.Charset)
 	c.say("Window: %d columns, %d lines.", i.Size.Cols, i.Size.Rows)
 	c.say("Our options: %s.", names(i.Local))

@@ -49,7 +49,7 @@ func (c *Client) cmdEnviron(_ context.Context, words []string) error {
 	what := actions[n]
 	switch {
 	case what == "?":
-		c.say("list                 show the variables; those with * are told to servers that ask")
+		c.say("list                 show the variables; * are told to servers that ask")
 		c.say("define NAME [VALUE]  make one, which is told")
 		c.say("undefine NAME        forget it")
 		c.say("export, unexport     tell it or not")

@@ -46,7 +46,7 @@ var toggleNames = []struct{ name, help string }{
 	crlf:        {"crlf", "send Return as CR LF, not CR NUL"},
 	crmod:       {"crmod", "show a CR that is received as CR LF"},
 	autosynch:   {"autosynch", "send a Synch behind interrupts"},
-	autoflush:   {"autoflush", "show nothing behind interrupts, until the other end has seen them (RFC 860)"},
+	autoflush:   {"autoflush", "show nothing until an interrupt was seen (RFC 860)"},
 	localchars:  {"localchars", "^C, ^\\ and ^Z are commands in every mode"},
 	showOptions: {"options", "show what is negotiated"},
 	binary:      {"binary", "BINARY both ways (RFC 856)"},

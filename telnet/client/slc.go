@@ -84,7 +84,7 @@ func (c *Client) cmdSLC(_ context.Context, words []string) error {
 		c.say("check                ask the other end for those it has")
 		c.say("import               ask it for those it begins with")
 		c.say("export               tell it those of this terminal")
-		c.say("FUNCTION CHARACTER   change one: ip ^C; off for none, default for the other end's")
+		c.say("FUNCTION CHARACTER   change one: ip ^C; off: none, default: the other end's")
 		return nil
 	}
 	if len(words) != 2 {

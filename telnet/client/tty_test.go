@@ -196,7 +196,7 @@ func TestTerminal(t *testing.T) {
 	u.await(t, "?nonsense: not understood")
 	u.await(t, "telnet> ")
 	u.typed("stat\n")
-	if s := u.await(t, "Escape character: '^]'."); !strings.Contains(s, "Lines: kludge; wanted: auto.") || !strings.Contains(s, "Characters: UTF-8.") ||
+	if s := u.await(t, "Escape character: '^]'."); !strings.Contains(s, "Lines: each key is sent; mode auto.") || !strings.Contains(s, "Characters: UTF-8.") ||
 		!strings.Contains(s, "77 columns, 11 lines") || !strings.Contains(s, "NAWS") {
 		t.Errorf("%q", s)
 	}
