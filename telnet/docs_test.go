@@ -14,7 +14,7 @@ import (
 )
 
 // testDirs are the packages whose tests docs/telnet.md names.
-var testDirs = []string{".", "engine", "option", "expect", "client", "fingerprint", "telsh", "ptyshell", "../cmd/tapstack", "../internal/interop"}
+var testDirs = []string{".", "engine", "option", "expect", "client", "fingerprint", "telsh", "ptyshell", "../cmd/tapstack", "../internal/interop", "../internal/service"}
 
 // parseDir parses a directory's files: of tests, or the others.
 func parseDir(t *testing.T, dir string, tests bool) (files []*ast.File) {

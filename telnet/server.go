@@ -55,6 +55,7 @@ type Server struct {
 	wg        sync.WaitGroup
 
 	accepted, refused, timedOut, panicked atomic.Uint64
+	refusing                              atomic.Int64 // at the moment
 }
 
 // session is a connection with what the server watches about it.
@@ -176,12 +177,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 
 // admit makes a session of a connection; nil if there is no place for it.
 func (s *Server) admit(nc net.Conn) (*session, context.Context) {
-	cfg := s.Config
-	if cfg == nil {
-		cfg = &Config{}
-	}
 	x := &session{Conn: nc, s: s, since: time.Now()}
-	x.c = NewServerConn(x, cfg)
 	s.mu.Lock()
 	s.prepare()
 	ctx, down := s.ctx, s.down
@@ -196,16 +192,39 @@ func (s *Server) admit(nc net.Conn) (*session, context.Context) {
 		nc.Close()
 		return nil, nil
 	case full:
-		s.refused.Add(1)
-		go func() { // it may not read, nor say what TLS waits for
-			nc.SetDeadline(time.Now().Add(time.Second))
-			io.WriteString(nc, s.Busy)
-			nc.Close()
-		}()
+		s.refuse(nc)
 		return nil, nil
 	}
+	cfg := s.Config
+	if cfg == nil {
+		cfg = &Config{}
+	}
+	c := NewServerConn(x, cfg)
+	s.mu.Lock()
+	x.c = c
+	s.mu.Unlock()
 	s.accepted.Add(1)
 	return x, ctx
+}
+
+// maxRefusing bounds those who are being told that there is no place. More are
+// told nothing.
+const maxRefusing = 64
+
+// refuse closes a connection, with a word about why.
+func (s *Server) refuse(nc net.Conn) {
+	s.refused.Add(1)
+	if s.refusing.Add(1) > maxRefusing {
+		s.refusing.Add(-1)
+		nc.Close()
+		return
+	}
+	go func() { // it may not read, nor say what TLS waits for
+		defer s.refusing.Add(-1)
+		nc.SetDeadline(time.Now().Add(time.Second))
+		io.WriteString(nc, s.Busy)
+		nc.Close()
+	}()
 }
 
 func (s *Server) serve(ctx context.Context, x *session) {
@@ -314,7 +333,9 @@ func (s *Server) Conns() []ConnInfo {
 	defer s.mu.Unlock()
 	list := make([]ConnInfo, 0, len(s.conns))
 	for x := range s.conns {
-		list = append(list, x.info())
+		if x.c != nil { // it is being made
+			list = append(list, x.info())
+		}
 	}
 	return list
 }
