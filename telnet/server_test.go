@@ -154,6 +154,9 @@ func TestRefusedAreBounded(t *testing.T) {
 	}
 	s.Close()
 	<-served
+	for _, far := range deaf {
+		far.Close()
+	}
 	for s.refusing.Load() != 0 {
 		time.Sleep(time.Millisecond)
 	}
