@@ -23,6 +23,14 @@ var links = map[string]func() *cobra.Command{
 	"telnet":    telnetLink,
 	"host":      hostLink,
 	"nc":        ncLink,
+	"netcat":    ncLink,
+	"mtr":       traceCommand,
+	// Commands that take nobody's place go by their own names, too.
+	"check":    checkCommand,
+	"trace":    traceCommand,
+	"mtu":      mtuCommand,
+	"xray":     xrayCommand,
+	"exporter": exporterCommand,
 }
 
 // called returns what a program called as argv0 is: the name for its messages,

@@ -105,6 +105,8 @@ for mistakes.`,
 	f.VarP(&o.timeout, "timeout", "w", "wait `SECONDS` for a connection, and end it when nothing happens on it for so long")
 	f.BoolVarP(&o.scan, "scan", "z", false, "only look who listens")
 	o.attach.Register(f)
+	ownFrames(f, &o.attach)
+	f.Lookup("pcap").Usage += "; with -l all that passes"
 	return c
 }
 
@@ -165,6 +167,9 @@ func (o *ncOptions) run(args []string) error {
 	}
 	o.shutdown = o.shutdown || o.quit.set
 	ok := false
+	if o.listen {
+		o.attach.Recorder = nil // who will come is not known: --pcap has all that passes
+	}
 	err = o.attach.Run(func(ctx context.Context, h *attach.Host) (err error) {
 		n := &netcat{ncOptions: o, net: h.Net, own: h.Stack != nil, out: os.Stdout}
 		n.stdin = newNCInput(os.Stdin, o)
@@ -192,6 +197,7 @@ func (n *netcat) addresses(ctx context.Context, host string) (list []netip.Addr,
 		return nil, fmt.Errorf("getaddrinfo for host %q: %w", host, err)
 	}
 	for _, a := range all {
+		toward(&n.attach, a)
 		if a = a.Unmap(); !(n.v4 && !a.Is4() || n.v6 && !a.Is6()) {
 			list = append(list, a)
 		}

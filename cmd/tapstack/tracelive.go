@@ -84,7 +84,11 @@ func (n *traceNames) onName(f func()) {
 // names makes them; stop ends what is still being asked.
 func (o *traceOptions) names(ctx context.Context, h *attach.Host) (n *traceNames, stop func()) {
 	n = new(traceNames)
-	x, ok := h.Net.(interface {
+	network := h.Net
+	if d, ok := network.(declaring); ok {
+		network = d.System // whose methods beyond System it does not have
+	}
+	x, ok := network.(interface {
 		LookupAddr(context.Context, netip.Addr) ([]string, error)
 	})
 	if o.numeric || !ok {
