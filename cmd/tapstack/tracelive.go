@@ -44,6 +44,7 @@ func (o *traceOptions) watch(ctx context.Context, s tcell.Screen, w *traceOutput
 	v := traceview.New(func() probe.TraceResult { return t.Snapshot() })
 	v.Title, v.Dst, v.Order = "tapstack trace", w.host, o.order
 	v.Names, v.ShowNames, v.ShowIPs = w.names.Names, !o.numeric, o.showIPs
+	v.Mode = o.mode
 	v.AS, v.ShowAS = o.as, o.as != nil
 	v.Explain, v.ShowBack = hostError, o.back
 	w.names.onName(v.Wake)
