@@ -69,6 +69,7 @@ func greeter(t *testing.T, l *lab.Lab) (port string) {
 // TestCheckCommand: pyminitcp's flags and exit statuses, over a stack and over
 // the host's sockets, and under pyminitcp's name.
 func TestCheckCommand(t *testing.T) {
+	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
 		port := greeter(t, l)
 		link := filepath.Join(t.TempDir(), "pyminitcp")

@@ -50,6 +50,7 @@ func startExporter(t *testing.T, l *lab.Lab, env []string, listeners int, args .
 // TestExporter: curl on the kernel host asks an exporter on the stack, on the
 // host, and one without a stack.
 func TestExporter(t *testing.T) {
+	t.Parallel()
 	curl := lab.RequireProgram(t, "curl")
 	lab.InNamespace(t, func(l *lab.Lab) {
 		port := greeter(t, l)

@@ -289,6 +289,7 @@ func TestHostServers(t *testing.T) {
 }
 
 func TestHostCommandLines(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"host": "want NAME", "host a b c": "want NAME", "host -t NONSENSE a": "no such type", "host -t AXFR a": "no type of records to ask for",
 		"host -c XX a": "no such class", "host -4 -6 a": "exclude each other", "host a..b": "cannot be a name", "host --net host --server 127.0.0.1:x a": "no port",

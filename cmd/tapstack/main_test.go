@@ -5,11 +5,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +28,16 @@ const envMain = "TAPSTACK_TEST_MAIN"
 func TestMain(m *testing.M) {
 	if os.Getenv(envMain) == "1" {
 		main()
+	}
+	// Most of these tests wait for another program most of the time, so more of
+	// them run together than there are processors, unless -parallel says how many.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", strconv.Itoa(max(4, 2*runtime.GOMAXPROCS(0)))); err != nil {
+			panic(err)
+		}
 	}
 	lab.Main(m)
 }
@@ -63,6 +76,7 @@ func outcome(t *testing.T, err error) int {
 }
 
 func TestCommandLines(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		args   string
 		status int

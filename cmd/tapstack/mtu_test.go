@@ -119,6 +119,7 @@ func TestMTUCommand(t *testing.T) {
 }
 
 func TestMTUCommandLines(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"mtu": "HOST", "mtu -4 -6 h": "exclude each other", "mtu -u -T h": "exclude each other", "mtu -P 80 h": "have no port",
 		"mtu -n 0 h": "want a number from 1", "mtu --net host 127.0.0.1": "need a stack",

@@ -40,6 +40,7 @@ func masked(text string) []string {
 // TestPingsAgainstFping: the lines of several hosts are those that fping prints
 // of the kernel's, but for the times.
 func TestPingsAgainstFping(t *testing.T) {
+	t.Parallel()
 	fping := lab.RequireProgram(t, "fping")
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if out, err := l.Output(t.Context(), "ip", "addr", "add", "10.77.0.201/24", "dev", lab.Bridge); err != nil {
@@ -245,6 +246,7 @@ var anyHost = netip.MustParseAddr("10.77.0.9")
 // TestAnswersApart: a host that answers late, twice, wrongly and not at all, over
 // the kernel's raw socket while the kernel itself keeps silent.
 func TestAnswersApart(t *testing.T) {
+	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if out, err := l.Output(t.Context(), "sh", "-c", "echo 1 >/proc/sys/net/ipv4/icmp_echo_ignore_all"); err != nil {
 			t.Fatalf("%v\n%s", err, out)

@@ -73,6 +73,7 @@ func pcapFrames(t *testing.T, file string) (list []gopacket.Packet) {
 // TestOwnFrames: --pcap writes the frames of the probes and no others, while the
 // kernel host pings the stack all the time.
 func TestOwnFrames(t *testing.T) {
+	t.Parallel()
 	tcpdump := lab.RequireProgram(t, "tcpdump")
 	ping := lab.RequireProgram(t, "ping")
 	lab.InNamespace(t, func(l *lab.Lab) {

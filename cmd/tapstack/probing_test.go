@@ -52,6 +52,7 @@ func namespaces(t *testing.T, l *lab.Lab, script string, extra ...string) (pids 
 // TestAgainstKernel runs ping and trace as a user does, through routers that are
 // Linux's.
 func TestAgainstKernel(t *testing.T) {
+	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if !l.IPv6 {
 			lab.Lacks(t, errNoIPv6)
@@ -173,6 +174,7 @@ func TestAgainstKernel(t *testing.T) {
 }
 
 func TestProbeCommandLines(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ args, stderr string }{
 		{"ping", "HOST"},
 		{"ping -c 0 127.0.0.1", "want a number from 1"},

@@ -49,6 +49,7 @@ func (s served) in(args []string) []string {
 // host's loopback: what each of them agreed to, told and refused, from the
 // decoded trace, and that nobody was asked the same thing twice.
 func TestTelnetClients(t *testing.T) {
+	t.Parallel()
 	bsd := []string{"WILL TTYPE", "WILL NAWS", `SB NAWS "\x00d\x00("`, "DO SGA", "DO ECHO", "DO BINARY", "WILL BINARY", "WILL NEW_ENVIRON",
 		"WONT CHARSET", "WILL TM"}
 	for _, tc := range []struct {

@@ -36,6 +36,7 @@ var clock = regexp.MustCompile(`(?m)^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .*\b2
 // of inetutils on the kernel, look the same through telnet, and through ours as
 // through Debian's.
 func TestServicesOnScreen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "conf")
 	if err := os.WriteFile(conf, []byte("daytime stream tcp nowait root internal\necho stream tcp nowait root internal\n"), 0o600); err != nil {

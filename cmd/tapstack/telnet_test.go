@@ -51,6 +51,7 @@ func telnetServer(cfg *telnet.Config) *telnet.Server {
 // TestTelnetCommand: a script over a TAP and over the host's sockets, also under
 // telnet's own name; and the flags.
 func TestTelnetCommand(t *testing.T) {
+	t.Parallel()
 	cfg := &telnet.Config{Server: option.ServerConfig{Env: []option.Var{{Name: "LANG"}}}}
 	dir := t.TempDir()
 	link := filepath.Join(dir, "telnet")
@@ -165,6 +166,7 @@ func selfSigned(t *testing.T, dir string) (file string, cert tls.Certificate) {
 // TestTelnetToBusybox: a shell of somebody else's server, through our TCP: it is
 // told the window's size, and a line arrives as one.
 func TestTelnetToBusybox(t *testing.T) {
+	t.Parallel()
 	if err := exec.Command("busybox", "telnetd", "--help").Run(); err != nil {
 		lab.Lacks(t, fmt.Errorf("busybox has no telnetd: %w", err))
 	}

@@ -186,6 +186,7 @@ func TestTelnetdFingerprint(t *testing.T) {
 // TestTelnetFingerprint: servers are told apart, ours has no bad manners, and
 // what was asked for is written.
 func TestTelnetFingerprint(t *testing.T) {
+	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
 		run := func(args ...string) (status int, out, errs string) {
 			t.Helper()

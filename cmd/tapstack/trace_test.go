@@ -52,6 +52,7 @@ func reverse(pc net.PacketConn) {
 // TestTraceRow traces through three routers that are Linux's: what they change is
 // found, and a firewall that lets only one connection begin is passed within it.
 func TestTraceRow(t *testing.T) {
+	t.Parallel()
 	nft, err := exec.LookPath("nft")
 	if err != nil {
 		lab.Lacks(t, err)
