@@ -236,7 +236,9 @@ func Serve(s *stack.Stack, r io.Reader, w io.Writer, o Options) error {
 	b := make([]byte, maxLine)
 	for {
 		n, e := r.Read(b)
+		out.hold(true)
 		_, _ = x.Write(b[:n]) // never fails
+		out.hold(false)
 		if e != nil && e != io.EOF {
 			err = e
 		}
