@@ -76,7 +76,7 @@ func TestCheckCommand(t *testing.T) {
 		if err := os.Symlink(os.Args[0], link); err != nil {
 			t.Fatal(err)
 		}
-		device := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"}
+		device := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false")
 		as := map[string]func(args ...string) *exec.Cmd{
 			"stack": func(args ...string) *exec.Cmd { return tapstack(t, device, append([]string{"check"}, args...)...) },
 			"host": func(args ...string) *exec.Cmd {

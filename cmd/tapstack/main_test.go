@@ -62,6 +62,16 @@ func tapstack(t *testing.T, env []string, args ...string) *exec.Cmd {
 	return c
 }
 
+// attached is the environment of a program on the lab's first device, and what
+// else it is to have.
+func attached(l *lab.Lab, more ...string) []string {
+	device := lab.EnvTap + "=" + l.Devices[0]
+	if l.Packet {
+		device = lab.EnvDev + "=" + l.Device()
+	}
+	return append([]string{device}, more...)
+}
+
 // outcome is the exit status of a command that was run or started.
 func outcome(t *testing.T, err error) int {
 	t.Helper()
@@ -191,7 +201,7 @@ func TestUp(t *testing.T) {
 			lab.Lacks(t, errNoIPv6)
 		}
 		capture := filepath.Join(t.TempDir(), "up.pcapng")
-		c := tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1"},
+		c := tapstack(t, attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1"),
 			"up", "--services", "echo,daytime", "--dad=false", "--mac", "02:00:00:00:00:07", "--pcap", capture, "--stats")
 		r := up(t, l.Start, c)
 		for _, want := range []string{"interface=" + l.Devices[0], "mac=02:00:00:00:00:07", "10.77.0.7/24", "fd77::7/64",

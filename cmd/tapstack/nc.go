@@ -80,7 +80,7 @@ for mistakes.`,
   tapstack nc --tap tap7 --ip 10.77.0.7/24 -zv -w 1 10.77.0.1 20-25 80
   tapstack nc --tap tap7 --ip 10.77.0.7/24 -u -w 1 10.77.0.1 53`,
 		Args: func(c *cobra.Command, args []string) error {
-			_, _, err := o.targets(args)
+			_, _, err := o.targets(c.CommandPath(), args)
 			return err
 		},
 		RunE: func(c *cobra.Command, args []string) error { return o.run(args) },
@@ -111,7 +111,7 @@ for mistakes.`,
 }
 
 // targets reads host and ports from the arguments.
-func (o *ncOptions) targets(args []string) (host string, ports []uint16, err error) {
+func (o *ncOptions) targets(name string, args []string) (host string, ports []uint16, err error) {
 	switch {
 	case o.listen && o.scan:
 		return "", nil, attach.Usagef("cannot use -z and -l")
@@ -127,7 +127,7 @@ func (o *ncOptions) targets(args []string) (host string, ports []uint16, err err
 		}
 		host, args = o.source, append([]string{o.source}, args...)
 	case len(args) < 2 || o.listen && len(args) > 2:
-		return "", nil, attach.Usagef("%d arguments: want HOST and PORT, or with -l PORT alone; `nc --help` tells the usage", len(args))
+		return "", nil, attach.Usagef("%d arguments: want HOST and PORT, or with -l PORT alone; `%s --help` tells the usage", len(args), name)
 	default:
 		host = args[0]
 	}
@@ -161,7 +161,7 @@ func (n *netcat) say(format string, a ...any) {
 }
 
 func (o *ncOptions) run(args []string) error {
-	host, ports, err := o.targets(args)
+	host, ports, err := o.targets("nc", args)
 	if err != nil {
 		return err
 	}

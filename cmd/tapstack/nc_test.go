@@ -101,7 +101,7 @@ type cats struct {
 
 func (c *cats) ours(in io.Reader, args string) *cat {
 	c.t.Helper()
-	env := []string{lab.EnvTap + "=" + c.l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"}
+	env := attached(c.l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false")
 	if c.host {
 		env = []string{"TAPSTACK_NET=host"}
 	}

@@ -46,10 +46,7 @@ func TestPingsAgainstFping(t *testing.T) {
 		if out, err := l.Output(t.Context(), "ip", "addr", "add", "10.77.0.201/24", "dev", lab.Bridge); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1", "TAPSTACK_DAD=false")
 		file := filepath.Join(t.TempDir(), "hosts")
 		if err := os.WriteFile(file, []byte("# two hosts\n10.77.0.1\n\n10.77.0.201 # the second\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -285,10 +282,7 @@ func TestAnswersApart(t *testing.T) {
 				c.WriteTo(answer, from)
 			}
 		}()
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24", "TAPSTACK_DAD=false")
 		status, out, errs := checked(t, l, tapstack(t, env, "ping", "-c", "10", "-i", "0.1", "-W", "0.3", "10.77.0.1"))
 		if status != 0 || errs != "" {
 			t.Errorf("status %d, %s", status, errs)

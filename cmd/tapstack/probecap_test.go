@@ -82,10 +82,7 @@ func TestOwnFrames(t *testing.T) {
 		}
 		routers(t, l)
 		port := greeter(t, l)
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1,fd77::1", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1,fd77::1", "TAPSTACK_DAD=false")
 		foreign := exec.Command(ping, "-q", "-i", "0.005", "10.77.0.7")
 		if err := l.Start(foreign); err != nil {
 			t.Fatal(err)

@@ -58,22 +58,14 @@ func TestAgainstKernel(t *testing.T) {
 			lab.Lacks(t, errNoIPv6)
 		}
 		routers(t, l)
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1,fd77::1", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1,fd77::1", "TAPSTACK_DAD=false")
 		command := func(t *testing.T, status int, line string) string {
 			t.Helper()
-			c := tapstack(t, env, strings.Fields(line)...)
-			var out bytes.Buffer
-			c.Stdout, c.Stderr = &out, &out
-			if err := l.Start(c); err != nil {
-				t.Fatal(err)
+			got, out, errs := checked(t, l, tapstack(t, env, strings.Fields(line)...))
+			if got != status {
+				t.Errorf("%s: status %d, want %d\n%s%s", line, got, status, out, errs)
 			}
-			if got := outcome(t, c.Wait()); got != status {
-				t.Errorf("%s: status %d, want %d\n%s", line, got, status, &out)
-			}
-			return out.String()
+			return out + errs
 		}
 		contains := func(t *testing.T, status int, line string, want ...string) {
 			t.Helper()

@@ -78,7 +78,7 @@ func TestTelnetCommand(t *testing.T) {
 		script := filepath.Join(dir, "typescript")
 		log := filepath.Join(dir, "log")
 		env := []string{"LANG=C.UTF-8", "TERM=vt220"}
-		device := append([]string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"}, env...)
+		device := append(attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"), env...)
 		as := map[string]func(args ...string) *exec.Cmd{
 			"stack": func(args ...string) *exec.Cmd { return tapstack(t, device, append([]string{"telnet"}, args...)...) },
 			"host": func(args ...string) *exec.Cmd {
@@ -190,7 +190,7 @@ func TestTelnetToBusybox(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		c := tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24"}, "telnet", "10.77.0.1", "2323", "--loglevel", "debug")
+		c := tapstack(t, attached(l, lab.EnvIP+"=10.77.0.7/24"), "telnet", "10.77.0.1", "2323", "--loglevel", "debug")
 		c.Stdin = strings.NewReader("hello\n\nquit\n")
 		status, out, errs := checked(t, l, c)
 		// The terminal there echoes what it gets, when it gets it: between the answers.

@@ -242,7 +242,7 @@ func TestTelnetFingerprint(t *testing.T) {
 			}
 		}
 		// Over a stack of our own.
-		_, text, errs = checked(t, l, tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24"}, "telnet-fingerprint",
+		_, text, errs = checked(t, l, tapstack(t, attached(l, lab.EnvIP+"=10.77.0.7/24"), "telnet-fingerprint",
 			"--banner-quiet-time", "0.15", "--mssp-wait", "0.1", "10.77.0.1", "6042"))
 		if data := fingerprintData(t, []byte(text)); !slices.Equal(strs(data["wrong-direction-offered"]), []string{"ECHO"}) ||
 			!slices.Contains(strs(data["requested-options"]), "NAWS") {

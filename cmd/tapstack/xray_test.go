@@ -52,7 +52,7 @@ func TestXRayKernel(t *testing.T) {
 			lab.Lacks(t, errNoIPv6)
 		}
 		port := pages(t, l)
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false")
 		shell := func(script string) error {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
