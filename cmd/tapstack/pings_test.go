@@ -287,7 +287,7 @@ func TestAnswersApart(t *testing.T) {
 		if status != 0 || errs != "" {
 			t.Errorf("status %d, %s", status, errs)
 		}
-		for _, want := range []string{`icmp_seq=1 ttl=64 time=5[0-9]{2} ms \(LATE\)\n`, `icmp_seq=2 .* ms\n`, `icmp_seq=2 .* ms \(DUP!\)\n`, `icmp_seq=3 .* ms\nwrong data byte #12\n`,
+		for _, want := range []string{`icmp_seq=1 ttl=64 time=[5-9][0-9]{2} ms \(LATE\)\n`, `icmp_seq=2 .* ms\n`, `icmp_seq=2 .* ms \(DUP!\)\n`, `icmp_seq=3 .* ms\nwrong data byte #12\n`,
 			`10 packets transmitted, 9 received, \+1 duplicates, \+1 late, \+1 corrupted, 10% packet loss`} {
 			if !regexp.MustCompile(want).MatchString(out) {
 				t.Errorf("no %s in\n%s", want, out)
