@@ -9,7 +9,7 @@ BIN      := bin/tapstack
 
 # The packages in which goroutines meet.
 RACE := ./stack/... ./socket/... ./dhcp/... ./ether/... ./cmd/... ./internal/attach ./internal/lab \
-	./internal/mono ./internal/pkt ./internal/service ./internal/wheel ./examples/internal/... ./telnet/...
+	./internal/mono ./internal/pkt ./internal/service ./internal/wheel ./examples/internal/... ./telnet/... ./probe/... ./internal/exporter ./internal/probecap
 
 # The other ends of some tests, as Debian packages.
 PROGRAMS := linux-libc-dev inetutils-telnet busybox-static iproute2 nftables iputils-ping netcat-openbsd tcpdump dnsmasq-base radvd iperf3 curl \

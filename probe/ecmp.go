@@ -402,13 +402,6 @@ func (s *enumeration) collect() {
 
 // Paths finds the ways to a destination and returns when the stopping rule is met
 // or ctx ends.
-func (p *Prober) Paths(ctx context.Context, q PathsRequest) (r PathsResult) {
-	var stop func()
-	wait(ctx, func(done func()) {
-		stop = p.StartPaths(q, func(x PathsResult) {
-			r = x
-			done()
-		})
-	}, func() { stop() })
-	return r
+func (p *Prober) Paths(ctx context.Context, q PathsRequest) PathsResult {
+	return wait(ctx, func(done func(PathsResult)) func() { return p.StartPaths(q, done) })
 }

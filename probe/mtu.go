@@ -39,6 +39,23 @@ type MTUResult struct {
 // plateaus are the sizes that links have, for routers that name none (RFC 1191 §7).
 var plateaus = []int{65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68}
 
+// least returns what every link to a destination carries.
+func least(dst netip.Addr) int {
+	if dst.Is6() && !dst.Is4In6() {
+		return 1280
+	}
+	return 68
+}
+
+// refused returns what somebody carries who has refused a packet of so many bytes
+// and named an MTU; 0 is none named, and the next plateau is taken.
+func refused(size, mtu int) int {
+	if mtu == 0 {
+		return plateaus[max(slices.IndexFunc(plateaus, func(p int) bool { return p < size }), 0)]
+	}
+	return mtu
+}
+
 // search is a search under way.
 type search struct {
 	session
@@ -53,13 +70,8 @@ type search struct {
 // StartMTU begins a search; done is told what was found, on a goroutine of the
 // stack's. The function that is returned ends it early.
 func (p *Prober) StartMTU(q MTURequest, done func(MTUResult)) (stop func()) {
-	if q.Tries <= 0 {
-		q.Tries = 3
-	}
-	s := &search{q: q, done: done, least: 68}
-	if q.Dst.Is6() && !q.Dst.Is4In6() {
-		s.least = 1280
-	}
+	setDefault(&q.Tries, 3)
+	s := &search{q: q, done: done, least: least(q.Dst)}
 	s.init(p, nil)
 	s.mu.Lock()
 	defer s.unlock()
@@ -99,11 +111,7 @@ func (s *search) heard(r Result) {
 		s.r.MTU = s.size
 	case r.Kind == TooBig && r.MTU < s.size:
 		s.r.Hops = append(s.r.Hops, MTUHop{r.From, s.size, r.MTU})
-		s.high = r.MTU
-		if r.MTU == 0 {
-			s.high = plateaus[max(slices.IndexFunc(plateaus, func(p int) bool { return p < s.size }), 0)]
-		}
-		s.high = max(s.high, s.least)
+		s.high = max(refused(s.size, r.MTU), s.least)
 		if s.high <= s.r.MTU || s.high >= s.size {
 			s.finish() // what it says is against what was seen
 			return
@@ -145,13 +153,6 @@ func (s *search) finish() {
 }
 
 // MTU finds out what a path carries, and returns when it is known or ctx ends.
-func (p *Prober) MTU(ctx context.Context, q MTURequest) (r MTUResult) {
-	var stop func()
-	wait(ctx, func(done func()) {
-		stop = p.StartMTU(q, func(x MTUResult) {
-			r = x
-			done()
-		})
-	}, func() { stop() })
-	return r
+func (p *Prober) MTU(ctx context.Context, q MTURequest) MTUResult {
+	return wait(ctx, func(done func(MTUResult)) func() { return p.StartMTU(q, done) })
 }

@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"syscall"
 	"time"
 )
@@ -74,10 +73,7 @@ func (p *Prober) StartMTUPath(q MTUPathRequest, done func(MTUPathResult)) (stop 
 	if q.Timeout <= 0 {
 		q.Timeout = time.Second
 	}
-	s := &mtuPath{q: q, done: done, least: 68}
-	if q.Dst.Is6() && !q.Dst.Is4In6() {
-		s.least = 1280
-	}
+	s := &mtuPath{q: q, done: done, least: least(q.Dst)}
 	s.init(p, nil)
 	s.mu.Lock()
 	defer s.unlock()
@@ -142,11 +138,8 @@ func (s *mtuPath) heard(r Result) {
 		}
 	case r.Kind == TooBig && r.MTU < s.size:
 		s.step.Refused = append(s.step.Refused, MTUHop{r.From, s.size, r.MTU})
-		mtu := r.MTU
-		if mtu == 0 {
-			mtu = plateaus[max(slices.IndexFunc(plateaus, func(p int) bool { return p < s.size }), 0)]
-		}
-		if mtu = max(mtu, s.least); mtu >= s.size || mtu <= s.low {
+		mtu := max(refused(s.size, r.MTU), s.least)
+		if mtu >= s.size || mtu <= s.low {
 			s.next() // what it says is against what was seen
 			return
 		}
@@ -224,13 +217,6 @@ func (s *mtuPath) finish() {
 
 // MTUPath finds out what each hop of a path can be sent, and returns when it is
 // known or ctx ends.
-func (p *Prober) MTUPath(ctx context.Context, q MTUPathRequest) (r MTUPathResult) {
-	var stop func()
-	wait(ctx, func(done func()) {
-		stop = p.StartMTUPath(q, func(x MTUPathResult) {
-			r = x
-			done()
-		})
-	}, func() { stop() })
-	return r
+func (p *Prober) MTUPath(ctx context.Context, q MTUPathRequest) MTUPathResult {
+	return wait(ctx, func(done func(MTUPathResult)) func() { return p.StartMTUPath(q, done) })
 }

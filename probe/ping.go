@@ -269,13 +269,6 @@ func (s *Pinging) result(seq, data int, r Result) {
 
 // Ping sends echo requests and waits until all have a result or ctx ends, which
 // is no error. on, unless nil, is told what happens on the way.
-func (p *Prober) Ping(ctx context.Context, q PingRequest, on func(PingPacket)) (r PingResult) {
-	var s *Pinging
-	wait(ctx, func(done func()) {
-		s = p.StartPing(q, on, func(x PingResult) {
-			r = x
-			done()
-		})
-	}, func() { s.Stop() })
-	return r
+func (p *Prober) Ping(ctx context.Context, q PingRequest, on func(PingPacket)) PingResult {
+	return wait(ctx, func(done func(PingResult)) func() { return p.StartPing(q, on, done).Stop })
 }

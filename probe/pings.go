@@ -111,13 +111,6 @@ func (s *Pings) Stop() {
 
 // Pings pings several hosts and waits until all are done or ctx ends, which is no
 // error. on, unless nil, is told what happens on the way.
-func (p *Prober) Pings(ctx context.Context, list []PingRequest, pause time.Duration, on func(i int, x PingPacket)) (r []PingResult) {
-	var s *Pings
-	wait(ctx, func(done func()) {
-		s = p.StartPings(list, pause, on, func(x []PingResult) {
-			r = x
-			done()
-		})
-	}, func() { s.Stop() })
-	return r
+func (p *Prober) Pings(ctx context.Context, list []PingRequest, pause time.Duration, on func(i int, x PingPacket)) []PingResult {
+	return wait(ctx, func(done func([]PingResult)) func() { return p.StartPings(list, pause, on, done).Stop })
 }

@@ -85,15 +85,19 @@ func (s *session) end(f func()) {
 	}
 }
 
-// wait runs start, which is to call done in the end, and waits for that. When ctx
-// ends it calls stop, which makes done come soon.
-func wait(ctx context.Context, start func(done func()), stop func()) {
+// wait runs start, which is to call done in the end with the result, and waits for
+// that. When ctx ends it calls what start returned, which makes done come soon.
+func wait[R any](ctx context.Context, start func(done func(R)) (stop func())) (r R) {
 	c := make(chan struct{})
-	start(func() { close(c) })
+	stop := start(func(x R) {
+		r = x
+		close(c)
+	})
 	select {
 	case <-c:
 	case <-ctx.Done():
 		stop()
 		<-c
 	}
+	return r
 }

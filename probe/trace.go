@@ -370,13 +370,6 @@ func (t *Tracing) finish() {
 // Trace finds the routers to a destination, Cycles times, and returns when all
 // probes have a result or ctx ends, which is no error. on, unless nil, is told of
 // each result.
-func (p *Prober) Trace(ctx context.Context, q TraceRequest, on func(ttl int, r Result)) (r TraceResult) {
-	var t *Tracing
-	wait(ctx, func(done func()) {
-		t = p.StartTrace(q, on, func(x TraceResult) {
-			r = x
-			done()
-		})
-	}, func() { t.Stop() })
-	return r
+func (p *Prober) Trace(ctx context.Context, q TraceRequest, on func(ttl int, r Result)) TraceResult {
+	return wait(ctx, func(done func(TraceResult)) func() { return p.StartTrace(q, on, done).Stop })
 }

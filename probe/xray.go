@@ -91,15 +91,8 @@ func (p *Prober) StartXRay(q XRayRequest, done func(XRayResult)) (stop func()) {
 }
 
 // XRay looks, and returns when all is seen or ctx ends.
-func (p *Prober) XRay(ctx context.Context, q XRayRequest) (r XRayResult) {
-	var stop func()
-	wait(ctx, func(done func()) {
-		stop = p.StartXRay(q, func(x XRayResult) {
-			r = x
-			done()
-		})
-	}, func() { stop() })
-	return r
+func (p *Prober) XRay(ctx context.Context, q XRayRequest) XRayResult {
+	return wait(ctx, func(done func(XRayResult)) func() { return p.StartXRay(q, done) })
 }
 
 // xray is one under way. It has a stack.Prober of its own, so that segments to

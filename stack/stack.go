@@ -231,11 +231,26 @@ func (s *Stack) Shutdown(ctx context.Context) error {
 	return s.Close()
 }
 
+// finPatience is how long Drain waits for FINs of peers that have acknowledged
+// ours: a program that ends when it has read our end needs no longer, and
+// whatever else they may send would not be read.
+const finPatience = 200 * time.Millisecond
+
 // Drain closes listeners and connections in the orderly way and waits until
-// every FIN has been exchanged or ctx ends. Datagrams still work.
+// every FIN has been exchanged or ctx ends. Peers that have everything and keep
+// their side open are not waited for, but 200 ms. Datagrams still work.
 func (s *Stack) Drain(ctx context.Context) {
+	d := s.tcp.shutdown()
 	select {
-	case <-s.tcp.shutdown():
+	case <-d.told:
+	case <-ctx.Done():
+		return
+	}
+	timer := time.NewTimer(finPatience)
+	defer timer.Stop()
+	select {
+	case <-d.ended:
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 }

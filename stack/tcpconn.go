@@ -36,6 +36,7 @@ type TCPConn struct {
 	counted   bool         // among tcpTable.orphan
 	fast      bool         // opened from here by Fast Open, and the outcome is open
 	waiting   bool         // opened by the peer's Fast Open, and not yet accepted
+	told      bool         // in tcpTable.told
 
 	sharing atomic.Uint32 // Sharing, of the local port
 	lowat   atomic.Int32  // tcp.KnobRcvLowat; 0: not set
@@ -309,10 +310,24 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		e.rec.Tag = uint8(c.sharing.Load())
 		c.removeLocked(e)
 		return ready
+	case tcp.FinWait2:
+		c.toldLocked()
 	}
 	c.touched = now
 	c.armLocked(now)
 	return ready
+}
+
+// toldLocked tells Drain of a connection whose peer has acknowledged all, the FIN
+// included, so that only the peer's own end is missing.
+func (c *TCPConn) toldLocked() {
+	t := &c.stack.tcp
+	if c.told || c.removed || c.core == nil || c.core.State() != tcp.FinWait2 || t.closing.Load() == nil {
+		return
+	}
+	c.told = true
+	t.told.Add(1)
+	t.checkDrained()
 }
 
 // removeLocked takes the connection out of the table, leaving its TIME-WAIT
@@ -330,6 +345,10 @@ func (c *TCPConn) removeLocked(tw *timeWaitEntry) {
 	if c.counted {
 		c.counted = false
 		t.orphan.Add(-1)
+	}
+	if c.told {
+		c.told = false
+		t.told.Add(-1)
 	}
 	t.filters.forget(c)
 	t.reminders.forget(c)

@@ -56,7 +56,8 @@ type tcpTable struct {
 	mayChallenge func(now mono.Time) bool
 	common       tcp.Config // of all connections
 
-	closing atomic.Pointer[chan struct{}] // closed when Shutdown has drained the table
+	closing atomic.Pointer[draining] // set by Drain
+	told    atomic.Int64             // while closing: connections whose peers have all of it
 }
 
 func (t *tcpTable) init(s *Stack) {
@@ -356,12 +357,17 @@ func (t *tcpTable) addressGone(a netip.Addr) {
 	}
 }
 
-// shutdown closes listeners and connections in order and returns a channel
-// that is closed when no connection is left but in TIME-WAIT.
-func (t *tcpTable) shutdown() <-chan struct{} {
-	ch := make(chan struct{})
-	if !t.closing.CompareAndSwap(nil, &ch) {
-		return *t.closing.Load()
+// draining is what Drain waits for.
+type draining struct {
+	told  chan struct{} // closed when no connection is left but in FIN-WAIT-2 or TIME-WAIT
+	ended chan struct{} // closed when none is left but in TIME-WAIT
+}
+
+// shutdown closes listeners and connections in order.
+func (t *tcpTable) shutdown() *draining {
+	d := &draining{make(chan struct{}), make(chan struct{})}
+	if !t.closing.CompareAndSwap(nil, d) {
+		return t.closing.Load()
 	}
 	for _, l := range t.listen.all() {
 		l.Close()
@@ -369,24 +375,32 @@ func (t *tcpTable) shutdown() <-chan struct{} {
 	for _, e := range t.all() {
 		if c, ok := e.(*TCPConn); ok {
 			c.Close()
+			c.mu.Lock()
+			c.toldLocked()
+			c.mu.Unlock()
 		}
 	}
 	t.checkDrained()
-	return ch
+	return d
 }
 
-// checkDrained closes Shutdown's channel when only TIME-WAIT is left.
+// checkDrained closes the channels of Drain whose time has come.
 func (t *tcpTable) checkDrained() {
-	ch := t.closing.Load()
-	if ch == nil || t.size.Load() > int64(t.wait.len()) {
+	d := t.closing.Load()
+	if d == nil {
 		return
 	}
+	left := t.size.Load() - int64(t.wait.len())
 	t.wait.mu.Lock()
 	defer t.wait.mu.Unlock()
-	select {
-	case <-*ch:
-	default:
-		close(*ch)
+	for ch, n := range map[chan struct{}]int64{d.told: left - t.told.Load(), d.ended: left} {
+		select {
+		case <-ch:
+		default:
+			if n <= 0 {
+				close(ch)
+			}
+		}
 	}
 }
 

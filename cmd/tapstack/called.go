@@ -4,6 +4,7 @@ package main
 // called as another program acts as that one.
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -23,6 +24,14 @@ var links = map[string]func() *cobra.Command{
 	"telnet":    telnetLink,
 	"host":      hostLink,
 	"nc":        ncLink,
+	"netcat":    ncLink,
+	"mtr":       traceCommand,
+	// Commands that take nobody's place go by their own names, too.
+	"check":    checkCommand,
+	"trace":    traceCommand,
+	"mtu":      mtuCommand,
+	"xray":     xrayCommand,
+	"exporter": exporterCommand,
 }
 
 // called returns what a program called as argv0 is: the name for its messages,
@@ -40,7 +49,12 @@ func called(argv0 string) (name string, c *cobra.Command) {
 func asRoot(c *cobra.Command) *cobra.Command {
 	c.SilenceErrors, c.SilenceUsage = true, true
 	c.SetOut(os.Stdout)
-	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &attach.UsageError{Err: err} })
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if r, ok := errors.AsType[refusal](err); ok {
+			err = r // pflag's own words would name a value that nobody gave
+		}
+		return &attach.UsageError{Err: err}
+	})
 	c.CompletionOptions.DisableDefaultCmd = c.CompletionOptions.DisableDefaultCmd || !c.HasSubCommands()
 	return c
 }

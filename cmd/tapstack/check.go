@@ -77,7 +77,7 @@ that name to this program acts as it, on the host's own sockets.`,
   tapstack check 10.77.0.1 80 --banner --send-data $'HEAD / HTTP/1.0\r\n\r\n'
   tapstack check mail.example --service smtp --starttls smtp --tls-valid 14
   tapstack check --targets hosts.txt --service ssh`,
-		Args: func(_ *cobra.Command, args []string) error { return o.checkArgs(name, args) },
+		Args: func(c *cobra.Command, args []string) error { return o.checkArgs(c.CommandPath(), args) },
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.OutOrStdout(), args) },
 	}
 	f := c.Flags()

@@ -78,13 +78,14 @@ func greeter(t *testing.T, l *lab.Lab) (port string) {
 // TestCheckCommand: pyminitcp's flags and exit statuses, over a stack and over
 // the host's sockets, and under pyminitcp's name.
 func TestCheckCommand(t *testing.T) {
+	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
 		port := greeter(t, l)
 		link := filepath.Join(t.TempDir(), "pyminitcp")
 		if err := os.Symlink(os.Args[0], link); err != nil {
 			t.Fatal(err)
 		}
-		device := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"}
+		device := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false")
 		as := map[string]func(args ...string) *exec.Cmd{
 			"stack": func(args ...string) *exec.Cmd { return tapstack(t, device, append([]string{"check"}, args...)...) },
 			"host": func(args ...string) *exec.Cmd {

@@ -20,10 +20,7 @@ func TestCheckProgress(t *testing.T) {
 		if err := os.WriteFile(file, []byte(strings.Repeat("10.77.0.1 4\n", 20)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24", "TAPSTACK_DAD=false")
 		for name, c := range map[string][]string{"stack": {"check", "--targets", file}, "host": {"check", "--net", "host", "--targets", file}} {
 			e := env
 			if name == "host" {

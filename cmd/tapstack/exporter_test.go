@@ -50,13 +50,11 @@ func startExporter(t *testing.T, l *lab.Lab, env []string, listeners int, args .
 // TestExporter: curl on the kernel host asks an exporter on the stack, on the
 // host, and one without a stack.
 func TestExporter(t *testing.T) {
+	t.Parallel()
 	curl := lab.RequireProgram(t, "curl")
 	lab.InNamespace(t, func(l *lab.Lab) {
 		port := greeter(t, l)
-		device := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			device[0] = lab.EnvDev + "=" + l.Device()
-		}
+		device := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false")
 		config := filepath.Join(t.TempDir(), "modules.json")
 		if err := os.WriteFile(config, []byte(`{"modules": {"hello": {"prober": "tcp", "expect": "^220 hello"}}}`), 0o600); err != nil {
 			t.Fatal(err)

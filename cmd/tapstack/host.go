@@ -92,6 +92,7 @@ nothing could be asked.`,
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "the whole answers")
 	f.BoolVarP(&o.json, "json", "j", false, "print JSON")
 	o.attach.Register(f)
+	ownFrames(f, &o.attach)
 	return c
 }
 
@@ -291,6 +292,7 @@ func (o *hostOptions) server(ctx context.Context, h *attach.Host, s string) (lis
 		return nil, fmt.Errorf("server %s: %w", host, err)
 	}
 	for _, a := range addrs {
+		toward(&o.attach, a)
 		if a = a.Unmap(); !(o.v4 && !a.Is4() || o.v6 && !a.Is6()) {
 			list = append(list, netip.AddrPortFrom(a, port))
 		}

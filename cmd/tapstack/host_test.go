@@ -65,7 +65,7 @@ func TestHostCommand(t *testing.T) {
 		if err := os.Symlink(os.Args[0], link); err != nil {
 			t.Fatal(err)
 		}
-		device := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false", "TAPSTACK_DNS=10.77.0.1"}
+		device := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false", "TAPSTACK_DNS=10.77.0.1")
 		as := map[string]func(args ...string) *exec.Cmd{
 			"stack": func(args ...string) *exec.Cmd { return tapstack(t, device, append([]string{"host"}, args...)...) },
 			"host": func(args ...string) *exec.Cmd {
@@ -153,7 +153,7 @@ func TestHostCommand(t *testing.T) {
 func TestHostServers(t *testing.T) {
 	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
-		device := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}
+		device := attached(l, lab.EnvIP+"=10.77.0.7/24", "TAPSTACK_DAD=false")
 		pack := func(m *dns.Msg) []byte {
 			b, err := m.Pack()
 			if err != nil {
@@ -289,6 +289,7 @@ func TestHostServers(t *testing.T) {
 }
 
 func TestHostCommandLines(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"host": "want NAME", "host a b c": "want NAME", "host -t NONSENSE a": "no such type", "host -t AXFR a": "no type of records to ask for",
 		"host -c XX a": "no such class", "host -4 -6 a": "exclude each other", "host a..b": "cannot be a name", "host --net host --server 127.0.0.1:x a": "no port",

@@ -36,10 +36,7 @@ func packetProgram(t *testing.T, l *lab.Lab) []string {
 	if err := os.Symlink(os.Args[0], link); err != nil {
 		t.Fatal(err)
 	}
-	env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1,fd77::1", "MTR_PACKET=" + link}
-	if l.Packet {
-		env[0] = lab.EnvDev + "=" + l.Device()
-	}
+	env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1,fd77::1", "MTR_PACKET="+link)
 	return tapstack(t, env).Env
 }
 

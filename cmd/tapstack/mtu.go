@@ -58,6 +58,7 @@ hole, 2 when nothing could be sent.`,
 	f.BoolVar(&o.whole, "whole", false, "only of the whole way, without the hops")
 	f.BoolVarP(&o.json, "json", "j", false, "print JSON")
 	o.attach.Register(f)
+	ownFrames(f, &o.attach)
 	return c
 }
 

@@ -62,7 +62,7 @@ func TestMTUCommand(t *testing.T) {
 			lab.Lacks(t, errNoIPv6)
 		}
 		hush := narrow(t, l, routers(t, l))
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1,fd77::1", "TAPSTACK_DAD=false"}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1,fd77::1", "TAPSTACK_DAD=false")
 		const far4, far6 = "8.8.4.4", "2001:4860:4:4::4"
 		run := func(status int, line string) (j mtuReport) {
 			t.Helper()
@@ -119,6 +119,7 @@ func TestMTUCommand(t *testing.T) {
 }
 
 func TestMTUCommandLines(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"mtu": "HOST", "mtu -4 -6 h": "exclude each other", "mtu -u -T h": "exclude each other", "mtu -P 80 h": "have no port",
 		"mtu -n 0 h": "want a number from 1", "mtu --net host 127.0.0.1": "need a stack",

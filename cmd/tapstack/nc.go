@@ -80,7 +80,7 @@ for mistakes.`,
   tapstack nc --tap tap7 --ip 10.77.0.7/24 -zv -w 1 10.77.0.1 20-25 80
   tapstack nc --tap tap7 --ip 10.77.0.7/24 -u -w 1 10.77.0.1 53`,
 		Args: func(c *cobra.Command, args []string) error {
-			_, _, err := o.targets(args)
+			_, _, err := o.targets(c.CommandPath(), args)
 			return err
 		},
 		RunE: func(c *cobra.Command, args []string) error { return o.run(args) },
@@ -105,11 +105,13 @@ for mistakes.`,
 	f.VarP(&o.timeout, "timeout", "w", "wait `SECONDS` for a connection, and end it when nothing happens on it for so long")
 	f.BoolVarP(&o.scan, "scan", "z", false, "only look who listens")
 	o.attach.Register(f)
+	ownFrames(f, &o.attach)
+	f.Lookup("pcap").Usage += "; with -l all that passes"
 	return c
 }
 
 // targets reads host and ports from the arguments.
-func (o *ncOptions) targets(args []string) (host string, ports []uint16, err error) {
+func (o *ncOptions) targets(name string, args []string) (host string, ports []uint16, err error) {
 	switch {
 	case o.listen && o.scan:
 		return "", nil, attach.Usagef("cannot use -z and -l")
@@ -125,7 +127,7 @@ func (o *ncOptions) targets(args []string) (host string, ports []uint16, err err
 		}
 		host, args = o.source, append([]string{o.source}, args...)
 	case len(args) < 2 || o.listen && len(args) > 2:
-		return "", nil, attach.Usagef("%d arguments: want HOST and PORT, or with -l PORT alone; `nc --help` tells the usage", len(args))
+		return "", nil, attach.Usagef("%d arguments: want HOST and PORT, or with -l PORT alone; `%s --help` tells the usage", len(args), name)
 	default:
 		host = args[0]
 	}
@@ -159,12 +161,15 @@ func (n *netcat) say(format string, a ...any) {
 }
 
 func (o *ncOptions) run(args []string) error {
-	host, ports, err := o.targets(args)
+	host, ports, err := o.targets("nc", args)
 	if err != nil {
 		return err
 	}
 	o.shutdown = o.shutdown || o.quit.set
 	ok := false
+	if o.listen {
+		o.attach.Recorder = nil // who will come is not known: --pcap has all that passes
+	}
 	err = o.attach.Run(func(ctx context.Context, h *attach.Host) (err error) {
 		n := &netcat{ncOptions: o, net: h.Net, own: h.Stack != nil, out: os.Stdout}
 		n.stdin = newNCInput(os.Stdin, o)
@@ -192,6 +197,7 @@ func (n *netcat) addresses(ctx context.Context, host string) (list []netip.Addr,
 		return nil, fmt.Errorf("getaddrinfo for host %q: %w", host, err)
 	}
 	for _, a := range all {
+		toward(&n.attach, a)
 		if a = a.Unmap(); !(n.v4 && !a.Is4() || n.v6 && !a.Is6()) {
 			list = append(list, a)
 		}

@@ -101,7 +101,7 @@ type cats struct {
 
 func (c *cats) ours(in io.Reader, args string) *cat {
 	c.t.Helper()
-	env := []string{lab.EnvTap + "=" + c.l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"}
+	env := attached(c.l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false")
 	if c.host {
 		env = []string{"TAPSTACK_NET=host"}
 	}
@@ -428,6 +428,7 @@ func TestNCUnread(t *testing.T) {
 }
 
 func TestNCCommandLines(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"nc": "want HOST and PORT", "nc h": "want HOST and PORT", "nc -l -z 1": "cannot use -z and -l", "nc -k h 1": "must use -l with -k", "nc h 99999": "no port",
 		"nc h nonsense": "no port", "nc h 1-99999": "no port", "nc -l 1-2": "one port", "nc -4 -6 h 1": "exclude each other", "nc -l -p 1 2": "one of the two",

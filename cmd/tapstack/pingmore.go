@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -38,7 +37,7 @@ func (o *pingOptions) registerMore(f *pflag.FlagSet) {
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "show the identifier")
 	f.BoolVarP(&o.version, "version", "V", false, "print the version")
 	for _, r := range refusedFlags {
-		v := f.VarPF(refusedFlag(r.reason), "refused-"+r.letter, r.letter, "")
+		v := f.VarPF(refusedFlag{r.letter, r.reason}, "refused-"+r.letter, r.letter, "")
 		v.NoOptDefVal = r.noValue
 		v.Hidden = true
 	}
@@ -46,11 +45,16 @@ func (o *pingOptions) registerMore(f *pflag.FlagSet) {
 
 // refusedFlag is a flag of iputils' that cannot be had here; using it is a mistake,
 // and not without an effect.
-type refusedFlag string
+type refusedFlag struct{ letter, reason string }
+
+// refusal is the error of using one.
+type refusal struct{ refusedFlag }
+
+func (r refusal) Error() string { return "-" + r.letter + " is not here: " + r.reason }
 
 func (r refusedFlag) String() string   { return "" }
 func (r refusedFlag) Type() string     { return "refused" }
-func (r refusedFlag) Set(string) error { return errors.New("not here: " + string(r)) }
+func (r refusedFlag) Set(string) error { return refusal{r} }
 
 // refusedFlags are iputils' of 2022 and later that are refused; docs/probes.md
 // has the same list. noValue is for those that take none.

@@ -40,15 +40,13 @@ func masked(text string) []string {
 // TestPingsAgainstFping: the lines of several hosts are those that fping prints
 // of the kernel's, but for the times.
 func TestPingsAgainstFping(t *testing.T) {
+	t.Parallel()
 	fping := lab.RequireProgram(t, "fping")
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if out, err := l.Output(t.Context(), "ip", "addr", "add", "10.77.0.201/24", "dev", lab.Bridge); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1", "TAPSTACK_DAD=false")
 		file := filepath.Join(t.TempDir(), "hosts")
 		if err := os.WriteFile(file, []byte("# two hosts\n10.77.0.1\n\n10.77.0.201 # the second\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -245,6 +243,7 @@ var anyHost = netip.MustParseAddr("10.77.0.9")
 // TestAnswersApart: a host that answers late, twice, wrongly and not at all, over
 // the kernel's raw socket while the kernel itself keeps silent.
 func TestAnswersApart(t *testing.T) {
+	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if out, err := l.Output(t.Context(), "sh", "-c", "echo 1 >/proc/sys/net/ipv4/icmp_echo_ignore_all"); err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -283,15 +282,12 @@ func TestAnswersApart(t *testing.T) {
 				c.WriteTo(answer, from)
 			}
 		}()
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24", "TAPSTACK_DAD=false")
 		status, out, errs := checked(t, l, tapstack(t, env, "ping", "-c", "10", "-i", "0.1", "-W", "0.3", "10.77.0.1"))
 		if status != 0 || errs != "" {
 			t.Errorf("status %d, %s", status, errs)
 		}
-		for _, want := range []string{`icmp_seq=1 ttl=64 time=5[0-9]{2} ms \(LATE\)\n`, `icmp_seq=2 .* ms\n`, `icmp_seq=2 .* ms \(DUP!\)\n`, `icmp_seq=3 .* ms\nwrong data byte #12\n`,
+		for _, want := range []string{`icmp_seq=1 ttl=64 time=[5-9][0-9]{2} ms \(LATE\)\n`, `icmp_seq=2 .* ms\n`, `icmp_seq=2 .* ms \(DUP!\)\n`, `icmp_seq=3 .* ms\nwrong data byte #12\n`,
 			`10 packets transmitted, 9 received, \+1 duplicates, \+1 late, \+1 corrupted, 10% packet loss`} {
 			if !regexp.MustCompile(want).MatchString(out) {
 				t.Errorf("no %s in\n%s", want, out)

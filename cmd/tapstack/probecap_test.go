@@ -73,6 +73,7 @@ func pcapFrames(t *testing.T, file string) (list []gopacket.Packet) {
 // TestOwnFrames: --pcap writes the frames of the probes and no others, while the
 // kernel host pings the stack all the time.
 func TestOwnFrames(t *testing.T) {
+	t.Parallel()
 	tcpdump := lab.RequireProgram(t, "tcpdump")
 	ping := lab.RequireProgram(t, "ping")
 	lab.InNamespace(t, func(l *lab.Lab) {
@@ -81,10 +82,7 @@ func TestOwnFrames(t *testing.T) {
 		}
 		routers(t, l)
 		port := greeter(t, l)
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1,fd77::1", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1,fd77::1", "TAPSTACK_DAD=false")
 		foreign := exec.Command(ping, "-q", "-i", "0.005", "10.77.0.7")
 		if err := l.Start(foreign); err != nil {
 			t.Fatal(err)
@@ -114,6 +112,12 @@ func TestOwnFrames(t *testing.T) {
 			{"trace -u -c 1 -m 2 -i 0.1 -G 0.5 8.8.8.8", 1, arp, []string{
 				"probe 1: UDP ttl 1 to 8.8.8.8:33434", "answer to probe 1: time exceeded from 10.77.0.1, T ms",
 				"probe 2: UDP ttl 2 to 8.8.8.8:33434", "answer to probe 2: time exceeded from R, T ms"}},
+			{"mtu 10.77.0.1", 0, near, []string{"probe 1: ICMP echo N ttl 64 to 10.77.0.1", "answer to probe 1: echo reply from 10.77.0.1, T ms",
+				"probe 2: ICMP echo N ttl 1 to 10.77.0.1", "answer to probe 2: echo reply from 10.77.0.1, T ms"}},
+			{"xray 10.77.0.1 4", 1, near, []string{"probe 1: SYN ttl 64 to 10.77.0.1:4", "answer to probe 1: reset from 10.77.0.1, T ms"}},
+			{"host --server 10.77.0.1 -R 1 -t MX there.example", 1, near, []string{
+				"probe 1: DNS query for there.example. MX to 10.77.0.1", "answer to probe 1: port unreachable from 10.77.0.1, T ms"}},
+			{"nc -z 10.77.0.1 4", 1, near, []string{"probe 1: SYN ttl 64 to 10.77.0.1:4", "answer to probe 1: reset from 10.77.0.1, T ms"}},
 			{"check nowhere.example " + port + " --dns 10.77.0.1", 1, near, nil},
 		} {
 			file := filepath.Join(t.TempDir(), "probe.pcapng")
@@ -130,6 +134,7 @@ func TestOwnFrames(t *testing.T) {
 			})
 			for i := range got {
 				got[i] = regexp.MustCompile(`10\.8[12]\.0\.2`).ReplaceAllString(got[i], "R")
+				got[i] = regexp.MustCompile(`echo [0-9]{2,}`).ReplaceAllString(got[i], "echo N") // begins anywhere
 			}
 			want := append(slices.Clone(c.first), c.want...)
 			if len(got) == 0 || c.first == nil || got[0] != c.first[0] {
@@ -138,7 +143,7 @@ func TestOwnFrames(t *testing.T) {
 			}
 			if c.want == nil { // queries of both types, by turns
 				if len(got) < 4 || slices.IndexFunc(got, func(s string) bool {
-					return s == "look-up 1: DNS query for nowhere.example. A to 10.77.0.1" || s == "look-up 2: DNS query for nowhere.example. A to 10.77.0.1"
+					return regexp.MustCompile(`^look-up \d: DNS query for nowhere\.example\. A to 10\.77\.0\.1$`).MatchString(s)
 				}) < 0 {
 					t.Errorf("%s:\n%s", c.line, strings.Join(got, "\n"))
 				}
@@ -162,6 +167,34 @@ func TestOwnFrames(t *testing.T) {
 			if err != nil || strings.Count(string(text), "\n") != len(all) {
 				t.Errorf("%s: tcpdump reads\n%s%v", c.line, text, err)
 			}
+		}
+	})
+}
+
+// TestOwnFramesOfMTR: so does TAPSTACK_PCAP of mtr-packet.
+func TestOwnFramesOfMTR(t *testing.T) {
+	t.Parallel()
+	lab.InNamespace(t, func(l *lab.Lab) {
+		file := filepath.Join(t.TempDir(), "mtr.pcapng")
+		env := packetProgram(t, l)
+		c := exec.Command(packetPath(env))
+		c.Env = append(env, "TAPSTACK_PCAP="+file)
+		c.Stdin = strings.NewReader("1 send-probe ip-4 10.77.0.1\n2 send-probe ip-4 10.77.0.1 protocol tcp port 4\n")
+		if status, out, errs := checked(t, l, c); status != 0 || strings.Count(out, " reply ") != 2 {
+			t.Fatalf("status %d\n%s%s", status, out, errs)
+		}
+		var got []string
+		for _, s := range pcapComments(t, file) {
+			if strings.Contains(s, "probe 1") || strings.Contains(s, "probe 2") {
+				got = append(got, regexp.MustCompile(`echo [0-9]+`).ReplaceAllString(s, "echo N"))
+			} else if !strings.Contains(s, "10.77.0.1") || strings.Contains(s, "probe") {
+				t.Errorf("not ours: %s", s)
+			}
+		}
+		slices.Sort(got) // they are sent when the neighbour has answered
+		if want := []string{"answer to probe 1: echo reply from 10.77.0.1, T ms", "answer to probe 2: reset from 10.77.0.1, T ms",
+			"probe 1: ICMP echo N ttl 255 to 10.77.0.1", "probe 2: SYN ttl 255 to 10.77.0.1:4"}; !slices.Equal(got, want) {
+			t.Errorf("%q", got)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strconv"
 	"time"
@@ -83,6 +84,9 @@ func lookup(ctx context.Context, h *attach.Host, name string, f family) (netip.A
 	}
 	list, err := h.Net.LookupNetIP(ctx, f.network(), name)
 	if err != nil {
+		if d, ok := errors.AsType[*net.DNSError](err); ok && d.Server == "" && !d.IsNotFound && !d.IsTimeout {
+			err = fmt.Errorf("%w (--dns says which to ask)", err)
+		}
 		return netip.Addr{}, failure{err}
 	}
 	if len(list) == 0 {

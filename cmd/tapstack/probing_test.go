@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,27 +52,20 @@ func namespaces(t *testing.T, l *lab.Lab, script string, extra ...string) (pids 
 // TestAgainstKernel runs ping and trace as a user does, through routers that are
 // Linux's.
 func TestAgainstKernel(t *testing.T) {
+	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if !l.IPv6 {
 			lab.Lacks(t, errNoIPv6)
 		}
 		routers(t, l)
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1,fd77::1", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1,fd77::1", "TAPSTACK_DAD=false")
 		command := func(t *testing.T, status int, line string) string {
 			t.Helper()
-			c := tapstack(t, env, strings.Fields(line)...)
-			var out bytes.Buffer
-			c.Stdout, c.Stderr = &out, &out
-			if err := l.Start(c); err != nil {
-				t.Fatal(err)
+			got, out, errs := checked(t, l, tapstack(t, env, strings.Fields(line)...))
+			if got != status {
+				t.Errorf("%s: status %d, want %d\n%s%s", line, got, status, out, errs)
 			}
-			if got := outcome(t, c.Wait()); got != status {
-				t.Errorf("%s: status %d, want %d\n%s", line, got, status, &out)
-			}
-			return out.String()
+			return out + errs
 		}
 		contains := func(t *testing.T, status int, line string, want ...string) {
 			t.Helper()
@@ -141,19 +136,37 @@ func TestAgainstKernel(t *testing.T) {
 				}
 			}
 			contains(t, 0, "trace -w -c 2 -i 0.1 8.8.8.8", "HOST:", "Loss%", "  1.|-- 10.77.0.1 ", "  3.|-- 8.8.8.8 ")
-			contains(t, 0, "trace -C -c 1 8.8.8.8", "Mtr_Version,Start_Time,Status,Host,Hop,Ip,Loss%,Snt,", ",OK,8.8.8.8,3,8.8.8.8,0.00,1,")
-			contains(t, 0, "trace -l -c 1 8.8.8.8", "h 0 10.77.0.1", "h 2 8.8.8.8", "p 2 ")
+			contains(t, 0, "trace -C -c 1 8.8.8.8", "Mtr_Version,Start_Time,Status,Host,Hop,Ip,Loss%,Snt, ,Last,Avg,Best,Wrst,StDev,\n", ",OK,8.8.8.8,3,8.8.8.8,0.00,1,0,")
+			contains(t, 0, "trace -l -c 1 8.8.8.8", "x 0 33000\nh 0 10.77.0.1\np 0 ", " 33000\n", "x 2 33002\n", "h 2 8.8.8.8", "p 2 ")
 			contains(t, 0, "trace -c 1 -o LSDRNBAWVGJMXI 8.8.8.8", "Gmean", "Jint")
 			contains(t, 0, "trace --hop-mtu -r -c 1 8.8.4.4", "[carries 1400 bytes as far as here: 10.81.0.2 refuses 1500]", "[carries 1500 bytes as far as here]")
 			contains(t, 0, "trace --back -x -c 1 8.8.8.8", `<HUB COUNT="3" HOST="8.8.8.8">`, "<Loss>0.0%</Loss>", "</MTR>")
 			contains(t, 1, "trace -c 1 -m 2 8.8.8.8", "8.8.8.8 was not reached: max-ttl")
 			contains(t, 1, "trace -c 1 -G 0.3 -Z 0.3 -U 3 8.8.254.254", "???", "was not reached: silent")
+			// Several hosts, each in its place; one of them cannot be traced.
+			list := filepath.Join(t.TempDir(), "hosts")
+			if err := os.WriteFile(list, []byte("# far\n8.8.8.8\n\n2001:4860:4860::8888 # and far\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			var several []traceReport
+			if err := json.Unmarshal([]byte(command(t, 0, "trace -j -c 1 -F "+list+" 10.77.0.1")), &several); err != nil || len(several) != 3 {
+				t.Fatalf("-F: %v, %+v", err, several)
+			}
+			for i, want := range []string{"10.77.0.1", "8.8.8.8", "2001:4860:4860::8888"} {
+				if r := several[i].Report; r.Mtr.Dst != want || !r.Reached {
+					t.Errorf("-F: %+v instead of %s", r, want)
+				}
+			}
+			if out := command(t, 2, "trace -C -c 1 10.77.0.1 ::ffff:0:0 fd77::1"); strings.Count(out, "Mtr_Version") != 1 || !strings.Contains(out, ",OK,10.77.0.1,1,") || !strings.Contains(out, ",OK,fd77::1,1,") {
+				t.Errorf("several hosts:\n%s", out)
+			}
 			contains(t, 2, "trace -a 10.9.9.9 8.8.8.8", "cannot assign requested address")
 		})
 	})
 }
 
 func TestProbeCommandLines(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ args, stderr string }{
 		{"ping", "HOST"},
 		{"ping -c 0 127.0.0.1", "want a number from 1"},
@@ -176,6 +189,9 @@ func TestProbeCommandLines(t *testing.T) {
 		{"trace -x -j 127.0.0.1", "exclude each other"},
 		{"trace --ecmp --hop-mtu 127.0.0.1", "--ecmp"},
 		{"trace --ecmp -C 127.0.0.1", "--ecmp"},
+		{"trace -F /nonexistent", "-F /nonexistent"},
+		{"trace -t 127.0.0.1 127.0.0.2", "one host"},
+		{"trace --displaymode 3 127.0.0.1", "want a number from 0 to 2"},
 		{"trace --confidence 2 127.0.0.1", "confidence"},
 	} {
 		cmd := tapstack(t, nil, strings.Fields(c.args)...)

@@ -27,7 +27,7 @@ type served struct {
 // one on the host's sockets.
 func everywhere(t *testing.T, l *lab.Lab, f func(t *testing.T, s served), args ...string) {
 	t.Run("tap", func(t *testing.T) {
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24", "TAPSTACK_DAD=false")
 		f(t, served{"10.77.0.7", "6023", tracing(t, l, env, append([]string{"0.0.0.0", "6023"}, args...)...)})
 	})
 	t.Run("loopback", func(t *testing.T) {
@@ -49,6 +49,7 @@ func (s served) in(args []string) []string {
 // host's loopback: what each of them agreed to, told and refused, from the
 // decoded trace, and that nobody was asked the same thing twice.
 func TestTelnetClients(t *testing.T) {
+	t.Parallel()
 	bsd := []string{"WILL TTYPE", "WILL NAWS", `SB NAWS "\x00d\x00("`, "DO SGA", "DO ECHO", "DO BINARY", "WILL BINARY", "WILL NEW_ENVIRON",
 		"WONT CHARSET", "WILL TM"}
 	for _, tc := range []struct {

@@ -70,6 +70,7 @@ func TestTelnetFlags(t *testing.T) {
 // TestTelnetFlagEffects: what a server hears, and what is shown and written, for
 // the client's flags, one at a time.
 func TestTelnetFlagEffects(t *testing.T) {
+	t.Parallel()
 	gmcp := "\xff\xfd\xc9\xff\xfa\xc9Core.Hello {\"client\":\"tapstack\",\"version\":\"1\"}\xff\xf0" +
 		"\xff\xfa\xc9Core.Supports.Set [\"Char 1\",\"Room 1\"]\xff\xf0"
 	lab.InNamespace(t, func(l *lab.Lab) {

@@ -13,6 +13,7 @@ import (
 // inetutils: it knows the window's size and follows it, ^C interrupts, UTF-8
 // survives, editing too, and its end is the session's.
 func TestPTYExec(t *testing.T) {
+	t.Parallel()
 	bash := lab.RequireProgram(t, "bash")
 	lab.InNamespace(t, func(l *lab.Lab) {
 		everywhere(t, l, func(t *testing.T, s served) {
@@ -52,6 +53,7 @@ func TestPTYExec(t *testing.T) {
 // through telnet, its colours too, as on the terminal itself: at its start,
 // after keys, and after a change of the window's size.
 func TestScreenIsTheSame(t *testing.T) {
+	t.Parallel()
 	lab.RequireProgram(t, "vim")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "text.c")

@@ -58,6 +58,7 @@ func listening(t *testing.T, l *lab.Lab, address string) {
 // over a TAP and on loopback: what was agreed, from its log, and a dialogue with
 // the shell behind.
 func TestTelnetServers(t *testing.T) {
+	t.Parallel()
 	shell := filepath.Join(t.TempDir(), "shell")
 	if err := os.WriteFile(shell, []byte("#!/bin/sh\necho \"on $TERM\"\nwhile read x && [ \"$x\" != quit ]; do echo \"got <$x> at $(stty size)\"; done\n"), 0o755); err != nil {
 		t.Fatal(err)

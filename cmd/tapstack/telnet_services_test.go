@@ -14,7 +14,7 @@ import (
 // TestUpTelnet: `up --services telnet` serves telsh to somebody else's client.
 func TestUpTelnet(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {
-		r := up(t, l.Start, tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}, "up", "--services", "telnet"))
+		r := up(t, l.Start, tapstack(t, attached(l, lab.EnvIP+"=10.77.0.7/24", "TAPSTACK_DAD=false"), "up", "--services", "telnet"))
 		p := newPane(t, l, 80, 24, nil, "inetutils-telnet", "10.77.0.7")
 		p.want("tel:sh>")
 		p.line("help")
@@ -36,6 +36,7 @@ var clock = regexp.MustCompile(`(?m)^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .*\b2
 // of inetutils on the kernel, look the same through telnet, and through ours as
 // through Debian's.
 func TestServicesOnScreen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "conf")
 	if err := os.WriteFile(conf, []byte("daytime stream tcp nowait root internal\necho stream tcp nowait root internal\n"), 0o600); err != nil {
@@ -49,7 +50,7 @@ func TestServicesOnScreen(t *testing.T) {
 		t.Cleanup(func() { inetd.Process.Kill(); inetd.Wait() })
 		listening(t, l, "10.77.0.1:7")
 		listening(t, l, "10.77.0.1:13")
-		r := up(t, l.Start, tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}, "up", "--services", "echo,daytime"))
+		r := up(t, l.Start, tapstack(t, attached(l, lab.EnvIP+"=10.77.0.7/24", "TAPSTACK_DAD=false"), "up", "--services", "echo,daytime"))
 		env := []string{envMain + "=1"}
 
 		// What the programs themselves say of addresses is not the service's.

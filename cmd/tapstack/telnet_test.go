@@ -51,6 +51,7 @@ func telnetServer(cfg *telnet.Config) *telnet.Server {
 // TestTelnetCommand: a script over a TAP and over the host's sockets, also under
 // telnet's own name; and the flags.
 func TestTelnetCommand(t *testing.T) {
+	t.Parallel()
 	cfg := &telnet.Config{Server: option.ServerConfig{Env: []option.Var{{Name: "LANG"}}}}
 	dir := t.TempDir()
 	link := filepath.Join(dir, "telnet")
@@ -77,7 +78,7 @@ func TestTelnetCommand(t *testing.T) {
 		script := filepath.Join(dir, "typescript")
 		log := filepath.Join(dir, "log")
 		env := []string{"LANG=C.UTF-8", "TERM=vt220"}
-		device := append([]string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"}, env...)
+		device := append(attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"), env...)
 		as := map[string]func(args ...string) *exec.Cmd{
 			"stack": func(args ...string) *exec.Cmd { return tapstack(t, device, append([]string{"telnet"}, args...)...) },
 			"host": func(args ...string) *exec.Cmd {
@@ -165,6 +166,7 @@ func selfSigned(t *testing.T, dir string) (file string, cert tls.Certificate) {
 // TestTelnetToBusybox: a shell of somebody else's server, through our TCP: it is
 // told the window's size, and a line arrives as one.
 func TestTelnetToBusybox(t *testing.T) {
+	t.Parallel()
 	if err := exec.Command("busybox", "telnetd", "--help").Run(); err != nil {
 		lab.Lacks(t, fmt.Errorf("busybox has no telnetd: %w", err))
 	}
@@ -188,7 +190,7 @@ func TestTelnetToBusybox(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		c := tapstack(t, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24"}, "telnet", "10.77.0.1", "2323", "--loglevel", "debug")
+		c := tapstack(t, attached(l, lab.EnvIP+"=10.77.0.7/24"), "telnet", "10.77.0.1", "2323", "--loglevel", "debug")
 		c.Stdin = strings.NewReader("hello\n\nquit\n")
 		status, out, errs := checked(t, l, c)
 		// The terminal there echoes what it gets, when it gets it: between the answers.

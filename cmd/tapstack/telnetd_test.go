@@ -282,7 +282,7 @@ func certificate(t *testing.T) (file string, pool *x509.CertPool) {
 // what was negotiated since it was last called, from the decoded trace.
 func overTAP(t *testing.T, l *lab.Lab, args ...string) (negotiated func() []string) {
 	t.Helper()
-	return tracing(t, l, []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24", "TAPSTACK_DAD=false"}, append([]string{"0.0.0.0", "23"}, args...)...)
+	return tracing(t, l, attached(l, lab.EnvIP+"=10.77.0.7/24", "TAPSTACK_DAD=false"), append([]string{"0.0.0.0", "23"}, args...)...)
 }
 
 // tracing runs telnetd and returns a function that tells what was negotiated

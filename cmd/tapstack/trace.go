@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,9 +25,9 @@ type traceOptions struct {
 	attach attach.Options
 	family
 	cycles, size, pattern, tos, first, last, unknown, port, localPort int
-	flows, mark                                                       int
+	flows, mark, mode                                                 int
 	interval, timeout, grace                                          wait
-	device, address, order, asFile                                    string
+	device, address, order, asFile, hostFile                          string
 	report, wide, json, csv, raw, xml, curses                         bool
 	udp, tcp, sctp                                                    bool
 	numeric, showIPs, mpls, aslookup                                  bool
@@ -34,6 +35,7 @@ type traceOptions struct {
 	confidence                                                        float64
 
 	counted bool // -c was given
+	several bool // hosts
 	as      *traceview.ASTable
 }
 
@@ -41,13 +43,14 @@ func traceCommand() *cobra.Command {
 	o := &traceOptions{cycles: probe.DefaultCycles, size: probe.DefaultSize, last: probe.DefaultMaxTTL, first: 1, unknown: probe.DefaultMaxUnknown,
 		interval: wait(time.Second), timeout: wait(probe.DefaultTimeout), grace: wait(probe.DefaultGrace), flows: probe.DefaultMaxFlows}
 	c := &cobra.Command{
-		Use:   "trace [flags] HOST",
+		Use:   "trace [flags] HOST...",
 		Short: "Find the routers to a host and how they answer",
 		Long: `Send probes with every TTL up to the host's, --report-cycles times, and report
 what each hop answered. The flags, keys and fields are mtr's. On a terminal the
 table is live; otherwise, and with -r, -w, -j, -C, -x or -l, it is printed in the
 end. All probes are of one flow, so that routers that share out flows send them
-one way; --ecmp looks for all ways and then measures each.
+one way; --ecmp looks for all ways and then measures each. Several hosts are traced
+at the same time, and their reports stand in the order of the hosts.
 
 MPLS labels, refusals and what was found are always shown: translated addresses,
 bleached DSCP or ECN, a clamped MSS, each at the first hop that shows it; hops that
@@ -60,18 +63,24 @@ Names come from the DNS servers of --dns, asked over the stack; AS numbers from 
 file only: lines of a prefix, a number and a name, with tabs between.
 
 Exit status: 0 when the host answered, 1 when it did not, 2 when nothing could be
-sent.`,
+sent; of several hosts the worst.`,
 		Example: `  tapstack lab run -- tapstack trace -c 3 10.77.0.1
   tapstack trace -T -P 443 -j 192.0.2.1
   tapstack trace --in-session -P 443 --back 192.0.2.1
   tapstack trace --ecmp -u -c 20 192.0.2.1`,
-		Args: oneArg("HOST"),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 && o.hostFile == "" {
+				return attach.Usagef("no HOST; `%s --help` tells the usage", c.CommandPath())
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			o.counted = c.Flags().Changed("report-cycles")
-			return o.run(c.OutOrStdout(), args[0])
+			return o.run(c.OutOrStdout(), args)
 		},
 	}
 	f := c.Flags()
+	f.StringVarP(&o.hostFile, "filename", "F", "", "trace the hosts in `FILE` too, one on a line; - is standard input")
 	f.BoolVarP(&o.v4, "ipv4", "4", false, "IPv4 only")
 	f.BoolVarP(&o.v6, "ipv6", "6", false, "IPv6 only")
 	f.BoolVarP(&o.udp, "udp", "u", false, "UDP instead of ICMP")
@@ -100,6 +109,7 @@ sent.`,
 	f.Float64Var(&o.confidence, "confidence", probe.DefaultConfidence, "with --ecmp: that no next router was missed, for each `P`")
 	f.Var(number{&o.flows, 1, 60000}, "max-flows", "with --ecmp: at most `N` flows")
 	f.BoolVarP(&o.curses, "curses", "t", false, "the live view, which is what a terminal gets anyway")
+	f.Var(number{&o.mode, 0, 2}, "displaymode", "begin the live view with `MODE` 0 figures, 1 latest probes, 2 latest round trips; d goes on to the next")
 	f.BoolVarP(&o.report, "report", "r", false, "a table in the end")
 	f.BoolVarP(&o.wide, "report-wide", "w", false, "the table without cutting names")
 	f.BoolVarP(&o.json, "json", "j", false, "JSON in the end")
@@ -188,68 +198,98 @@ func (o *traceOptions) request(dst netip.Addr) probe.Request {
 	return q
 }
 
-func (o *traceOptions) run(out io.Writer, host string) error {
+func (o *traceOptions) run(out io.Writer, hosts []string) error {
 	if err := o.check(); err != nil {
 		return err
 	}
 	if err := o.table(); err != nil {
 		return err
 	}
-	return prober(&o.attach, func(ctx context.Context, h *attach.Host, p *probe.Prober) (int, error) {
-		dst, err := lookup(ctx, h, host, o.family)
+	if o.hostFile != "" {
+		more, err := readHosts(o.hostFile)
 		if err != nil {
-			return 2, err
+			return attach.Usagef("-F %s: %v", o.hostFile, err)
 		}
-		q := o.request(dst)
-		if err := device(h, o.device, &q); err != nil {
-			return 2, err
-		}
-		if o.address != "" {
-			if q.Src, err = netip.ParseAddr(o.address); err != nil {
-				return 2, attach.Usagef("-a %s: not an address", o.address)
-			}
-		}
-		names, stop := o.names(ctx, h)
+		hosts = append(slices.Clone(hosts), more...)
+	}
+	if len(hosts) > 1 && o.curses {
+		return attach.Usagef("-t shows one host")
+	}
+	o.several = len(hosts) > 1
+	return prober(&o.attach, func(ctx context.Context, h *attach.Host, p *probe.Prober) (int, error) {
+		t := &tracer{o, h, p, nil}
+		var stop func()
+		t.names, stop = o.names(ctx, h)
 		defer stop()
-		if o.ecmp {
-			return o.paths(ctx, out, p, host, q, names)
+		if o.several {
+			return t.many(ctx, out, hosts)
 		}
-		if o.inSession {
-			end, err := o.session(ctx, h, p, &q)
-			if err != nil {
-				return 2, failed(host, err)
-			}
-			defer end()
-		}
-		w := &traceOutput{o: o, w: out, host: host, start: time.Now(), seen: make(map[string]bool), names: names}
-		if o.mtu {
-			release, err := oneFlow(p, &q)
-			if err != nil {
-				return 2, failed(host, err)
-			}
-			defer release()
-			w.mtu = o.mtus(ctx, p, q)
-		}
-		t := probe.TraceRequest{Request: q, FirstTTL: uint8(o.first), MaxTTL: uint8(o.last), Cycles: o.cycles, Interval: time.Duration(o.interval),
-			MaxUnknown: o.unknown, Grace: time.Duration(o.grace), Classic: o.classic}
-		var r probe.TraceResult
-		if o.curses || isTerminal(out) && !o.report && !o.wide && count(o.json, o.csv, o.raw, o.xml) == 0 {
-			if r, err = o.live(ctx, w, p, t); err != nil {
-				return 2, failure{err}
-			}
-		} else {
-			r = p.Trace(ctx, t, w.heard)
-		}
-		if r.End == probe.EndFailed {
-			return 2, failed(host, r.Err)
-		}
-		names.Settle(ctx, &r)
-		w.end(&r)
-		if !r.Reached() {
-			return 1, nil
-		}
-		return 0, nil
+		return t.one(ctx, out, hosts[0])
 	})
+}
+
+// tracer is what the traces of a command have in common.
+type tracer struct {
+	*traceOptions
+	h     *attach.Host
+	p     *probe.Prober
+	names *traceNames
+}
+
+// one traces a host and prints the report; the exit status is what it returns.
+func (t *tracer) one(ctx context.Context, out io.Writer, host string) (int, error) {
+	o, h, p := t.traceOptions, t.h, t.p
+	dst, err := lookup(ctx, h, host, o.family)
+	if err != nil {
+		return 2, err
+	}
+	q := o.request(dst)
+	if err := device(h, o.device, &q); err != nil {
+		return 2, err
+	}
+	if o.address != "" {
+		if q.Src, err = netip.ParseAddr(o.address); err != nil {
+			return 2, attach.Usagef("-a %s: not an address", o.address)
+		}
+	}
+	if o.ecmp {
+		return o.paths(ctx, out, p, host, q, t.names)
+	}
+	if o.inSession {
+		end, err := o.session(ctx, h, p, &q)
+		if err != nil {
+			return 2, failed(host, err)
+		}
+		defer end()
+	}
+	w := &traceOutput{o: o, w: out, host: host, start: time.Now(), seen: make(map[string]bool), names: t.names}
+	if o.mtu {
+		release, err := oneFlow(p, &q)
+		if err != nil {
+			return 2, failed(host, err)
+		}
+		defer release()
+		w.mtu = o.mtus(ctx, p, q)
+	}
+	x := probe.TraceRequest{Request: q, FirstTTL: uint8(o.first), MaxTTL: uint8(o.last), Cycles: o.cycles, Interval: time.Duration(o.interval),
+		MaxUnknown: o.unknown, Grace: time.Duration(o.grace), Classic: o.classic}
+	var r probe.TraceResult
+	if o.curses || isTerminal(out) && !o.report && !o.wide && count(o.json, o.csv, o.raw, o.xml) == 0 {
+		if r, err = o.live(ctx, w, p, x); err != nil {
+			return 2, failure{err}
+		}
+	} else {
+		r = p.Trace(ctx, x, w.heard)
+	}
+	if r.End == probe.EndFailed {
+		return 2, failed(host, r.Err)
+	}
+	t.names.Settle(ctx, &r)
+	w.end(&r)
+	if !r.Reached() {
+		return 1, nil
+	}
+	return 0, nil
 }
 
 // mtus is --hop-mtu. Of a trace that begins later the hops before are asked too, since

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -52,6 +51,7 @@ func reverse(pc net.PacketConn) {
 // TestTraceRow traces through three routers that are Linux's: what they change is
 // found, and a firewall that lets only one connection begin is passed within it.
 func TestTraceRow(t *testing.T) {
+	t.Parallel()
 	nft, err := exec.LookPath("nft")
 	if err != nil {
 		lab.Lacks(t, err)
@@ -61,22 +61,14 @@ func TestTraceRow(t *testing.T) {
 			lab.Lacks(t, errNoIPv6)
 		}
 		pids := namespaces(t, l, "testdata/row.sh")
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", lab.EnvGW + "=10.77.0.1,fd77::1", "TAPSTACK_DAD=false"}
-		if l.Packet {
-			env[0] = lab.EnvDev + "=" + l.Device()
-		}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", lab.EnvGW+"=10.77.0.1,fd77::1", "TAPSTACK_DAD=false")
 		command := func(t *testing.T, status int, line string) string {
 			t.Helper()
-			c := tapstack(t, env, strings.Fields(line)...)
-			var out, errs bytes.Buffer
-			c.Stdout, c.Stderr = &out, &errs
-			if err := l.Start(c); err != nil {
-				t.Fatal(err)
+			got, out, errs := checked(t, l, tapstack(t, env, strings.Fields(line)...))
+			if got != status {
+				t.Errorf("%s: status %d, want %d\n%s%s", line, got, status, out, errs)
 			}
-			if s := outcome(t, c.Wait()); s != status {
-				t.Errorf("%s: status %d, want %d\n%s%s", line, s, status, &out, &errs)
-			}
-			return out.String()
+			return out
 		}
 		report := func(t *testing.T, status int, line string) (j traceReport) {
 			t.Helper()

@@ -44,6 +44,7 @@ func (o *traceOptions) watch(ctx context.Context, s tcell.Screen, w *traceOutput
 	v := traceview.New(func() probe.TraceResult { return t.Snapshot() })
 	v.Title, v.Dst, v.Order = "tapstack trace", w.host, o.order
 	v.Names, v.ShowNames, v.ShowIPs = w.names.Names, !o.numeric, o.showIPs
+	v.Mode = o.mode
 	v.AS, v.ShowAS = o.as, o.as != nil
 	v.Explain, v.ShowBack = hostError, o.back
 	w.names.onName(v.Wake)
@@ -84,7 +85,11 @@ func (n *traceNames) onName(f func()) {
 // names makes them; stop ends what is still being asked.
 func (o *traceOptions) names(ctx context.Context, h *attach.Host) (n *traceNames, stop func()) {
 	n = new(traceNames)
-	x, ok := h.Net.(interface {
+	network := h.Net
+	if d, ok := network.(declaring); ok {
+		network = d.System // whose methods beyond System it does not have
+	}
+	x, ok := network.(interface {
 		LookupAddr(context.Context, netip.Addr) ([]string, error)
 	})
 	if o.numeric || !ok {

@@ -35,11 +35,17 @@ func (w *traceOutput) heard(ttl int, r probe.Result) {
 	w.raw(ttl, r)
 }
 
-// raw prints mtr's raw lines: h, a host at a hop; d, its name; p, a round trip in microseconds;
-// m, a label; the hops are counted from 0.
+// raw prints mtr's raw lines: x, a probe was sent; h, a host at a hop; d, its name; p, a round
+// trip in microseconds; m, a label; the hops are counted from 0. A probe's x comes
+// with its result, not before.
 func (w *traceOutput) raw(ttl int, r probe.Result) {
+	if !w.o.raw {
+		return
+	}
+	sequence := 33000 + w.n
 	w.n++
-	if !w.o.raw || !r.From.IsValid() {
+	fmt.Fprintf(w.w, "x %d %d\n", ttl-1, sequence)
+	if !r.From.IsValid() {
 		return
 	}
 	if line := fmt.Sprintf("h %d %v", ttl-1, r.From); !w.seen[line] {
@@ -56,7 +62,7 @@ func (w *traceOutput) raw(ttl int, r probe.Result) {
 	for _, l := range r.Extensions.MPLS {
 		fmt.Fprintf(w.w, "m %d %d %d %d %d\n", ttl-1, l.Label, l.TC, bottom(l), l.TTL)
 	}
-	fmt.Fprintf(w.w, "p %d %d %d\n", ttl-1, r.RTT.Microseconds(), 33000+w.n)
+	fmt.Fprintf(w.w, "p %d %d %d\n", ttl-1, r.RTT.Microseconds(), sequence)
 }
 
 func bottom(l icmp.MPLSLabel) int {
@@ -184,24 +190,47 @@ func hostError(x *probe.Host) string {
 	return errorText(&probe.Result{From: x.Addr, ICMP: true, ICMPType: x.ICMPType, ICMPCode: x.ICMPCode, MTU: x.MTU})
 }
 
-// csv prints mtr's columns.
-func (w *traceOutput) csv(r *probe.TraceResult) {
-	columns, _ := traceview.Order(w.o.order)
-	fmt.Fprint(w.w, "Mtr_Version,Start_Time,Status,Host,Hop,Ip,")
-	for _, c := range columns {
-		fmt.Fprintf(w.w, "%s,", c.Name)
+// csvHeader names mtr's columns, of which a blank between the letters is one.
+func (o *traceOptions) csvHeader(w io.Writer) {
+	fmt.Fprint(w, "Mtr_Version,Start_Time,Status,Host,Hop,Ip,")
+	o.csvColumns(func(c *traceview.Column) {
+		if c == nil {
+			fmt.Fprint(w, " ,")
+		} else {
+			fmt.Fprintf(w, "%s,", c.Name)
+		}
+	})
+	fmt.Fprintln(w)
+}
+
+// csvColumns calls f for each letter, with nil for a blank.
+func (o *traceOptions) csvColumns(f func(*traceview.Column)) {
+	for i := range len(o.order) {
+		if columns, _ := traceview.Order(o.order[i : i+1]); len(columns) == 1 {
+			f(columns[0])
+		} else {
+			f(nil)
+		}
 	}
-	fmt.Fprintln(w.w)
+}
+
+func (w *traceOutput) csv(r *probe.TraceResult) {
+	if !w.o.several {
+		w.o.csvHeader(w.w)
+	}
 	for i := range r.Hops {
 		h := &r.Hops[i]
-		fmt.Fprintf(w.w, "tapstack,%d,OK,%s,%d,%s,", w.start.Unix(), w.host, h.TTL, w.name(first(h).Addr))
-		for _, c := range columns {
-			format := "%.2f,"
-			if c.Whole() {
-				format = "%.0f,"
+		fmt.Fprintf(w.w, "tapstack,%d,OK,%s,%d,%s", w.start.Unix(), w.host, h.TTL, w.name(first(h).Addr))
+		w.o.csvColumns(func(c *traceview.Column) {
+			switch {
+			case c == nil:
+				fmt.Fprint(w.w, ",0")
+			case c.Whole():
+				fmt.Fprintf(w.w, ",%.0f", c.Value(h))
+			default:
+				fmt.Fprintf(w.w, ",%.2f", c.Value(h))
 			}
-			fmt.Fprintf(w.w, format, c.Value(h))
-		}
+		})
 		fmt.Fprintln(w.w)
 	}
 }

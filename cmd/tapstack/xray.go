@@ -76,6 +76,7 @@ Exit status: 0 the port is open, 1 it is not, 2 nothing could be sent.`,
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "every segment, too")
 	f.BoolVarP(&o.json, "json", "j", false, "print JSON, with every segment")
 	o.attach.Register(f)
+	ownFrames(f, &o.attach)
 	return c
 }
 
@@ -236,7 +237,11 @@ func (o *xrayOptions) print(w io.Writer, host string, r *probe.XRayResult) {
 		if x.Limited {
 			how = "then it waits"
 		}
-		line("first flight", "%d segments of %d bytes, %d in all (MSS %d): %s; again after %s", x.Segments, x.Segment, x.Bytes, x.MSS, how, elapsed(x.Repeat))
+		again := "nothing came again"
+		if x.Repeat > 0 {
+			again = "again after " + elapsed(x.Repeat)
+		}
+		line("first flight", "%d segments of %d bytes, %d in all (MSS %d): %s; %s", x.Segments, x.Segment, x.Bytes, x.MSS, how, again)
 	}
 	if len(r.Windows) == 0 && r.SynAck != nil {
 		line("first flight", "nothing came (--http, --tls or --send asks for something)")
@@ -305,10 +310,7 @@ func yes(b bool) string {
 
 // elapsed has three digits that count.
 func elapsed(d time.Duration) string {
-	switch {
-	case d == 0:
-		return "never"
-	case d < time.Second:
+	if d < time.Second {
 		return fmt.Sprintf("%.3g ms", ms(d))
 	}
 	return fmt.Sprintf("%.3g s", d.Seconds())

@@ -52,7 +52,7 @@ func TestXRayKernel(t *testing.T) {
 			lab.Lacks(t, errNoIPv6)
 		}
 		port := pages(t, l)
-		env := []string{lab.EnvTap + "=" + l.Devices[0], lab.EnvIP + "=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false"}
+		env := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false")
 		shell := func(script string) error {
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
@@ -162,6 +162,7 @@ ip route replace 10.77.0.0/24 dev br0 proto kernel scope link src 10.77.0.1 init
 }
 
 func TestXRayCommandLines(t *testing.T) {
+	t.Parallel()
 	for args, want := range map[string]string{
 		"xray h": "HOST and PORT", "xray h x": "no port", "xray --send a --tls h 1": "exclude each other", "xray --send-hex 4 h 1": "hexadecimal",
 		"xray --http=a\rb h 1": "not a path", "xray -4 -6 h 1": "exclude each other", "xray --net host 127.0.0.1 1": "need a stack", "xray -n 65 h 1": "want a number",

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/tapstack/tapstack/internal/attach"
+	"github.com/tapstack/tapstack/internal/probecap"
 	"github.com/tapstack/tapstack/probe/mtrpacket"
 )
 
@@ -55,6 +56,11 @@ func Run() error {
 		return attach.Usagef("%s: want stack or host, not %q", EnvLoopback, v)
 	}
 	a.Register(pflag.NewFlagSet(Name, pflag.ContinueOnError))
+	if a.Pcap != "" {
+		// TAPSTACK_PCAP has the frames of these probes, and no others.
+		own := probecap.New()
+		a.Recorder, o.Toward = own, own.Toward
+	}
 	h, err := a.Open(context.Background())
 	if err != nil {
 		return err

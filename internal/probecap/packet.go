@@ -112,6 +112,7 @@ type message struct {
 	ends
 	kind  kind
 	token uint32 // what tells two of the same ends apart
+	stray bool   // neither begins nor refuses a connection
 }
 
 // parse reads the ends of a packet that this host sent, or with in that came.
@@ -153,6 +154,7 @@ func (p *packet) parse(in bool) (m message, ok bool) {
 		if m.token = binary.BigEndian.Uint32(b[4:]); len(b) >= 14 && b[13]&(tcpSYN|tcpACK) == tcpSYN {
 			m.kind = opening
 		}
+		m.stray = len(b) >= 14 && b[13]&(tcpSYN|tcpRST) == 0
 	case protoSCTP:
 		ports()
 		if len(b) >= 20 && b[12] == 1 { // an INIT, whose tag is in it

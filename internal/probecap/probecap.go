@@ -11,8 +11,8 @@
 // there is no --pcap.
 //
 // What a probe is follows from what was declared: a packet that opens a
-// conversation (an echo request, a datagram, a SYN, an INIT) with an address of
-// which Toward was told.
+// conversation (an echo request, a datagram, a SYN, an INIT, a segment of no
+// connection) with an address of which Toward was told.
 package probecap
 
 import (
@@ -214,7 +214,13 @@ func (t *Tracker) sent(p *packet, at time.Time) (comment string, n uint64) {
 	n = t.byEnds[m.ends]
 	e := t.get(n)
 	if e == nil {
-		return "", 0
+		if _, ok := t.to[p.dst]; !ok || !m.stray {
+			return "", 0
+		}
+		// Of no connection that this host has opened: it asks who answers such.
+		n = t.count + 1
+		e := probed{identity: id, at: at, times: 1, name: textf("probe %d", n)}
+		return textf("%s: %s ttl %d to %v", e.name, segmentText(p.body), p.ttl, m.remote), t.add(e)
 	}
 	if m.proto == protoTCP {
 		return textf("%s: %s", e.name, segmentText(p.body)), n

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -215,6 +216,26 @@ func TestOwnFrames(t *testing.T) {
 		"probe 6: FIN",
 		"probe 6: ACK from 10.77.0.2:80",
 	)
+}
+
+// TestStray: a segment of no connection is a probe, and what it brings its
+// answer; so are those that xray never quite makes.
+func TestStray(t *testing.T) {
+	capture := bubble(t, func(p *pair) {
+		l, err := p.nb.Listen("tcp", ":80")
+		must(t, err)
+		defer l.Close()
+		p.tracker.Toward(addr("10.77.0.2"))
+		r := p.pa.XRay(p.t.Context(), probe.XRayRequest{Request: probe.Request{Dst: addr("10.77.0.2"), DstPort: 80}, Samples: 1})
+		if r.Verdict != probe.XRayOpen {
+			t.Errorf("%v", r.Verdict)
+		}
+	})
+	text := strings.Join(comments(t, capture), "\n")
+	m := regexp.MustCompile(`probe (\d+): ACK ttl 64 to 10\.77\.0\.2:80`).FindStringSubmatch(text)
+	if m == nil || !strings.Contains(text, "answer to probe "+m[1]+": reset from 10.77.0.2") {
+		t.Errorf("no stray segment with its answer in\n%s", text)
+	}
 }
 
 // FuzzChoose: nothing that passes makes it fail. Frames are of a real capture,

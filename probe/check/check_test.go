@@ -295,12 +295,20 @@ func TestSend(t *testing.T) {
 func TestScope(t *testing.T) {
 	bubble(t, func(t *testing.T, p *pair) {
 		port := serve(t, p.nb, "fd77::2", echo)
-		l, err := p.nb.Listen("tcp", net.JoinHostPort("fe80::ff:fe00:2%eth0", portText(port+1)))
+		list, err := p.nb.InterfaceAddrs()
+		must(t, err)
+		host := ""
+		for _, a := range list {
+			if x := netip.MustParsePrefix(a.String()).Addr(); x.Is6() && x.IsLinkLocalUnicast() {
+				host = x.WithZone("").String()
+			}
+		}
+		l, err := p.nb.Listen("tcp", net.JoinHostPort(host+"%eth0", portText(port+1)))
 		must(t, err)
 		defer l.Close()
-		r := Check(t.Context(), p.na, Request{Host: "fe80::ff:fe00:2%eth0", Port: port + 1})
+		r := Check(t.Context(), p.na, Request{Host: host + "%eth0", Port: port + 1})
 		// Loopback is the first interface.
-		same(t, r, map[string]any{"status": 1.0, "family": "AF_INET6", "sockaddr": []any{"fe80::ff:fe00:2", float64(port + 1), 0.0, 2.0}})
+		same(t, r, map[string]any{"status": 1.0, "family": "AF_INET6", "sockaddr": []any{host, float64(port + 1), 0.0, 2.0}})
 	})
 }
 

@@ -25,6 +25,7 @@ type output struct {
 	mu     sync.Mutex // guards what follows
 	change sync.Cond
 	queue  []byte
+	held   bool // less than pipeBuf may wait
 	ended  bool
 	err    error // of w; what comes after it is dropped
 }
@@ -41,7 +42,19 @@ func (o *output) add(line []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.err == nil && !o.ended {
-		o.queue = append(o.queue, line...)
+		if o.queue = append(o.queue, line...); !o.waits() {
+			o.change.Broadcast()
+		}
+	}
+}
+
+// hold keeps replies back while a piece of input is worked on, which takes
+// milliseconds at most, so that those to many commands written at once are not
+// each a write, and each wake who reads them; held false lets them go.
+func (o *output) hold(held bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.held = held; !held && len(o.queue) > 0 {
 		o.change.Broadcast()
 	}
 }
@@ -66,12 +79,17 @@ func (o *output) end() error {
 	return o.err
 }
 
+// waits reports whether there is nothing to write yet.
+func (o *output) waits() bool {
+	return !o.ended && (len(o.queue) == 0 || o.held && len(o.queue) < pipeBuf)
+}
+
 func (o *output) run() {
 	defer close(o.done)
 	var b []byte
 	for {
 		o.mu.Lock()
-		for len(o.queue) == 0 && !o.ended {
+		for o.waits() {
 			o.change.Wait()
 		}
 		b, o.queue = o.queue, b[:0]

@@ -37,6 +37,8 @@ type Options struct {
 	// host's. mtr asks the kernel for the source address and always sends it
 	// along: such probes leave with the stack's own. nil: no address is.
 	Host func(netip.Addr) bool
+	// Toward, unless nil, is told whom each probe is for before it is sent.
+	Toward func(netip.Addr)
 	// Version is what check-support tells. Default "0.95", whose sequence
 	// numbers and limits these are.
 	Version string
@@ -132,6 +134,9 @@ func (x *Session) command(line []byte) {
 		x.mu.Lock()
 		x.pending++
 		x.mu.Unlock()
+		if x.o.Toward != nil {
+			x.o.Toward(o.Dst)
+		}
 		x.send(o, maxTries)
 		x.prober.Poll() // a batch of commands is no reason for its answers to wait
 	default:
@@ -236,7 +241,9 @@ func Serve(s *stack.Stack, r io.Reader, w io.Writer, o Options) error {
 	b := make([]byte, maxLine)
 	for {
 		n, e := r.Read(b)
+		out.hold(true)
 		_, _ = x.Write(b[:n]) // never fails
+		out.hold(false)
 		if e != nil && e != io.EOF {
 			err = e
 		}

@@ -244,6 +244,11 @@ func TestServe(t *testing.T) {
 	if seen["feature-support"] != n || seen["reply"]+seen["probes-exhausted"] != n || seen["reply"] == 0 || len(seen) > 3 {
 		t.Error(seen)
 	}
+	// The replies to commands that came together leave together.
+	c.list = nil
+	if err := Serve(s, strings.NewReader(strings.Repeat("7 check-support feature icmp\n", 100)), &c, Options{}); err != nil || len(c.list) != 1 || strings.Count(c.list[0], "\n") != 100 {
+		t.Errorf("%v, %q", err, c.list)
+	}
 	if err := Serve(s, strings.NewReader("1 x\n"), &chunks{err: io.ErrClosedPipe}, Options{}); !errors.Is(err, io.ErrClosedPipe) {
 		t.Error(err)
 	}

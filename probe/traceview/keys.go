@@ -63,7 +63,7 @@ func (v *View) letter(r rune) (quit bool) {
 		v.Control.Reset()
 		v.scroll = 0
 	case 'd':
-		v.mode = (v.mode + 1) % numModes
+		v.Mode = (v.Mode + 1) % numModes
 	case 'n':
 		if v.ShowNames = !v.ShowNames; v.ShowNames && v.Names == nil {
 			v.message = "no names: no DNS server is known (--dns)"

@@ -36,6 +36,9 @@ type View struct {
 	AS                 *ASTable
 	ShowAS             bool
 	ShowBack           bool // where the way back has another length
+	// Mode is what is shown first, as after that many d keys: 0 figures, 1 latest
+	// probes, 2 latest round trips.
+	Mode int
 	// Explain says why a host refuses packets.
 	Explain func(*probe.Host) string
 	// Clock is for the time in the corner.
@@ -43,7 +46,6 @@ type View struct {
 
 	history history
 	dirty   chan struct{} // something has changed, see Run
-	mode    mode
 	scroll  int
 	paused  bool
 	help    bool
@@ -52,13 +54,11 @@ type View struct {
 	message string // until the next key
 }
 
-// mode is what is shown of a hop.
-type mode uint8
-
+// Modes: what is shown of a hop.
 const (
-	figures mode = iota
-	strip        // the latest probes, as answered or not
-	graded       // the latest probes, by their round trips
+	figures = iota
+	strip   // the latest probes, as answered or not
+	graded  // the latest probes, by their round trips
 	numModes
 )
 
@@ -237,7 +237,7 @@ func (v *View) body(c *canvas, r *probe.TraceResult) {
 	room := max(c.h-top-1, 0)
 	scale := time.Duration(0)
 	width := 0 // of the figures
-	if v.mode == figures {
+	if v.Mode == figures {
 		for _, f := range columns {
 			c.at(c.w-7*len(columns)+width, 3, headStyle, fmt.Sprintf(" %6s", f.Name))
 			width += 7
@@ -266,7 +266,7 @@ func (v *View) body(c *canvas, r *probe.TraceResult) {
 			text = text[:n]
 		}
 		c.at(0, y, plainStyle, text)
-		if v.mode == figures {
+		if v.Mode == figures {
 			for i, f := range columns {
 				style := plainStyle
 				if f.Letter == 'L' && l.hop.Loss() > 0 {
@@ -283,7 +283,7 @@ func (v *View) body(c *canvas, r *probe.TraceResult) {
 		}
 		y++
 	}
-	switch v.mode {
+	switch v.Mode {
 	case strip:
 		c.at(0, c.h-2, noteStyle, ". answered   ? lost")
 	case graded:
@@ -308,7 +308,7 @@ func (v *View) mark(d, longest time.Duration) (string, tcell.Style) {
 	switch {
 	case d == lost:
 		return "?", lossStyle
-	case v.mode == strip:
+	case v.Mode == strip:
 		return ".", plainStyle
 	}
 	for i := 1; i < grades; i++ {

@@ -116,6 +116,19 @@ func (x *terminal) lacks(list ...string) {
 	}
 }
 
+// TestMode: the view begins with what it is told to.
+func TestMode(t *testing.T) {
+	x := newTerminal(t, 100, 24)
+	x.keys("d")
+	strip := x.screen()
+	y := newTerminal(t, 100, 24)
+	y.Mode = 1
+	y.Draw(y.s)
+	if y.screen() != strip || strings.Contains(strip, "StDev") {
+		t.Errorf("%s\ninstead of\n%s", y.screen(), strip)
+	}
+}
+
 func TestFigures(t *testing.T) {
 	x := newTerminal(t, 100, 24)
 	x.has("a trace", "1970-01-01T00:00:00+0000", "192.0.2.100 > far.example (192.0.2.9)", "unreachable", " Host",

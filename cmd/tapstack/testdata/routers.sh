@@ -7,21 +7,7 @@
 # carries 1400 bytes. 8.8.254.254 is a black hole. The arguments are processes
 # in the namespaces of M1, M2 and S. With a fourth, the ways from R to M1 and M2
 # are cut, and somebody has to carry frames between x1 and y1, and x2 and y2.
-set -e
-for pid in $1 $2 $3; do
-	n=0
-	while [ "$(readlink /proc/$pid/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do
-		n=$((n + 1)); [ $n -lt 200 ]; sleep 0.02
-	done
-done
-at() { pid=$1; shift; nsenter -t $pid -n "$@"; }
-router='echo 1 >/proc/sys/net/ipv4/ip_forward
-echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
-echo 0 >/proc/sys/net/ipv4/icmp_ratelimit
-echo 0 >/proc/sys/net/ipv6/icmp/ratelimit
-echo 10000 >/proc/sys/net/ipv4/icmp_msgs_per_sec
-for f in all default; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; echo 0 >/proc/sys/net/ipv6/conf/$f/accept_dad; done
-ip link set lo up'
+. "${0%/*}/router.sh"
 sh -c "$router"
 echo 1 >/proc/sys/net/ipv4/fib_multipath_hash_policy
 echo 1 >/proc/sys/net/ipv6/fib_multipath_hash_policy
