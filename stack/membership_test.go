@@ -81,6 +81,12 @@ func TestIGMPFrame(t *testing.T) {
 	if n := h.count("igmp.report"); n != 1 {
 		t.Errorf("%d reports counted", n)
 	}
+	// RFC 3376 §4.2.13: from nowhere while there is no address.
+	bare := newBare(t, stack.Config{}, stack.InterfaceConfig{DisableIPv6: true})
+	bare.i.JoinGroup(mdns4)
+	if list := names(bare.watch(bare.n.Now(), 0)); !slices.Equal(list, []string{"0.0.0.0>224.0.0.22 IGMP 4:224.0.0.251"}) {
+		t.Errorf("without an address: %q", list)
+	}
 }
 
 // TestIGMP is a life on the link: queries of each version, others' reports, and

@@ -71,7 +71,7 @@ func (f Family) addrLen() int {
 	return 16
 }
 
-// reports says whether a group is ever spoken of. RFC 3376 §6, RFC 3810 §6: not
+// reports says whether a group is ever spoken of. RFC 3376 §5, RFC 3810 §6: not
 // all systems and all nodes on the link, nor with IPv6 the scopes reserved (0)
 // and interface (1).
 func (f Family) reports(g netip.Addr) bool {
@@ -160,12 +160,12 @@ func (f Family) Parse(e *Envelope, b []byte) (m Message, d Drop) {
 		if !m.Query.General() && !m.Query.Group.IsMulticast() {
 			return m, DropGroup
 		}
-		// RFC 3376 §4.1.9, RFC 3810 §5.1.11: sources of no group.
+		// RFC 3376 §4.1.8, RFC 3810 §5.1.10: sources of no group.
 		if m.Query.General() && len(m.Query.Sources) > 0 {
 			return m, DropGroup
 		}
 	case IsReport:
-		// RFC 2236 §9, RFC 2710 §3.6: a report goes to the group itself. Another
+		// RFC 2236 §9, RFC 2710 §8: a report goes to the group itself. Another
 		// would silence us without the others having heard it.
 		if !m.Group.IsMulticast() {
 			return m, DropGroup
@@ -218,7 +218,7 @@ func parseIGMP(e *Envelope, b []byte) (m Message, d Drop) {
 }
 
 func parseMLD(e *Envelope, b []byte) (m Message, d Drop) {
-	// RFC 3810 §6.2, RFC 2710 §4, and for a report RFC 3590 §5.
+	// RFC 3810 §6.2, RFC 2710 §4, and for a report RFC 3590 §4.
 	switch {
 	case !e.Src.IsLinkLocalUnicast() && b[0] != mldReportV2:
 		return m, DropSource
