@@ -31,6 +31,7 @@ var layers = []layer{
 	{"internal/neigh", []string{"internal/mono", "internal/pkt"}},
 	{"internal/frag", []string{"internal/mono", "internal/pkt"}},
 	{"internal/claim", []string{"internal/mono"}},
+	{"internal/mcast", []string{"internal/csum", "internal/mono"}},
 	{"internal/linklocal", []string{"internal/mono"}},
 
 	{"ether", []string{"internal/mono", "internal/pkt"}},
@@ -52,7 +53,7 @@ var layers = []layer{
 	{"tcp/trace", []string{"tcp", "internal/mono", "internal/seq"}},
 
 	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/budget", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
-		"internal/gso", "internal/wheel", "internal/neigh", "internal/frag", "internal/claim"}},
+		"internal/gso", "internal/wheel", "internal/neigh", "internal/frag", "internal/claim", "internal/mcast"}},
 	// The headers are for simnet's routers.
 	{"stack/simnet", []string{"stack", "ether", "ether/wire", "icmp", "ipv4", "ipv6", "internal/csum", "internal/mono", "internal/pkt"}},
 	// probe stands beside socket: it does not block, but in calls that say so.

@@ -28,8 +28,6 @@ const (
 	DropTarget            // target address not allowed
 	DropFlags             // flags contradict the addresses
 	DropLinkAddress       // link-layer address option wrong or not allowed here
-	DropRouterAlert       // MLD message without router alert
-	DropGroup             // MLD group is not a multicast address
 	NumDrops              // number of reasons
 )
 
@@ -39,7 +37,7 @@ var dropNames = [NumDrops]string{
 	"bad-header-order", "bad-option", "too-many-options", "unknown-option",
 	"source-route", "bad-fragment-length", "fragment-out-of-range",
 	"incomplete-first-fragment", "bad-hop-limit", "bad-code", "bad-target",
-	"bad-flags", "bad-link-address", "no-router-alert", "bad-group",
+	"bad-flags", "bad-link-address",
 }
 
 // String returns the reason's name, as "bad-version".

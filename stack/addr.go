@@ -276,7 +276,7 @@ func (i *Interface) assigned(a netip.Addr) {
 		// from; MLD reports so far went out from the unspecified address and
 		// are repeated from this one (RFC 3590 §4).
 		i.enter(i.stack.clock.Now())
-		i.mld.Announce(i.now)
+		i.members[inet6].Announce(i.now)
 		if i.slaac != nil {
 			i.slaac.Start(i.now)
 		}

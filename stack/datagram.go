@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/tapstack/tapstack/internal/mcast"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/udp"
 )
@@ -214,9 +215,7 @@ func (d *Datagram) Close() {
 		d.stack.forgetRaw(d)
 	}
 	for _, g := range groups {
-		if g.joined {
-			g.in.LeaveGroup(g.Group)
-		}
+		g.in.listen(g.Group, g.filter(), mcast.Filter{})
 	}
 	d.waiters.Wake(ReadyIn | ReadyOut | ReadyHup)
 }

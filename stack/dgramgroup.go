@@ -1,14 +1,16 @@
 package stack
 
 // This file owns which multicast groups a socket is a member of, and from
-// which sources it hears them (RFC 3376 §3.1, RFC 3678). The interface joins
-// and leaves with its sockets; who of them gets a datagram is decided here. The
-// routers are not told of sources, so what is filtered out still arrives.
+// which sources it hears them (RFC 3376 §3.1, RFC 3678). The interface hears
+// what its sockets want together, and tells the routers; who of them gets a
+// datagram is decided here.
 
 import (
 	"net/netip"
 	"slices"
 	"syscall"
+
+	"github.com/tapstack/tapstack/internal/mcast"
 )
 
 // The most groups of one socket and sources of one group: Linux's
@@ -36,7 +38,11 @@ type membership struct {
 	in      *Interface
 	include bool // sources are those that are heard; without it those that are not
 	sources []netip.Addr
-	joined  bool // the interface has done so too
+}
+
+// filter is what the interface is told that the socket wants.
+func (x *membership) filter() mcast.Filter {
+	return mcast.Filter{Exclude: !x.include, Sources: x.sources}
 }
 
 // interfaceFor finds the interface that m means; nil when there is none.
@@ -81,47 +87,29 @@ func (d *Datagram) join(m Membership, include bool) error {
 		already, most = in, maxMemberships4
 	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	n := 0
 	for _, x := range d.groups {
 		if x.Group.Is4() == m.Group.Is4() {
 			n++
 		}
 	}
-	err := error(nil)
 	switch {
 	case d.closed:
-		err = syscall.EBADF
+		return syscall.EBADF
 	case d.findLocked(m.Group, already) >= 0:
-		err = syscall.EADDRINUSE
+		return syscall.EADDRINUSE
 	case in == nil:
-		err = syscall.ENODEV
+		return syscall.ENODEV
 	case n >= most:
-		err = syscall.ENOBUFS
-	default:
-		d.groups = append(d.groups, membership{Membership: m, in: in, include: include})
+		return syscall.ENOBUFS
 	}
-	d.mu.Unlock()
-	if err != nil {
+	x := membership{Membership: m, in: in, include: include}
+	if err := in.listen(m.Group, mcast.Filter{}, x.filter()); err != nil {
 		return err
 	}
-	// Without the lock: to join sends a report.
-	err = in.JoinGroup(m.Group)
-	d.mu.Lock()
-	at := d.findLocked(m.Group, in)
-	switch {
-	case err == nil && at >= 0:
-		d.groups[at].joined = true
-		d.mu.Unlock()
-		return nil
-	case at >= 0:
-		d.groups = slices.Delete(d.groups, at, at+1)
-	}
-	d.mu.Unlock()
-	if err == nil { // the socket was closed meanwhile
-		in.LeaveGroup(m.Group)
-		err = syscall.EBADF
-	}
-	return err
+	d.groups = append(d.groups, x)
+	return nil
 }
 
 // Leave ends a membership. EADDRNOTAVAIL when there is none.
@@ -137,9 +125,10 @@ func (d *Datagram) Leave(m Membership) error {
 		return syscall.EINVAL
 	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	at := slices.IndexFunc(d.groups, func(x membership) bool {
 		switch {
-		case x.Group != m.Group || !x.joined:
+		case x.Group != m.Group:
 			return false
 		case in != nil:
 			return x.in == in
@@ -149,14 +138,11 @@ func (d *Datagram) Leave(m Membership) error {
 		return true
 	})
 	if at < 0 {
-		d.mu.Unlock()
 		return syscall.EADDRNOTAVAIL
 	}
-	in = d.groups[at].in
+	x := d.groups[at]
 	d.groups = slices.Delete(d.groups, at, at+1)
-	d.mu.Unlock()
-	in.LeaveGroup(m.Group)
-	return nil
+	return x.in.listen(x.Group, x.filter(), mcast.Filter{})
 }
 
 // SourceChange is what ChangeSource does to the sources of a group.
@@ -197,21 +183,20 @@ func (d *Datagram) ChangeSource(m Membership, source netip.Addr, how SourceChang
 		in = m.Interface
 	}
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	at := d.findLocked(m.Group, in)
-	if at < 0 || !d.groups[at].joined { // a join under way is not one yet
-		d.mu.Unlock()
+	if at < 0 {
 		return syscall.EINVAL
 	}
-	x := &d.groups[at]
-	err := x.change(source, include, add, most)
-	last := err == nil && x.include && !add && len(x.sources) == 0
-	in = x.in
-	if last { // RFC 3376 §3.1: to hear nobody is not to be a member
-		d.groups = slices.Delete(d.groups, at, at+1)
+	x := d.groups[at]
+	x.sources = slices.Clone(x.sources)
+	err := x.change(source, include, add, most) // which may change the kind all the same
+	if err := x.in.listen(m.Group, d.groups[at].filter(), x.filter()); err != nil {
+		return err
 	}
-	d.mu.Unlock()
-	if last {
-		in.LeaveGroup(m.Group)
+	d.groups[at] = x
+	if err == nil && x.filter().Empty() { // RFC 3376 §3.1: to hear nobody is not to be a member
+		d.groups = slices.Delete(d.groups, at, at+1)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/internal/mcast"
 	"github.com/tapstack/tapstack/ipv6"
 )
 
@@ -16,18 +17,15 @@ var (
 )
 
 // groupSet is the multicast receive filter of an interface: the groups with
-// their reference counts, and their MAC addresses. Immutable.
+// the sources that are heard, and their MAC addresses. Immutable.
 type groupSet struct {
-	ip  map[netip.Addr]int
+	ip  map[netip.Addr]mcast.Filter
 	mac map[ether.Addr]bool
 }
 
-// maxGroups bounds the groups of one interface.
-const maxGroups = 1024
-
-// JoinGroup receives the multicast group g on this interface and tells the
-// link's routers (MLDv2 for IPv6). Joins are counted. Errors: EINVAL when g is
-// no group, ENOBUFS above 1024 groups.
+// JoinGroup receives the multicast group g on this interface, from all sources,
+// and tells the link's routers (IGMP, MLD). Joins are counted. Errors: EINVAL
+// when g is no group, ENOBUFS above mcast.MaxGroups.
 func (i *Interface) JoinGroup(g netip.Addr) error {
 	if !g.IsMulticast() {
 		return syscall.EINVAL
@@ -45,43 +43,40 @@ func (i *Interface) LeaveGroup(g netip.Addr) error {
 }
 
 func (i *Interface) joinLocked(g netip.Addr) error {
-	old := i.groups.Load()
-	if len(old.ip) >= maxGroups {
-		return syscall.ENOBUFS
-	}
-	i.setGroupLocked(g, old.ip[g]+1)
-	if g.Is6() && !i.loopback {
-		i.mld.Join(i.now, g)
-	}
-	return nil
+	return i.listenLocked(g, mcast.Filter{}, mcast.Everyone)
 }
 
 func (i *Interface) leaveGroupLocked(g netip.Addr) error {
-	n := i.groups.Load().ip[g]
-	if n == 0 {
-		return syscall.EADDRNOTAVAIL
-	}
-	i.setGroupLocked(g, n-1)
-	if g.Is6() && !i.loopback {
-		i.mld.Leave(i.now, g)
-	}
-	return nil
+	return i.listenLocked(g, mcast.Everyone, mcast.Filter{})
 }
 
-func (i *Interface) setGroupLocked(g netip.Addr, n int) {
+// listen changes what a socket hears of a group, whose lock the caller may
+// hold. Errors are those of mcast.(*Machine).Listen.
+func (i *Interface) listen(g netip.Addr, old, new mcast.Filter) error {
+	i.enter(i.stack.clock.Now())
+	defer i.leaveBusy()
+	return i.listenLocked(g, old, new)
+}
+
+func (i *Interface) listenLocked(g netip.Addr, old, new mcast.Filter) error {
+	m := i.members[family(g)]
+	if err := m.Listen(i.now, g, old, new); err != nil {
+		return err
+	}
 	set := &groupSet{ip: maps.Clone(i.groups.Load().ip), mac: make(map[ether.Addr]bool)}
 	if set.ip == nil {
-		set.ip = make(map[netip.Addr]int)
+		set.ip = make(map[netip.Addr]mcast.Filter)
 	}
-	if n == 0 {
-		delete(set.ip, g)
+	if f, ok := m.Filter(g); ok {
+		set.ip[g] = f
 	} else {
-		set.ip[g] = n
+		delete(set.ip, g)
 	}
 	for ip := range set.ip {
 		set.mac[ether.Multicast(ip)] = true
 	}
 	i.groups.Store(set)
+	return nil
 }
 
 // wantsGroup is the multicast filter of a network card: broadcast, the groups
@@ -97,9 +92,15 @@ func (i *Interface) wantsGroup(dst ether.Addr) bool {
 	return i.groups.Load().mac[dst]
 }
 
-// member reports whether packets to the group are for us.
-func (i *Interface) member(g netip.Addr) bool {
-	return g == allSystems || g == ipv6.AllNodes || g == interfaceLocalAllNodes || i.groups.Load().ip[g] > 0
+// member reports whether packets from src to the group are for us. As on Linux
+// the filter that all listeners make together holds for those too who have not
+// joined, and 0.0.0.0 and :: pass it.
+func (i *Interface) member(g, src netip.Addr) bool {
+	if g == allSystems || g == ipv6.AllNodes || g == interfaceLocalAllNodes {
+		return true
+	}
+	f, ok := i.groups.Load().ip[g]
+	return ok && (len(f.Sources) == 0 || src.IsUnspecified() || f.Passes(src))
 }
 
 // interfaceLocalAllNodes is ff01::1 (RFC 4291 §2.7.1).

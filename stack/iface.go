@@ -17,6 +17,7 @@ import (
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/claim"
 	"github.com/tapstack/tapstack/internal/frag"
+	"github.com/tapstack/tapstack/internal/mcast"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/neigh"
 	"github.com/tapstack/tapstack/internal/pkt"
@@ -64,6 +65,10 @@ type InterfaceConfig struct {
 	// NoRedirects takes no router's word that another one is nearer, as Linux's
 	// accept_redirects=0.
 	NoRedirects bool
+	// IGMPVersion (1 to 3) and MLDVersion (1 or 2) keep to one version of the
+	// protocols that tell routers about groups, as Linux's force_igmp_version
+	// and force_mld_version. 0: the newest, or what older queriers speak.
+	IGMPVersion, MLDVersion int
 	// SLAAC solicits routers and configures addresses and routes from their
 	// advertisements (RFC 4862).
 	SLAAC bool
@@ -140,10 +145,10 @@ type Interface struct {
 	nonces map[netip.Addr][6]byte // of the solicitations of IPv6 claims (RFC 7527)
 	// claimants are those who want to hear of an address, nil: never any.
 	claimants map[netip.Addr]*claimant
-	slaac     *ipv6.SLAAC // nil without SLAAC
-	mld       *ipv6.MLD
-	failed    []unresolved // frames whose neighbour does not answer
-	after     []func()     // to be run when mu is released
+	slaac     *ipv6.SLAAC       // nil without SLAAC
+	members   [2]*mcast.Machine // IGMP and MLD
+	failed    []unresolved      // frames whose neighbour does not answer
+	after     []func()          // to be run when mu is released
 	down      bool
 	// charged is what frags and neigh were last charged for.
 	charged int
@@ -245,7 +250,10 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 		fc.Timeout = timeout
 		i.frags[f] = frag.New(fc)
 	}
-	i.mld = ipv6.NewMLD((*mldHost)(i), i.rnd)
+	if c.IGMPVersion < 0 || c.IGMPVersion > 3 || c.MLDVersion < 0 || c.MLDVersion > 2 {
+		return nil, fmt.Errorf("interface %s: no version %d of IGMP or %d of MLD: %w", c.Name, c.IGMPVersion, c.MLDVersion, syscall.EINVAL)
+	}
+	i.members = [2]*mcast.Machine{inet: i.newMembership(mcast.IGMP, &c), inet6: i.newMembership(mcast.MLD, &c)}
 	if c.SLAAC && !i.noIPv6 {
 		i.slaac = i.newSLAAC()
 	}
@@ -427,6 +435,7 @@ func (i *Interface) deadlineLocked() (d mono.Time) {
 	for f := range i.neigh {
 		d = mono.Earliest(d, i.neigh[f].Deadline())
 		d = mono.Earliest(d, i.frags[f].Deadline())
+		d = mono.Earliest(d, i.members[f].Deadline())
 	}
 	for _, c := range i.claims {
 		d = mono.Earliest(d, c.Deadline())
@@ -434,7 +443,7 @@ func (i *Interface) deadlineLocked() (d mono.Time) {
 	if i.slaac != nil {
 		d = mono.Earliest(d, i.slaac.Deadline())
 	}
-	return mono.Earliest(d, i.mld.Deadline())
+	return d
 }
 
 // expire is the interface's timer function.
@@ -451,6 +460,7 @@ func (i *Interface) expire(now mono.Time) {
 		if i.frags[f].Deadline().Due(now) {
 			i.frags[f].Expire(now, i.reassemblyTimeoutLocked)
 		}
+		i.members[f].Expire(now)
 	}
 	for _, addr := range i.claimsInOrderLocked() {
 		if c := i.claims[addr]; c.Deadline().Due(now) {
@@ -459,9 +469,6 @@ func (i *Interface) expire(now mono.Time) {
 	}
 	if i.slaac != nil && i.slaac.Deadline().Due(now) {
 		i.slaac.Expire(now)
-	}
-	if i.mld.Deadline().Due(now) {
-		i.mld.Expire(now)
 	}
 	i.leave()
 }

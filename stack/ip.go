@@ -111,7 +111,7 @@ func (i *Interface) acceptIPv4(c *config, h ipv4.Header, group, looped bool) Dro
 		return DropSourceRoute // RFC 7126 §4.3, §4.4: dropped by default, as Linux
 	}
 	if group {
-		if dst.IsMulticast() && !i.member(dst) {
+		if dst.IsMulticast() && !i.member(dst, src) {
 			return DropForeignIP
 		}
 		return DropNone
@@ -237,7 +237,7 @@ func (i *Interface) acceptIPv6(c *config, h ipv6.Header, looped bool) Drop {
 		return DropMartian
 	}
 	if dst.IsMulticast() {
-		if !i.member(dst) {
+		if !i.member(dst, src) {
 			return DropForeignIP
 		}
 		return DropNone
@@ -308,6 +308,8 @@ func (s *Stack) deliver(b *batch, p packet) {
 		s.inputUDP(b, p)
 	case p.proto == ipv4.ProtoICMP && p.dst.Is4():
 		s.inputICMP4(b, p)
+	case p.proto == ipv4.ProtoIGMP && p.dst.Is4():
+		s.inputIGMP(b, p)
 	case p.proto == ipv6.ProtoICMPv6 && p.dst.Is6():
 		s.inputICMP6(b, p)
 	case p.proto == ipv6.ProtoNone && p.dst.Is6():

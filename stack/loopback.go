@@ -99,7 +99,7 @@ func (q *loopQueue) pushFrom(s *Stack, p *pkt.Buf, from *PacketSocket) {
 // leaves by i, as if it had come in there (IP_MULTICAST_LOOP). It takes p, and
 // returns it unless that was all that was wanted.
 func (i *Interface) loopBack(r *route, p *pkt.Buf) *pkt.Buf {
-	if r.loop && (r.bcast || i.member(r.dst)) {
+	if r.loop && (r.bcast || i.member(r.dst, r.src)) {
 		c := p
 		if r.stay {
 			p = nil

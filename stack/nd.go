@@ -5,6 +5,7 @@ import (
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/icmp"
+	"github.com/tapstack/tapstack/internal/mcast"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/ipv6"
@@ -67,17 +68,9 @@ func (s *Stack) inputND(b *batch, p packet, typ uint8) bool {
 		}
 	case icmp.TypeRS:
 		s.stats.IPv6.Drop[DropNotForHost].inc() // for routers
-	case icmp.TypeMLDQuery:
+	case icmp.TypeMLDQuery, icmp.TypeMLDReport, icmp.TypeMLDDone, icmp.TypeMLD2Report:
 		chain, _, _ := ipv6.Walk(p.Network())
-		var q ipv6.MLDQuery
-		if q, drop = ipv6.ParseMLDQuery(h, body, chain.RouterAlert); drop == ipv6.DropNone {
-			st.MLDQuery.inc()
-			i.enter(b.now)
-			i.mld.Query(b.now, q)
-			i.leave()
-		}
-	case icmp.TypeMLDReport, icmp.TypeMLDDone, icmp.TypeMLD2Report:
-		s.stats.IPv6.Drop[DropNotForHost].inc()
+		i.inputMembership(b, p, mcast.MLD, chain.RouterAlert)
 	default:
 		return false
 	}
@@ -167,41 +160,4 @@ func (i *Interface) inputRouterAdvert(now mono.Time, src netip.Addr, m *ipv6.Rou
 	if i.slaac != nil {
 		i.slaac.Input(now, src, m)
 	}
-}
-
-// mldHost is the interface as its MLD core sees it, with Interface.mu held.
-type mldHost Interface
-
-// SendReport implements ipv6.MLDHost: an MLDv2 report to ff02::16 (RFC 3810
-// §5.2).
-func (h *mldHost) SendReport(records []ipv6.MLDRecord) {
-	h.send(ipv6.MLDv2Routers, ipv6.AppendMLDReport(nil, records))
-}
-
-// SendV1 implements ipv6.MLDHost: for links whose querier speaks MLDv1. A
-// report goes to the group itself, done to all routers (RFC 2710 §4).
-func (h *mldHost) SendV1(typ uint8, group netip.Addr) {
-	dst := group
-	if typ == icmp.TypeMLDDone {
-		dst = ipv6.AllRouters
-	}
-	h.send(dst, ipv6.AppendMLDv1(nil, typ, group))
-}
-
-// send gives a message the router alert and hop limit 1 that all of MLD has,
-// and the link-local source address, or the unspecified one while that is
-// tentative (RFC 3590 §4).
-func (h *mldHost) send(dst netip.Addr, message []byte) {
-	i := (*Interface)(h)
-	src := any6
-	for _, a := range i.stack.cfg.Load().addrs {
-		if a.iface == i && a.addr().Is6() && a.addr().IsLinkLocalUnicast() && a.state != addrTentative {
-			src = a.addr()
-		}
-	}
-	p := pkt.From(message)
-	icmp.SetChecksum6(p.Bytes(), src, dst)
-	ipv6.PutRouterAlertHBH(p.Push(ipv6.RouterAlertLen))
-	i.stack.stats.ND.MLDReport.inc()
-	i.sendICMP6Raw(ether.Multicast(dst), src, dst, 1, ipv6.ProtoHopByHop, p)
 }

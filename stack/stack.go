@@ -10,7 +10,7 @@
 //	TCPListener.mu  accept queue; timeWaitQueue.mu, halfOpenQueue.mu
 //	bindings.mu     who holds which port
 //	tcpShard.mu     one shard of the connection table
-//	Interface.mu    neighbours, reassembly, address claims, SLAAC, MLD
+//	Interface.mu    neighbours, reassembly, address claims, SLAAC, IGMP, MLD
 //	PacketSocket.mu what a packet socket has seen
 //	exceptions.mu   what routers told; loopQueue.mu, frames to ourselves; Watch.mu
 //	wheel.Queue.mu  the timer queue

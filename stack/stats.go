@@ -8,6 +8,7 @@ import (
 	"github.com/tapstack/tapstack/arp"
 	"github.com/tapstack/tapstack/icmp"
 	"github.com/tapstack/tapstack/internal/frag"
+	"github.com/tapstack/tapstack/internal/mcast"
 	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/ipv6"
 	"github.com/tapstack/tapstack/tcp"
@@ -95,9 +96,11 @@ type counters struct {
 		Parse                                                                                        [icmp.NumDrops]counter
 	}
 	ND struct {
-		Solicit, Advert, RouterSolicit, RouterAdvert, Duplicate, Looped, MLDReport, MLDQuery counter
-		Drop                                                                                 [ipv6.NumDrops]counter
+		Solicit, Advert, RouterSolicit, RouterAdvert, Duplicate, Looped counter
+		Drop                                                            [ipv6.NumDrops]counter
 	}
+	IGMP, MLD membershipCounters
+
 	UDP struct {
 		Input, Output counter
 		Drop          dropCounters
@@ -152,6 +155,13 @@ type counters struct {
 	}
 }
 
+// membershipCounters are those of IGMP or MLD: queries, others' reports of the
+// older versions, messages for routers, and what was sent.
+type membershipCounters struct {
+	Query, Heard, Ignored, Report, Leave counter
+	Drop                                 [mcast.NumDrops]counter
+}
+
 // Counters returns the non-zero counters by name, such as "ipv4.input" or
 // "udp.drop.no-socket", and as "memory.used" the bytes of Limits.Memory in use.
 func (s *Stack) Counters() map[string]uint64 {
@@ -182,6 +192,8 @@ var reasons = map[string]func(int) string{
 	"ipv4.frag":  func(i int) string { return frag.Drop(i).String() },
 	"ipv6.parse": func(i int) string { return ipv6.Drop(i).String() },
 	"ipv6.frag":  func(i int) string { return frag.Drop(i).String() },
+	"igmp.drop":  func(i int) string { return mcast.Drop(i).String() },
+	"mld.drop":   func(i int) string { return mcast.Drop(i).String() },
 	"icmp.parse": func(i int) string { return icmp.Drop(i).String() },
 	"nd.drop":    func(i int) string { return ipv6.Drop(i).String() },
 	"udp.parse":  func(i int) string { return udp.Drop(i).String() },
@@ -235,10 +247,9 @@ func collectInts(m map[string]uint64, prefix string, v reflect.Value) {
 // "fragments-out", "IPv4" into "ipv4".
 func kebab(s string) string {
 	switch s {
-	case "IPv4", "IPv6", "ARP", "ICMP", "ND", "UDP", "TCP":
+	case "IPv4", "IPv6", "ARP", "ICMP", "ND", "IGMP", "MLD", "UDP", "TCP":
 		return strings.ToLower(s)
 	}
-	s = strings.ReplaceAll(s, "MLD", "Mld")
 	var b strings.Builder
 	for i, r := range s {
 		if r >= 'A' && r <= 'Z' {
