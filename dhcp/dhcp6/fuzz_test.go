@@ -53,7 +53,7 @@ func FuzzClient(f *testing.F) {
 		r := &rig{T: t, c: NewClient(cfg), now: mono.Time(time.Hour), last: &Message{}}
 		r.c.Start(r.now)
 		start, n := r.now, 0
-		for len(script) >= 2 && n < 1000 {
+		for ops := 0; len(script) >= 2 && ops < 64; ops++ {
 			op, arg := script[0], script[1]
 			script = script[2:]
 			life := []uint32{uint32(arg) * 40, uint32(arg) * 80}
