@@ -66,6 +66,7 @@ func newServer6(t *testing.T, l *lab.Lab, name string) *server {
 // runDHCP6 starts a client.
 func runDHCP6(t *testing.T, h *host, o dhcp6.RunOptions) *dhcp6.Runner {
 	t.Helper()
+	h.expect("the answer to a RELEASE, for which Close does not wait", "udp.drop.no-socket")
 	r, err := dhcp6.Run(h.nic, o)
 	if err != nil {
 		t.Fatal(err)
@@ -188,15 +189,13 @@ func TestDHCP6Conflict(t *testing.T) {
 	l := newLab(t)
 	s := newServer6(t, l, "kea6")
 	h := newHost(t, l, hostOptions{parallel: true, bare: true})
+	taken := netip.MustParsePrefix("fd77::50/64") // with which Kea begins
+	addKernelAddr(t, l, lab.Bridge, taken)
 	awaitBridge(t, l)
 	s.start(50)
 	r := runDHCP6(t, h, dhcp6.RunOptions{Mode: dhcp6.Stateful})
-	_, a := leased6(t, r, 0x50)
-	r.Close()
-	addKernelAddr(t, l, lab.Bridge, a) // Kea gives the same again
-	again := runDHCP6(t, h, dhcp6.RunOptions{Mode: dhcp6.Stateful})
-	if _, b := leased6(t, again, 0x50); b == a || !strings.Contains(s.log.String(), "DECLINE") {
-		t.Errorf("has %v", b)
+	if _, a := leased6(t, r, 0x50); a.Addr() == taken.Addr() || !strings.Contains(s.log.String(), "DECLINE") {
+		t.Errorf("has %v", a)
 	}
 }
 
