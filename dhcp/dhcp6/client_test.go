@@ -547,7 +547,7 @@ func TestConfirm(t *testing.T) {
 	// Prefixes are verified by REBIND.
 	r = bound(t, func(c *Config) { c.Delegate = 56 }, ia(OptIANA, 0, 0, 0, nil, addr1), ia(OptIAPD, 0, 0, 0, nil, prefix1))
 	r.c.Start(r.now)
-	if m = r.until(Rebind); r.c.State() != Verifying {
+	if r.until(Rebind); r.c.State() != Verifying {
 		t.Error(r.c.State())
 	}
 	if e := r.run(cnfMaxRD + time.Second); len(e) != 0 || r.c.State() != Bound {
