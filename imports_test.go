@@ -65,7 +65,9 @@ var layers = []layer{
 	{"socket", []string{"stack", "tcp", "ipv6", "golang.org/x/net/bpf", "golang.org/x/net/dns/dnsmessage"}},
 	{"socket/kernel", []string{"socket", "stack", "tcp", "golang.org/x/sys"}}, // stack for Ready only, tcp for Info
 	// The client core of dhcp is pure; its runner stands on stack.
-	{"dhcp", []string{"ether", "stack", "internal/linklocal", "internal/mono"}},
+	{"dhcp", []string{"dhcp/internal/both", "ether", "stack", "internal/linklocal", "internal/mono"}},
+	{"dhcp/dhcp6", []string{"dhcp", "dhcp/internal/both", "ether", "stack", "internal/mono"}},
+	{"dhcp/internal/both", []string{"stack", "internal/mono"}},
 	// tcp for Info and traces, icmp for the names of messages, x/sys for those of errnos.
 	{"probe/check", []string{"socket", "tcp", "icmp", "internal/mono", "golang.org/x/sys"}},
 	// The messages of DNS and how its records are written are another module's.

@@ -25,4 +25,4 @@ func (m Manual) Step(now mono.Time) mono.Time {
 }
 
 // Stop is Close for a runner without a goroutine: the next Step ends it.
-func (m Manual) Stop() { m.stop = true }
+func (m Manual) Stop() { m.loop.Stop() }

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/tapstack/tapstack/dhcp/internal/both"
 )
 
 // Option codes of which the client makes use (RFC 2132; 90: RFC 3118; 114: RFC
@@ -276,84 +278,18 @@ func (o Options) Domain() string {
 		return ""
 	}
 	for label := range strings.SplitSeq(s, ".") {
-		if !isLabel(label) {
+		if !both.IsLabel(label) {
 			return ""
 		}
 	}
 	return s
 }
 
-// isLabel reports whether s may be a label of a host name: the strings end up
-// in configuration and must not carry anything else.
-func isLabel(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return len(s) > 0 && len(s) <= 63
-}
-
 // Search returns the domain search list (option 119, RFC 3397): names in DNS
 // format, with compression pointers into the option itself; nil if any of it
 // is malformed.
 func (o Options) Search() []string {
-	d := o.Get(OptDomainSearch)
-	var list []string
-	for at := 0; at < len(d); {
-		name, next := dnsName(d, at)
-		if name == "" {
-			return nil
-		}
-		list = append(list, name)
-		at = next
-	}
-	return list
-}
-
-// dnsName reads the name at d[at:] and returns where the next one begins. It
-// returns "" for the root and for what is malformed. A pointer must point
-// before the place where the name it continues began, so that there is no
-// loop, and a name has at most 253 bytes, so that the work is bounded.
-func dnsName(d []byte, at int) (name string, next int) {
-	limit := at
-	for at < len(d) {
-		n := int(d[at])
-		switch {
-		case n == 0:
-			if next == 0 {
-				next = at + 1
-			}
-			return name, next
-		case n >= 0xc0:
-			if at+1 >= len(d) {
-				return "", 0
-			}
-			if next == 0 {
-				next = at + 2
-			}
-			at = (n&0x3f)<<8 | int(d[at+1])
-			if at >= limit {
-				return "", 0
-			}
-			limit = at
-			continue
-		case n > 63 || at+1+n > len(d):
-			return "", 0
-		}
-		label := string(d[at+1 : at+1+n])
-		if !isLabel(label) || len(name)+1+n > 253 {
-			return "", 0
-		}
-		if name != "" {
-			name += "."
-		}
-		name += label
-		at += 1 + n
-	}
-	return "", 0
+	return both.Names(o.Get(OptDomainSearch), true)
 }
 
 // Route is a classless static route (RFC 3442). The Gateway 0.0.0.0 means that

@@ -2,21 +2,19 @@ package dhcp
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
-	"net"
 	"net/netip"
-	"sync"
 	"time"
 
+	"github.com/tapstack/tapstack/dhcp/internal/both"
 	"github.com/tapstack/tapstack/internal/linklocal"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/stack"
 )
 
-// This file owns the runner as its user sees it: one goroutine that takes a step
-// whenever a message, a verdict about an address, a timer or its user wants it
-// to. step.go owns what a step does; nothing in it waits.
+// This file owns the runner as its user sees it. Its goroutine is package both's
+// loop, which takes a step whenever something wants it to; step.go owns what a
+// step does.
 
 // RunOptions are the choices of Run.
 type RunOptions struct {
@@ -66,8 +64,7 @@ type Runner struct {
 	udp    *stack.Datagram
 	waiter stack.Waiter
 	opt    RunOptions
-	wake   func() // asks for a step, from wherever
-	done   chan struct{}
+	loop   *both.Loop[Status]
 
 	// What only steps use.
 	ended   bool
@@ -78,35 +75,19 @@ type Runner struct {
 	ll      fallback
 	store   *store // nil without a file
 	buf     []byte
-
-	mu       sync.Mutex // guards everything below
-	status   Status
-	verdicts []verdict
-	stop     bool
-	restart  bool
-	changed  chan struct{} // closed and replaced when status changes
-	drops    [NumDrops]uint64
-}
-
-// verdict is what became of an address that was claimed.
-type verdict struct {
-	claim int
-	event stack.AddrEvent
 }
 
 // Run starts to obtain a lease for nic. Close ends it and releases the lease.
 func Run(nic *stack.Interface, opt RunOptions) (*Runner, error) {
-	wake := make(chan struct{}, 1)
-	r, err := newRunner(nic, opt, mono.Now(), func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})
+	wake, woken := both.Waker()
+	r, err := newRunner(nic, opt, mono.Now(), wake)
 	if err != nil {
 		return nil, err
 	}
-	go r.run(wake)
+	go r.loop.Run(woken, func(now mono.Time) (mono.Time, bool) {
+		r.step(now)
+		return r.deadline(), r.ended
+	})
 	return r, nil
 }
 
@@ -125,7 +106,7 @@ func newRunner(nic *stack.Interface, opt RunOptions, now mono.Time, wake func())
 		udp.Close()
 		return nil, err
 	}
-	r := &Runner{nic: nic, udp: udp, opt: opt, wake: wake, done: make(chan struct{}), changed: make(chan struct{}), buf: make([]byte, 2048)}
+	r := &Runner{nic: nic, udp: udp, opt: opt, loop: both.NewLoop[Status](wake, int(NumDrops)), buf: make([]byte, 2048)}
 	c := Config{MAC: nic.MAC(), Hostname: opt.Hostname, ClientID: opt.ClientID, VendorClass: opt.VendorClass, AutoConfigure: opt.LinkLocal,
 		Rand: rand.New(rand.NewPCG(s.RandUint64(), s.RandUint64()))}
 	var last netip.Addr
@@ -145,34 +126,8 @@ func newRunner(nic *stack.Interface, opt RunOptions, now mono.Time, wake func())
 	return r, nil
 }
 
-// run takes steps until the runner has ended.
-func (r *Runner) run(wake <-chan struct{}) {
-	defer close(r.done)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		r.step(mono.Now())
-		if r.ended {
-			return
-		}
-		var due <-chan time.Time
-		if d := r.deadline(); d != 0 {
-			timer.Reset(d.Sub(mono.Now()))
-			due = timer.C
-		}
-		select {
-		case <-wake:
-		case <-due:
-		}
-	}
-}
-
 // Status returns what there is.
-func (r *Runner) Status() Status {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.status
-}
+func (r *Runner) Status() Status { return r.loop.Status() }
 
 // Wait returns the lease as soon as its address may be used.
 func (r *Runner) Wait(ctx context.Context) (Lease, error) {
@@ -186,62 +141,25 @@ func (r *Runner) Wait(ctx context.Context) (Lease, error) {
 // WaitFor waits until the status is one for which ok returns true. Errors: that
 // of ctx, and net.ErrClosed when the runner has ended.
 func (r *Runner) WaitFor(ctx context.Context, ok func(Status) bool) (Status, error) {
-	for {
-		r.mu.Lock()
-		s, ch := r.status, r.changed
-		r.mu.Unlock()
-		if ok(s) {
-			return s, nil
-		}
-		select {
-		case <-ch:
-		case <-r.done:
-			return s, net.ErrClosed
-		case <-ctx.Done():
-			return s, ctx.Err()
-		}
-	}
+	return r.loop.WaitFor(ctx, ok)
 }
 
 // LinkUp tells the runner that the link has come back, maybe as another one: a
 // lease is verified, and a search begins anew (RFC 2131 §3.7, §4.4.2). The
 // address stays until a server refuses it.
-func (r *Runner) LinkUp() {
-	r.mu.Lock()
-	r.restart = true
-	r.mu.Unlock()
-	r.wake()
-}
+func (r *Runner) LinkUp() { r.loop.LinkUp() }
 
 // Close releases the lease unless it is kept in a file, takes its address away
 // and waits for the runner, which waits for nothing.
-func (r *Runner) Close() {
-	r.mu.Lock()
-	r.stop = true
-	r.mu.Unlock()
-	r.wake()
-	<-r.done
-}
+func (r *Runner) Close() { r.loop.Close() }
 
 // Counters returns how many messages were not used, by reason: names such as
 // "dhcp.drop.xid". Reasons that did not occur are left out.
 func (r *Runner) Counters() map[string]uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	m := make(map[string]uint64)
-	for d := DropNone + 1; d < NumDrops; d++ {
-		if r.drops[d] != 0 {
-			m["dhcp.drop."+d.String()] = r.drops[d]
-		}
-	}
-	return m
+	return r.loop.Counters("dhcp.drop.", func(d int) string { return Drop(d).String() })
 }
 
-func (r *Runner) count(d Drop) {
-	r.mu.Lock()
-	r.drops[d]++
-	r.mu.Unlock()
-}
+func (r *Runner) count(d Drop) { r.loop.Count(int(d)) }
 
 func (r *Runner) trouble(err error) {
 	if r.opt.Trouble != nil {
@@ -250,13 +168,4 @@ func (r *Runner) trouble(err error) {
 }
 
 // set publishes a change of the status.
-func (r *Runner) set(change func(*Status)) {
-	r.mu.Lock()
-	change(&r.status)
-	close(r.changed)
-	r.changed = make(chan struct{})
-	r.mu.Unlock()
-}
-
-// closedErr reports that the stack, or the socket, has gone.
-func closedErr(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, errClosed) }
+func (r *Runner) set(change func(*Status)) { r.loop.Set(change) }

@@ -9,17 +9,15 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"syscall"
 	"time"
 
+	"github.com/tapstack/tapstack/dhcp/internal/both"
 	"github.com/tapstack/tapstack/internal/linklocal"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/stack"
 )
 
 const (
-	// stepMessages bounds the messages of one step; the next follows at once.
-	stepMessages = 64
 	// leastMTU is what every host accepts (RFC 791 §3.1). Servers that ask for
 	// less are mistaken, and are not followed, as with dhclient.
 	leastMTU = 576
@@ -27,8 +25,6 @@ const (
 	// neighbours of a host that has another one (RFC 3927 §2.6.2).
 	zeroconfMetric = 1000
 )
-
-const errClosed = syscall.EBADF
 
 // begin starts the client.
 func (r *Runner) begin(now mono.Time) {
@@ -55,11 +51,8 @@ func (r *Runner) step(now mono.Time) {
 	if r.ended {
 		return
 	}
-	r.mu.Lock()
-	verdicts, stop, restart := r.verdicts, r.stop, r.restart
-	r.verdicts, r.restart = nil, false
-	r.mu.Unlock()
-	for _, v := range verdicts {
+	o := r.loop.Orders()
+	for _, v := range o.Verdicts {
 		r.judge(now, v)
 	}
 	if !r.receive(now) {
@@ -67,12 +60,12 @@ func (r *Runner) step(now mono.Time) {
 		return
 	}
 	switch {
-	case stop:
+	case o.Stop:
 		r.leave(now)
 		return
-	case restart && r.opt.Inform.IsValid():
+	case o.LinkUp && r.opt.Inform.IsValid():
 		r.client.Inform(now, r.opt.Inform)
-	case restart:
+	case o.LinkUp:
 		r.client.Start(now)
 		r.ll.search(now)
 	}
@@ -81,35 +74,23 @@ func (r *Runner) step(now mono.Time) {
 	}
 	r.send(now)
 	r.fallBack(now)
-	r.mu.Lock()
-	r.status.State = r.client.State()
-	r.mu.Unlock()
+	r.loop.Note(func(s *Status) { s.State = r.client.State() })
 }
 
 // receive gives the client what has come. False: the socket was closed with its
 // stack.
 func (r *Runner) receive(now mono.Time) bool {
-	var from stack.Arrival
-	for range stepMessages {
-		n, err := r.udp.RecvMsg(r.buf, false, &from)
-		switch {
-		case err == syscall.EAGAIN:
-			return true
-		case err != nil && closedErr(err):
-			return false
-		case err != nil: // an ICMP error about a message of ours: as good as lost
-		case from.From.Port() != ServerPort:
+	return r.loop.Receive(r.udp, r.buf, func(b []byte, from *stack.Arrival) {
+		if from.From.Port() != ServerPort {
 			r.count(DropOp) // clients talk to servers only
-		default:
-			event, drop := r.client.Input(now, r.buf[:n], from.To)
-			r.count(drop)
-			r.apply(now, event)
-			// Before the next message: it may be about what this one asked for.
-			r.send(now)
+			return
 		}
-	}
-	r.wake()
-	return true
+		event, drop := r.client.Input(now, b, from.To)
+		r.count(drop)
+		r.apply(now, event)
+		// Before the next message: it may be about what this one asked for.
+		r.send(now)
+	})
 }
 
 // send gives the client's messages to the network. One that cannot be sent is
@@ -180,33 +161,28 @@ func (r *Runner) claimAddr(p netip.Prefix, linkLocal bool) error {
 	} else {
 		r.claim = n
 	}
-	return r.nic.ClaimAddr(p, stack.ClaimOptions{Probe: linkLocal, Origin: stack.OriginDHCP, Notify: func(_ netip.Addr, e stack.AddrEvent) {
-		r.mu.Lock()
-		r.verdicts = append(r.verdicts, verdict{n, e})
-		r.mu.Unlock()
-		r.wake()
-	}})
+	return r.loop.Claim(r.nic, p, linkLocal, n)
 }
 
 // judge acts on what became of an address.
-func (r *Runner) judge(now mono.Time, v verdict) {
+func (r *Runner) judge(now mono.Time, v both.Verdict) {
 	s := r.Status()
 	switch {
-	case v.claim == r.ll.claim:
-		r.judgeLinkLocal(now, v.event)
-	case v.claim != r.claim: // of an address that is gone
-	case r.pending != nil && v.event == stack.AddrUsable:
+	case v.Claim == r.ll.claim:
+		r.judgeLinkLocal(now, v.Event)
+	case v.Claim != r.claim: // of an address that is gone
+	case r.pending != nil && v.Event == stack.AddrUsable:
 		l := *r.pending
 		r.pending = nil
 		r.client.Keep()
 		r.use(now, l)
-	case v.event == stack.AddrUsable: // again, after the link was away
+	case v.Event == stack.AddrUsable: // again, after the link was away
 	case r.pending != nil || s.Bound:
 		// In use by another host, at once or later (RFC 2131 §3.1, 5; RFC 5227
 		// §2.4); or its user wants to be rid of it.
 		r.drop()
 		r.forget()
-		if v.event == stack.AddrConflict {
+		if v.Event == stack.AddrConflict {
 			r.client.Decline(now)
 			r.ll.search(now)
 		} else {

@@ -1,31 +1,23 @@
 package dhcp
 
 // This file owns the lease file: what of a lease outlives the program, so that
-// the next start asks for the same address (RFC 2131 §3.2, §4.4.2). It is written
-// beside the old one and then takes its place, so that there is always a whole
-// one; and it says by a checksum that it is, and whose.
+// the next start asks for the same address (RFC 2131 §3.2, §4.4.2), and whose it
+// is. Package both owns how such files are written.
 
 import (
-	"bytes"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
-	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"time"
 
+	"github.com/tapstack/tapstack/dhcp/internal/both"
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/mono"
 )
 
 const (
-	leaseFormat  = "tapstack-dhcp-lease-1"
-	leaseFileMax = 16 << 10 // more is not ours
+	leaseFormat = "tapstack-dhcp-lease-1"
+	leaseFile   = "lease file" // in errors
 )
 
 // store is the file of one client.
@@ -55,14 +47,11 @@ type record struct {
 	Acquired  time.Time  `json:"acquired,omitzero"`
 	Seconds   int64      `json:"seconds,omitempty"`
 	LinkLocal netip.Addr `json:"linkLocal,omitzero"`
-	Sum       string     `json:"sum"` // of the file with an empty sum
+	Checksum  string     `json:"sum"`
 }
 
-func (c record) sum() string {
-	c.Sum = ""
-	b, _ := json.Marshal(c) // which has no way to fail
-	return fmt.Sprintf("%08x", crc32.ChecksumIEEE(b))
-}
+// Sum implements both.Summed.
+func (c *record) Sum() *string { return &c.Checksum }
 
 // stored is what the client makes use of.
 type stored struct {
@@ -74,37 +63,23 @@ type stored struct {
 // load reads the file. That there is none is no error; one that cannot be read,
 // is damaged, or is another client's, is one, and as good as none.
 func (s *store) load(now time.Time) (stored, error) {
-	f, err := os.Open(s.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return stored{}, nil
-	}
-	if err != nil {
-		return stored{}, fmt.Errorf("lease file: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, leaseFileMax+1))
-	if err != nil {
-		return stored{}, fmt.Errorf("lease file: %w", err)
+	b, err := both.ReadFile(leaseFile, s.path)
+	if err != nil || b == nil {
+		return stored{}, err
 	}
 	return s.parse(b, now)
 }
 
 func (s *store) parse(b []byte, now time.Time) (w stored, err error) {
 	var c record
-	if len(b) > leaseFileMax {
-		return w, fmt.Errorf("lease file %s: %d bytes or more are none of ours", s.path, leaseFileMax)
+	if err := both.ParseFile(leaseFile, s.path, b, &c); err != nil {
+		return w, err
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	switch err := d.Decode(&c); {
-	case err != nil:
-		return w, fmt.Errorf("lease file %s: %w", s.path, err)
+	switch {
 	case c.Format != leaseFormat:
-		return w, fmt.Errorf("lease file %s: not one of this program: format %q", s.path, c.Format)
-	case c.Sum != c.sum():
-		return w, fmt.Errorf("lease file %s: damaged: its checksum is not that of its content", s.path)
+		return w, fmt.Errorf("%s %s: not one of this program: format %q", leaseFile, s.path, c.Format)
 	case c.MAC != s.mac.String() || c.ClientID != s.clientID:
-		return w, fmt.Errorf("lease file %s: of another client, %s", s.path, c.MAC)
+		return w, fmt.Errorf("%s %s: of another client, %s", leaseFile, s.path, c.MAC)
 	}
 	w.linkLocal, s.last = c.LinkLocal, c
 	p, err := netip.ParsePrefix(c.Address)
@@ -134,10 +109,7 @@ func (s *store) remove(linkLocal netip.Addr) error {
 		return s.write(record{LinkLocal: linkLocal})
 	}
 	s.last = record{}
-	if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return both.RemoveFile(s.path)
 }
 
 // remember notes a link-local address beside what the file says.
@@ -147,29 +119,9 @@ func (s *store) remember(linkLocal netip.Addr) error {
 	return s.write(c)
 }
 
-// write replaces the file as a whole, and on the disk.
-func (s *store) write(c record) (err error) {
+// write replaces the file.
+func (s *store) write(c record) error {
 	s.last = c
 	c.Format, c.MAC, c.ClientID = leaseFormat, s.mac.String(), s.clientID
-	c.Sum = c.sum()
-	b, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return fmt.Errorf("lease file: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(s.path), filepath.Base(s.path)+".*")
-	if err != nil {
-		return fmt.Errorf("lease file: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-			err = fmt.Errorf("lease file: %w", err)
-		}
-	}()
-	_, err = f.Write(append(b, '\n'))
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), s.path)
+	return both.WriteFile(leaseFile, s.path, &c)
 }

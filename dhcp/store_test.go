@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapstack/tapstack/dhcp/internal/both"
 	"github.com/tapstack/tapstack/ether"
 )
 
@@ -83,7 +84,7 @@ func TestStoreDamaged(t *testing.T) {
 			t.Errorf("byte %d changed: %+v", n, w)
 		}
 	}
-	if _, err := s.parse(make([]byte, leaseFileMax+1), wall); err == nil {
+	if _, err := s.parse(make([]byte, both.FileMax+1), wall); err == nil {
 		t.Error("a file of any size is read")
 	}
 	if err := os.Chmod(filepath.Dir(s.path), 0o700); err != nil {

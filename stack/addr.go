@@ -267,6 +267,7 @@ func (i *Interface) announceChange(problem error) {
 	close(i.changed)
 	i.changed = make(chan struct{})
 	i.changedMu.Unlock()
+	i.observed()
 }
 
 // assigned does what becomes possible with a usable address.

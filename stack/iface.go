@@ -160,9 +160,10 @@ type Interface struct {
 
 	gone chan struct{} // closed when the device fails
 
-	changedMu sync.Mutex // guards changed and problem
+	changedMu sync.Mutex // guards changed, problem and observers
 	changed   chan struct{}
-	problem   error // a duplicate address, for Ready
+	problem   error     // a duplicate address, for Ready
+	observers []*func() // see Observe
 }
 
 // unresolved are the frames that waited for a neighbour in vain.

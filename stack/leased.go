@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"syscall"
+
+	"github.com/tapstack/tapstack/internal/mono"
 )
 
 // This file owns what a network tells an interface beside addresses and routes,
@@ -30,6 +32,12 @@ func (i *Interface) MTU4() int { return i.mtuFor(any4) }
 // DeprecateAddr says that new connections shall be made from another address if
 // there is one, or again from this.
 func (i *Interface) DeprecateAddr(a netip.Addr, old bool) { i.deprecate(a, old) }
+
+// SetLifetimes notes when the lifetimes of an address end that a lease gave it; 0:
+// never. It is the maker who ends it, by DeprecateAddr and LoseAddr.
+func (i *Interface) SetLifetimes(a netip.Addr, preferred, valid mono.Time) {
+	i.changeAddr(a, func(x *address) { x.preferred, x.valid = preferred, valid })
+}
 
 // AddrInUse reports whether a TCP connection is made from the address.
 func (s *Stack) AddrInUse(a netip.Addr) bool {

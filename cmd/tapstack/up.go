@@ -33,7 +33,8 @@ func upCommand() *cobra.Command {
 		Long: `Attach a stack to a network and run services on it, until SIGINT or SIGTERM.
 
 When the addresses may be used, one line that starts with "ready" is printed,
-and with --dhcp before it one that starts with "lease": what the server gave.
+and before it one that starts with "lease" (--dhcp) or "lease6" (--dhcp6, or
+--slaac where routers say so) for what a server gave.
 At the end connections get 3 seconds to close; a second signal ends at once.
 Changes of links, addresses and routes are printed to stderr as they happen.
 On SIGUSR1 the counters that are not zero are printed to stderr.
@@ -41,6 +42,7 @@ On SIGUSR1 the counters that are not zero are printed to stderr.
 Flags have defaults in environment variables: TAPSTACK_TAP, TAPSTACK_IP, ...`,
 		Example: `  sudo tapstack up --tap tap7 --ip 10.77.0.7/24 --ip fd77::7/64 --gw 10.77.0.1 --services echo,daytime
   sudo tapstack up --tap tap7 --dhcp --slaac
+  sudo tapstack up --tap tap7 --dhcp6 --dhcp6-prefix 56
   tapstack lab run -- tapstack up --services echo --pcap echo.pcapng`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.OutOrStdout()) },

@@ -45,4 +45,7 @@ func (h *Host) linkBack() {
 	if h.DHCP != nil {
 		h.DHCP.LinkUp()
 	}
+	if h.DHCP6 != nil {
+		h.DHCP6.LinkUp()
+	}
 }

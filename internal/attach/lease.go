@@ -57,8 +57,12 @@ func (o *Options) checkDHCP(p *plan) error {
 
 // startDHCP starts to obtain a lease, or with --inform what else servers know.
 func (h *Host) startDHCP(o *Options, p *plan) (err error) {
+	id, err := h.clientID(o, p)
+	if err != nil {
+		return fmt.Errorf("DHCP on %s: %w", p.name, err)
+	}
 	hostname, _ := os.Hostname() // the option is left out without one
-	h.DHCP, err = dhcp.Run(h.Interface, dhcp.RunOptions{Hostname: hostname, LeaseFile: o.LeaseFile, LinkLocal: p.linkLocal, Inform: p.inform,
+	h.DHCP, err = dhcp.Run(h.Interface, dhcp.RunOptions{Hostname: hostname, ClientID: id, LeaseFile: o.LeaseFile, LinkLocal: p.linkLocal, Inform: p.inform,
 		Changed: h.leaseChanged, Trouble: func(err error) { fmt.Fprintln(os.Stderr, err) }})
 	if err != nil {
 		return fmt.Errorf("DHCP on %s: %w", p.name, err)
@@ -114,8 +118,8 @@ func (h *Host) waitLease(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// LeaseLines are what there is to tell of a lease: none without --dhcp, else one
-// line as that of ReadyLine, but beginning with "lease".
+// LeaseLines are what there is to tell of leases: none without DHCP, else a line as
+// that of ReadyLine for each, but beginning with "lease" or "lease6".
 func (h *Host) LeaseLines() []string { return h.leases }
 
 func (h *Host) leaseLine(l dhcp.Lease) string {
@@ -181,8 +185,9 @@ func (h *Host) leaseChanged(l dhcp.Lease, have bool) {
 }
 
 // dnsNow are the servers to ask and the domains to search at present: those of
-// --dns, else of DHCP and of router advertisements, IPv4's first as with Linux's
-// resolvconf. Domains are those that either names, DHCP's search list before its
+// --dns, else of DHCP, of DHCPv6 and of router advertisements, IPv4's first as with
+// Linux's resolvconf, and DHCPv6's before routers' (RFC 8106 §5.3.1). Domains are
+// those that any names, DHCP's search list before its
 // domain (RFC 3397 §2).
 func (h *Host) dnsNow(given []netip.Addr) (servers []netip.Addr, search []string) {
 	if h.DHCP != nil {
@@ -193,11 +198,17 @@ func (h *Host) dnsNow(given []netip.Addr) (servers []netip.Addr, search []string
 			}
 		}
 	}
-	more, domains := h.Interface.NameServers()
-	servers = append(servers, more...)
-	for _, d := range domains {
-		if !slices.Contains(search, d) {
-			search = append(search, d)
+	for _, more := range []func() ([]netip.Addr, []string){h.dns6, h.Interface.NameServers} {
+		addrs, domains := more()
+		for _, a := range addrs {
+			if !slices.Contains(servers, a) {
+				servers = append(servers, a)
+			}
+		}
+		for _, d := range domains {
+			if !slices.Contains(search, d) {
+				search = append(search, d)
+			}
 		}
 	}
 	if len(given) > 0 {

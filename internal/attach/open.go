@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/dhcp"
+	"github.com/tapstack/tapstack/dhcp/dhcp6"
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/packet"
 	"github.com/tapstack/tapstack/ether/pcap"
@@ -43,6 +44,8 @@ type Host struct {
 	// DHCP keeps the lease; nil without --dhcp.
 	DHCP  *dhcp.Runner
 	Lease dhcp.Lease // the first
+	// DHCP6 does so by DHCPv6; nil where nobody asked for that.
+	DHCP6 *dhcp6.Runner
 	// Notes are lines for the user about what is not as it might be.
 	Notes []string
 
@@ -99,7 +102,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if mac.IsZero() {
 		mac = stableMAC(p.name)
 	}
-	nic := stack.InterfaceConfig{Name: p.name, Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC, RouteLocalnet: o.Localnet}
+	nic := stack.InterfaceConfig{Name: p.name, Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC || p.dhcp6.on, RouteLocalnet: o.Localnet}
 	_ = o.identifiers(&nic) // check has said what is wrong
 	if h.Interface, err = h.Stack.AddInterface(nic); err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", p.name, err)
@@ -119,7 +122,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		servers, _ := h.dnsNow(p.dns)
 		o.Recorder.Attached(h.Stack, servers)
 	}
-	if o.DHCP || o.ACD {
+	if o.DHCP || o.ACD || h.DHCP6 != nil {
 		if err := h.watchCarrier(p.name); err != nil {
 			h.Notes = append(h.Notes, err.Error()+"; a change of networks will not be noticed")
 		}
@@ -191,6 +194,11 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 			return err
 		}
 	}
+	if p.dhcp6.on {
+		if err := h.startDHCP6(o, p); err != nil {
+			return err
+		}
+	}
 	if err := h.awaitGiven(ctx, o, p); err != nil {
 		return err // it says which address and where
 	}
@@ -204,8 +212,13 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 			return err
 		}
 	}
-	if o.SLAAC {
-		return h.waitPrefix(ctx, p)
+	if o.SLAAC || p.dhcp6.on {
+		if err := h.waitPrefix(ctx, p); err != nil {
+			return err
+		}
+	}
+	if p.dhcp6.on {
+		return h.waitLease6(ctx, p)
 	}
 	return nil
 }
@@ -243,7 +256,7 @@ func (h *Host) ReadyLine(services ...string) string {
 }
 
 // Counters returns the counters that are not zero, of the stack and of the
-// DHCP client.
+// DHCP clients.
 func (h *Host) Counters() map[string]uint64 {
 	m := make(map[string]uint64)
 	if h.Stack != nil {
@@ -251,6 +264,9 @@ func (h *Host) Counters() map[string]uint64 {
 	}
 	if h.DHCP != nil {
 		maps.Copy(m, h.DHCP.Counters())
+	}
+	if h.DHCP6 != nil {
+		maps.Copy(m, h.DHCP6.Counters())
 	}
 	return m
 }
@@ -274,6 +290,9 @@ func (h *Host) Close() error {
 	h.running.Store(false) // what comes is the user's own wish
 	if h.DHCP != nil {
 		h.DHCP.Close()
+	}
+	if h.DHCP6 != nil {
+		h.DHCP6.Close()
 	}
 	var errs [2]error
 	if h.Stack != nil {

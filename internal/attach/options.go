@@ -59,10 +59,11 @@ type Options struct {
 	LeaseFile  string // --lease-file: where the lease outlives the program
 	Inform     bool   // --inform: ask DHCP servers for all but an address
 	SLAAC      bool   // --slaac: IPv6 addresses from router advertisements
-	IID        string // --iid: what their interface identifiers are made of; "" is opaque
-	TempAddrs  string // --temp-addrs: addresses that take turns beside them; "" is off
-	NoDAD      bool   // --dad=false: use IPv6 addresses unprobed
-	ACD        bool   // --acd: probe IPv4 addresses before use (RFC 5227)
+	DHCP6Options
+	IID       string // --iid: what their interface identifiers are made of; "" is opaque
+	TempAddrs string // --temp-addrs: addresses that take turns beside them; "" is off
+	NoDAD     bool   // --dad=false: use IPv6 addresses unprobed
+	ACD       bool   // --acd: probe IPv4 addresses before use (RFC 5227)
 	// Recorder, unless nil, chooses what is in that capture.
 	Recorder Recorder
 	Seed     uint64 // --seed: reproducible random choices; 0: real ones
@@ -138,6 +139,7 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.LeaseFile, "lease-file", "keep the DHCP lease in `FILE` for the next start instead of releasing it at the end")
 	truth(&o.Inform, "inform", "ask DHCP servers for all but an address, with that of --ip")
 	truth(&o.SLAAC, "slaac", "get IPv6 addresses from router advertisements")
+	o.registerDHCP6(fs, text)
 	text(&o.IID, "iid", "make IPv6 addresses `OF` opaque identifiers, which stay the same on one network (RFC 7217), or eui64: the MAC address (default opaque)")
 	text(&o.TempAddrs, "temp-addrs", "make temporary IPv6 addresses beside those of --slaac, and use them: `MODE` off, usable (by who binds them) or prefer (RFC 8981; default off)")
 	dad := &notValue{&o.NoDAD}
@@ -203,6 +205,7 @@ type plan struct {
 	memory     int             // 0: not said
 	linkLocal  bool            // as the last resort
 	inform     netip.Addr      // valid with --inform: whom to ask as
+	dhcp6      dhcp6Plan
 }
 
 // kindHost is the plan without a stack.
@@ -211,7 +214,7 @@ const kindHost = "host"
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p := new(plan)
-	steps := []func(*plan) error{o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP}
+	steps := []func(*plan) error{o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP, o.checkDHCP6}
 	err := o.checkEnv(p)
 	if err == nil {
 		err = o.checkDevice(p)
@@ -344,7 +347,7 @@ func (o *Options) checkAddrs(p *plan) error {
 		if prefix.Addr().Is6() && o.MTU != 0 && o.MTU < minMTU6 {
 			return fmt.Errorf("--ip %s: IPv6 needs an MTU of at least %d, not %d (RFC 8200 §5)", s, minMTU6, o.MTU)
 		}
-		if !o.given("ip") && (prefix.Addr().Is4() && o.given("dhcp") || prefix.Addr().Is6() && o.given("slaac")) {
+		if !o.given("ip") && (prefix.Addr().Is4() && o.given("dhcp") || prefix.Addr().Is6() && (o.given("slaac") || o.given("dhcp6"))) {
 			continue // a default gives way to another source of addresses
 		}
 		if slices.ContainsFunc(p.addrs, func(q netip.Prefix) bool { return q.Addr() == prefix.Addr() }) {
@@ -439,7 +442,7 @@ func (o *Options) checkGateways(p *plan) error {
 		}
 		gw = gw.WithZone("")
 		if err := p.checkGateway(gw, o); err != nil {
-			if !o.given("gw") && (o.given("ip") || o.given("dhcp") || o.given("slaac")) {
+			if !o.given("gw") && (o.given("ip") || o.given("dhcp") || o.given("slaac") || o.given("dhcp6")) {
 				continue // a default that went with other addresses
 			}
 			return fmt.Errorf("--gw %v: %w", gw, err)
