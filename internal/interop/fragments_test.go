@@ -82,7 +82,7 @@ func TestFragmentShapes(t *testing.T) {
 	l := newLab(t)
 	python := scapy(t, l)
 	h := newHost(t, l, hostOptions{parallel: true, nic: stack.InterfaceConfig{NoDAD: true},
-		limits: stack.Limits{ICMPErrorsPerSecond: 1e6, ICMPErrorBurst: 1e6}})
+		limits: stack.Limits{ICMPErrorsPerSecond: 1e6, ICMPErrorBurst: 1e6, ICMPErrorInterval: -1}})
 	h.anyDrop = true
 	newRival(t, l)
 	var ours, kernel map[string]string
