@@ -1,0 +1,289 @@
+package interop
+
+// The attacks of THC-IPv6 on a stack, each for a moment (for five seconds with
+// -soak) and beside connections with the kernel that must not notice. What is
+// bounded is looked at after each.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tapstack/tapstack/internal/lab"
+	"github.com/tapstack/tapstack/stack"
+)
+
+// beside keeps a connection of each family busy with the stack's echo service.
+type beside struct {
+	t     *testing.T
+	wg    sync.WaitGroup
+	stop  atomic.Bool
+	moved [2]atomic.Int64
+}
+
+func newBeside(t *testing.T, h *host) *beside {
+	b := &beside{t: t}
+	for i, fam := range families {
+		c := dial(t, h.kernelSide(), "tcp", addr(fam.ours.Addr(), 7), 5*time.Minute+*soak)
+		text := chargenLines(10_000 + i)
+		b.wg.Go(func() {
+			got := make([]byte, len(text))
+			for !b.stop.Load() {
+				go c.Write(text)
+				if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, text) {
+					t.Errorf("%s: the echo after %d bytes: %v", fam.name, b.moved[i].Load(), err)
+					return
+				}
+				b.moved[i].Add(int64(len(got)))
+				time.Sleep(time.Millisecond) // it is there to be harmed, not to use the machine
+			}
+		})
+	}
+	t.Cleanup(b.end)
+	return b
+}
+
+func (b *beside) end() {
+	b.stop.Store(true)
+	b.wg.Wait()
+}
+
+// goesOn fails the test when a connection does not move any more.
+func (b *beside) goesOn(t *testing.T) {
+	t.Helper()
+	for i := range b.moved {
+		from := b.moved[i].Load()
+		eventually(t, 2*patience, "more of the echo of "+families[i].name, func() bool { return b.moved[i].Load() > from || b.t.Failed() })
+	}
+}
+
+// bounded fails the test when something that traffic makes grow has grown
+// beyond its limit.
+func (h *host) bounded(t *testing.T) {
+	t.Helper()
+	count := make(map[bool]int)
+	for _, n := range h.stack.Neighbours().List() {
+		count[n.Addr.Is4()]++
+	}
+	if count[true] > 1024 || count[false] > 1024 {
+		t.Errorf("%d and %d neighbours", count[true], count[false])
+	}
+	if n := len(h.nic.Addrs()); n > 64 {
+		t.Errorf("%d addresses", n)
+	}
+	if n := len(h.stack.Routes().List()); n > 300 {
+		t.Errorf("%d routes", n)
+	}
+	if n := h.count("memory.used"); n > 32<<20 {
+		t.Errorf("%d bytes of the budget used", n)
+	}
+}
+
+// disturbance counts what has come that was not of connections.
+func (h *host) disturbance() (n uint64) {
+	for name, v := range h.stack.Counters() {
+		if strings.HasPrefix(name, "icmp.") || strings.HasPrefix(name, "nd.") || strings.HasPrefix(name, "ipv6.drop.") || name == "ipv6.fragments" {
+			n += v
+		}
+	}
+	return n
+}
+
+// attack runs a tool for a moment; that it fails or must be ended is no matter,
+// but that it did something is.
+func attack(t *testing.T, h *host, argv ...string) string {
+	t.Helper()
+	d := 500 * time.Millisecond
+	if *soak > 0 {
+		d = 5 * time.Second
+	}
+	if argv[0] == "atk6-fragmentation6" {
+		d /= 5 // it has many cases
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	before := h.disturbance()
+	out, err := h.lab.Output(ctx, argv[0], argv[1:]...)
+	if err != nil && ctx.Err() == nil && strings.Contains(string(out), "Error") {
+		t.Errorf("%v: %v\n%s", argv, err, out)
+	}
+	eventually(t, patience, "frames of "+argv[0], func() bool { return h.disturbance() > before })
+	return string(out)
+}
+
+func TestTHC(t *testing.T) {
+	t.Parallel()
+	tools := []string{"fragmentation6", "exploit6", "denial6", "fuzz_ip6", "flood_router26", "flood_solicitate6", "flood_advertise6", "flood_mld26",
+		"dos-new-ip6", "detect-new-ip6", "toobig6", "redir6"}
+	for _, tool := range tools {
+		program(t, "atk6-"+tool)
+	}
+	l := newLab(t)
+	h := newHost(t, l, hostOptions{parallel: true, services: true, nic: stack.InterfaceConfig{SLAAC: true}})
+	h.anyDrop = true
+	b := newBeside(t, h)
+	const br = lab.Bridge
+	us, kernel := our6.Addr().String(), lab.Kernel6.Addr().String()
+	tests := [][]string{
+		{"exploit6", br, us},
+		{"flood_solicitate6", br, us},
+		{"flood_solicitate6", "-k", br, us, us},
+		{"flood_advertise6", br, us},
+		{"flood_mld26", br},
+		{"flood_router26", br},
+		{"flood_router26", "-R", br},
+		{"flood_router26", "-P", "-s", br},
+		{"flood_router26", "-F", br},
+	}
+	for n := range 7 {
+		tests = append(tests, []string{"denial6", br, us, string(rune('1' + n))})
+	}
+	for _, flags := range []string{"-1", "-2", "-3", "-5", "-7", "-9", "-X", "-1FSDH", "-1J"} {
+		tests = append(tests, []string{"fuzz_ip6", "-a", "-x", "-n", "1", flags, br, us})
+	}
+	tests = append(tests, []string{"fuzz_ip6", "-a", "-x", "-4", br, "ff02::1"})
+	for n := 1; n <= 33; n++ {
+		tests = append(tests, []string{"fragmentation6", "-fp", br, us, fmt.Sprint(n)})
+	}
+	for _, argv := range tests {
+		t.Run(strings.Join(argv, " "), func(t *testing.T) {
+			attack(t, h, append([]string{"atk6-" + argv[0]}, argv[1:]...)...)
+			b.goesOn(t)
+			h.bounded(t)
+		})
+	}
+	ping := func(t *testing.T, size int) {
+		t.Helper()
+		for _, fam := range families {
+			h.ping(t, fam.ours.Addr().String(), fam.ping, size, 1)
+		}
+	}
+	ping(t, 56)
+
+	t.Run("toobig6", func(t *testing.T) {
+		// RFC 8201 §4: never below 1280, and no atomic fragments (RFC 8021).
+		for _, mtu := range []string{"1280", "68"} {
+			attack(t, h, "atk6-toobig6", br, us, kernel, mtu)
+		}
+		before := h.count("ipv6.fragments-out")
+		ping(t, 1280-48)
+		if n := h.count("ipv6.fragments-out") - before; n != 0 {
+			t.Errorf("%d fragments of packets of 1280 bytes", n)
+		}
+		b.goesOn(t)
+	})
+	t.Run("redir6", func(t *testing.T) {
+		// Who redirects has to be the router that is used (RFC 4861 §8.1).
+		for _, router := range []string{"fd77::99", "fe80::99"} {
+			attack(t, h, "atk6-redir6", br, us, kernel, router, "fe80::98", "02:00:00:00:00:98")
+		}
+		ping(t, 56)
+		b.goesOn(t)
+		if h.count("icmp.drop.redirect-refused")+h.count("nd.drop.redirect-refused")+h.count("icmp.drop.not-for-host") == 0 {
+			t.Errorf("no redirect was refused: %v", h.stack.Counters())
+		}
+	})
+	b.end()
+	ping(t, 56)
+}
+
+// TestDADAttacked: who answers everybody's duplicate address detection keeps
+// new hosts from having addresses; the stack says so, and goes on when it ends.
+func TestDADAttacked(t *testing.T) {
+	t.Parallel()
+	program(t, "atk6-dos-new-ip6")
+	for _, mode := range [][]string{nil, {"-S"}} {
+		t.Run(strings.Join(append([]string{"dos-new-ip6"}, mode...), " "), func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			h := newHost(t, l, hostOptions{parallel: true})
+			h.anyDrop = true
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan bool)
+			go func() {
+				defer close(ended)
+				l.Output(ctx, "atk6-dos-new-ip6", append(mode, lab.Bridge)...)
+			}()
+			defer func() { stop(); <-ended }()
+			wanted := netip.MustParsePrefix("fd77::55/64")
+			// The tool takes a moment to listen.
+			eventually(t, 3*patience, "an address that is refused", func() bool {
+				if err := h.nic.AddAddr(wanted); err != nil {
+					t.Fatal(err)
+				}
+				err := h.nic.WaitUsable(within(t, patience), wanted.Addr())
+				if err == nil {
+					if err := h.nic.DelAddr(wanted.Addr()); err != nil {
+						t.Fatal(err)
+					}
+					return false
+				}
+				return errors.Is(err, syscall.EADDRINUSE)
+			})
+			if h.count("nd.duplicate") == 0 {
+				t.Errorf("%v", h.stack.Counters())
+			}
+			// What was there before stays.
+			for _, fam := range families {
+				h.ping(t, fam.ours.Addr().String(), fam.ping, 56, 1)
+			}
+			stop()
+			<-ended
+			h.nic.DelAddr(wanted.Addr()) // as good as gone
+			if err := h.nic.AddAddr(wanted); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.nic.WaitUsable(within(t, patience), wanted.Addr()); err != nil {
+				t.Errorf("after the attack: %v", err)
+			}
+		})
+	}
+	t.Run("detect-new-ip6", func(t *testing.T) {
+		t.Parallel()
+		program(t, "atk6-detect-new-ip6")
+		l := newLab(t)
+		h := newHost(t, l, hostOptions{parallel: true})
+		seen := filepath.Join(t.TempDir(), "seen")
+		script := filepath.Join(t.TempDir(), "script")
+		if err := os.WriteFile(script, []byte("#!/bin/sh\necho $1 >> "+seen+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan bool)
+		go func() {
+			defer close(ended)
+			l.Output(ctx, "atk6-detect-new-ip6", lab.Bridge, script)
+		}()
+		defer func() { stop(); <-ended }()
+		n := byte(0x60)
+		eventually(t, 3*patience, "an address that is detected", func() bool {
+			n++
+			a := netip.AddrFrom16([16]byte{0xfd, 0x77, 15: n})
+			if err := h.nic.AddAddr(netip.PrefixFrom(a, 64)); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.nic.WaitUsable(within(t, patience), a); err != nil {
+				t.Fatal(err)
+			}
+			b, _ := os.ReadFile(seen)
+			for _, word := range strings.Fields(string(b)) {
+				if ip := net.ParseIP(word); ip != nil && ip[15] > 0x60 && ip[15] <= n {
+					return true
+				}
+			}
+			return false
+		})
+	})
+}
