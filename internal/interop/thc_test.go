@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ether/tap"
 	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/stack"
 )
@@ -94,7 +96,18 @@ func (h *host) bounded(t *testing.T) {
 // disturbance counts what has come that was not of connections.
 func (h *host) disturbance() (n uint64) {
 	for name, v := range h.stack.Counters() {
-		if strings.HasPrefix(name, "icmp.") || strings.HasPrefix(name, "nd.") || strings.HasPrefix(name, "ipv6.drop.") || name == "ipv6.fragments" {
+		if strings.HasPrefix(name, "icmp.") || strings.HasPrefix(name, "nd.") ||
+			strings.HasPrefix(name, "ipv6.drop.") || name == "tcp.drop.bad-checksum" || name == "ipv6.fragments" {
+			n += v
+		}
+	}
+	return n
+}
+
+// refused counts redirects that were not believed.
+func (h *host) refused() (n uint64) {
+	for name, v := range h.stack.Counters() {
+		if strings.HasSuffix(name, ".redirect-refused") || strings.HasSuffix(name, ".not-for-host") {
 			n += v
 		}
 	}
@@ -105,7 +118,7 @@ func (h *host) disturbance() (n uint64) {
 // but that it did something is.
 func attack(t *testing.T, h *host, argv ...string) string {
 	t.Helper()
-	d := 500 * time.Millisecond
+	d := 300 * time.Millisecond
 	if *soak > 0 {
 		d = 5 * time.Second
 	}
@@ -130,7 +143,12 @@ func TestTHC(t *testing.T) {
 	for _, tool := range tools {
 		program(t, "atk6-"+tool)
 	}
-	l := newLab(t)
+	lab.Require(t)
+	l, err := lab.NewWith(lab.Options{Device: "tap", Hosts: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
 	h := newHost(t, l, hostOptions{parallel: true, services: true, nic: stack.InterfaceConfig{SLAAC: true}})
 	h.anyDrop = true
 	b := newBeside(t, h)
@@ -146,9 +164,6 @@ func TestTHC(t *testing.T) {
 		{"flood_router26", "-R", br},
 		{"flood_router26", "-P", "-s", br},
 		{"flood_router26", "-F", br},
-	}
-	for n := range 7 {
-		tests = append(tests, []string{"denial6", br, us, string(rune('1' + n))})
 	}
 	for _, flags := range []string{"-1", "-2", "-3", "-5", "-7", "-9", "-X", "-1FSDH", "-1J"} {
 		tests = append(tests, []string{"fuzz_ip6", "-a", "-x", "-n", "1", flags, br, us})
@@ -171,6 +186,21 @@ func TestTHC(t *testing.T) {
 		}
 	}
 	ping(t, 56)
+	t.Run("denial6", func(t *testing.T) {
+		// It waits for more than a second before it begins.
+		ctx := within(t, 2500*time.Millisecond+*soak/20)
+		before := h.disturbance()
+		var all sync.WaitGroup
+		for n := range 7 {
+			all.Go(func() { l.Output(ctx, "atk6-denial6", br, us, fmt.Sprint(n+1)) })
+		}
+		all.Wait()
+		if n := h.disturbance() - before; n < 1000 {
+			t.Errorf("only %d packets were noticed", n)
+		}
+		b.goesOn(t)
+		h.bounded(t)
+	})
 
 	t.Run("toobig6", func(t *testing.T) {
 		// RFC 8201 §4: never below 1280, and no atomic fragments (RFC 8021).
@@ -186,14 +216,16 @@ func TestTHC(t *testing.T) {
 	})
 	t.Run("redir6", func(t *testing.T) {
 		// Who redirects has to be the router that is used (RFC 4861 §8.1).
-		for _, router := range []string{"fd77::99", "fe80::99"} {
-			attack(t, h, "atk6-redir6", br, us, kernel, router, "fe80::98", "02:00:00:00:00:98")
+		other := secondHost(t, l)
+		for _, router := range []string{"fd77::8", other} {
+			before := h.refused()
+			out, _ := l.Output(within(t, 2*time.Second), "atk6-redir6", br, us, kernel, router, "fe80::98", "02:00:00:00:00:98")
+			if h.refused() == before {
+				t.Errorf("no redirect by %s was refused: %s\n%v", router, out, h.stack.Counters())
+			}
 		}
 		ping(t, 56)
 		b.goesOn(t)
-		if h.count("icmp.drop.redirect-refused")+h.count("nd.drop.redirect-refused")+h.count("icmp.drop.not-for-host") == 0 {
-			t.Errorf("no redirect was refused: %v", h.stack.Counters())
-		}
 	})
 	b.end()
 	ping(t, 56)
@@ -286,4 +318,35 @@ func TestDADAttacked(t *testing.T) {
 			return false
 		})
 	})
+}
+
+// secondHost is another stack on the link, fd77::8, and returns its link-local
+// address.
+func secondHost(t *testing.T, l *lab.Lab) string {
+	t.Helper()
+	var dev ether.Device
+	inLab(t, l, func() (err error) {
+		dev, err = tap.Open(tap.Options{Name: l.Devices[1], Existing: true})
+		return err
+	})
+	s := stack.New(stack.Config{})
+	t.Cleanup(func() { s.Close() })
+	mac := ether.Addr(lab.HostMAC(1))
+	nic, err := s.AddInterface(stack.InterfaceConfig{Name: l.Devices[1], Device: dev, MAC: mac, NoDAD: true})
+	if err == nil {
+		err = nic.AddAddr(netip.MustParsePrefix("fd77::8/64"))
+	}
+	if err == nil {
+		err = nic.Ready(within(t, patience))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range nic.Addrs() {
+		if a.Addr().IsLinkLocalUnicast() && a.Addr().Is6() {
+			return a.Addr().String()
+		}
+	}
+	t.Fatal("no link-local address")
+	return ""
 }
