@@ -49,22 +49,11 @@ func implementation6(t *testing.T, l *lab.Lab, link, name string) [impl6Cases]im
 		wg.Go(func() {
 			slots <- true
 			defer func() { <-slots }()
-			out, err := runImpl6(ctx, l, link, n)
-			m := impl6Line.FindStringSubmatch(out)
-			if m == nil || m[1] != strconv.Itoa(n) {
-				t.Errorf("%s, case %d: %v\n%s", name, n, err, out)
-				return
+			a, err := runImpl6(ctx, l, link, n)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
 			}
-			answer := m[3]
-			switch {
-			case strings.HasPrefix(answer, "we got a reply"):
-				answer = "reply"
-			case strings.HasPrefix(answer, "error reply ["):
-				answer = strings.TrimSuffix(strings.TrimPrefix(answer, "error reply ["), "]")
-			case strings.HasPrefix(answer, "no reply"):
-				answer = "nothing"
-			}
-			answers[n] = impl6Answer{strings.TrimSpace(m[2]), answer}
+			answers[n] = a
 		})
 	}
 	wg.Wait()
@@ -74,11 +63,24 @@ func implementation6(t *testing.T, l *lab.Lab, link, name string) [impl6Cases]im
 	return answers
 }
 
-// runImpl6 runs a case. Its exit status says whether all was answered, and is
-// of no interest.
-func runImpl6(ctx context.Context, l *lab.Lab, link string, n int) (string, error) {
+// runImpl6 runs a case.
+func runImpl6(ctx context.Context, l *lab.Lab, link string, n int) (impl6Answer, error) {
+	// The exit status says whether all was answered, and is of no interest.
 	out, err := l.Output(ctx, impl6, "-p", "-s", impl6Source(n).String(), link, our6.Addr().String(), strconv.Itoa(n))
-	return string(out), err
+	m := impl6Line.FindStringSubmatch(string(out))
+	if m == nil || m[1] != strconv.Itoa(n) {
+		return impl6Answer{}, fmt.Errorf("case %d: %v\n%s", n, err, out)
+	}
+	answer := m[3]
+	switch {
+	case strings.HasPrefix(answer, "we got a reply"):
+		answer = "reply"
+	case strings.HasPrefix(answer, "error reply ["):
+		answer = strings.TrimSuffix(strings.TrimPrefix(answer, "error reply ["), "]")
+	case strings.HasPrefix(answer, "no reply"):
+		answer = "nothing"
+	}
+	return impl6Answer{strings.TrimSpace(m[2]), answer}, nil
 }
 
 func impl6Source(n int) netip.Addr {
@@ -158,6 +160,15 @@ func TestImplementation6(t *testing.T) {
 		if m == nil {
 			t.Errorf("case %d %s is not in %s: %s, Linux %s", n, ours[n].name, doc, ours[n].answer, kernel[n].answer)
 			continue
+		}
+		// The tool waits for a second or two; on a busy machine that can be too short.
+		for range 3 {
+			if ours[n].answer == m[1] || ours[n].answer != "nothing" {
+				break
+			}
+			if a, err := runImpl6(within(t, 2*patience), l, lab.Bridge, n); err == nil {
+				ours[n] = a
+			}
 		}
 		if ours[n].answer != m[1] {
 			t.Errorf("case %d %s: answered %q, by the table %q", n, ours[n].name, ours[n].answer, m[1])

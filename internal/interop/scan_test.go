@@ -4,6 +4,7 @@ package interop
 // tools that look for the path.
 
 import (
+	"maps"
 	"regexp"
 	"strconv"
 	"strings"
@@ -76,12 +77,15 @@ func TestNmapScans(t *testing.T) {
 				if fam.ping == "-6" {
 					argv = append(argv, "-6")
 				}
-				out := run(t, within(t, 6*patience), h.lab, append(argv, fam.ours.Addr().String())...)
-				got := states(out)
-				for port, want := range tt.want {
-					if got[port] != want {
-						t.Errorf("%d is %q, want %q\n%s", port, got[port], want, out)
-					}
+				var out string
+				var got map[int]string
+				// What is late on a busy machine looks filtered.
+				for try := 0; try < 3 && !maps.Equal(got, tt.want); try++ {
+					out = run(t, within(t, 6*patience), h.lab, append(argv, fam.ours.Addr().String())...)
+					got = states(out)
+				}
+				if !maps.Equal(got, tt.want) {
+					t.Errorf("%v, want %v\n%s", got, tt.want, out)
 				}
 			})
 		}
@@ -150,13 +154,16 @@ func TestPackets(t *testing.T) {
 			} else {
 				t.Parallel()
 			}
-			out, err := h.lab.Output(within(t, 3*patience), argv[0], argv[1:]...)
-			if !strings.Contains(string(out), tt.want) || tt.lack != "" && strings.Contains(string(out), tt.lack) {
-				t.Errorf("no %q, or %q: %v\n%s", tt.want, tt.lack, err, out)
+			var out []byte
+			var err error
+			// Most of them wait for moments only, too short on a busy machine.
+			for range 4 {
+				out, err = h.lab.Output(within(t, 3*patience), argv[0], argv[1:]...)
+				if strings.Contains(string(out), tt.want) && (tt.lack == "" || !strings.Contains(string(out), tt.lack)) && (err == nil || tt.fails) {
+					return
+				}
 			}
-			if err != nil && !tt.fails {
-				t.Errorf("%v\n%s", err, out)
-			}
+			t.Errorf("no %q, or %q: %v\n%s", tt.want, tt.lack, err, out)
 		})
 	}
 }
