@@ -61,8 +61,8 @@ cover: ## run all tests and print how much they cover; details in cover.out
 	$(GO) test -timeout 5m -coverprofile=cover.out ./...
 	$(GO) tool cover -func=cover.out | tail -n 1
 
-soak: ## hold 10,000 connections for SOAK (3m), make 100,000, flood, load: what it costs
-	$(GO) test -timeout 30m -count=1 -v -run '^TestSoak' ./internal/interop -soak $(SOAK)
+soak: ## hold 10,000 connections for SOAK (3m), make 100,000, flood, load, fuzz frames, fill tables: what it costs
+	$(GO) test -timeout 60m -count=1 -v -run '^(TestSoak|TestExhaustion$$)' ./internal/interop -soak $(SOAK)
 
 bench: ## measure, and compare with other stacks
 	$(GO) -C bench run .

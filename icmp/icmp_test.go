@@ -147,6 +147,7 @@ func TestMayReport6(t *testing.T) {
 	group := netip.MustParseAddr("ff02::1")
 	hidden := packet6(v6a, v6b, ipv6.ProtoDestOpts, append([]byte{Proto6, 0, 1, 4, 0, 0, 0, 0}, 1, 0, 0, 0, 0, 0, 0, 0))
 	later := packet6(v6a, v6b, ipv6.ProtoFragment, []byte{Proto6, 0, 0, 8, 0, 0, 0, 1, 128, 0})
+	first := packet6(v6a, v6b, ipv6.ProtoFragment, []byte{Proto6, 0, 0, 1, 0, 0, 0, 1})
 	badOption := packet6(v6a, group, ipv6.ProtoDestOpts, append([]byte{17, 0, 0x9e, 4, 0, 0, 0, 0}, udp...))
 	for _, c := range []struct {
 		name                  string
@@ -169,7 +170,10 @@ func TestMayReport6(t *testing.T) {
 		{"(e.4) too big by a link-layer group", packet6(v6a, v6b, 17, udp), true, true, true},
 		{"(e.6) unspecified source", packet6(netip.IPv6Unspecified(), v6b, 17, udp), false, false, false},
 		{"(e.6) multicast source", packet6(group, v6b, 17, udp), false, true, false},
-		{"later fragment of ICMPv6", later, false, false, false},
+		// Errors are never so long that they come in fragments.
+		{"later fragment of ICMPv6", later, false, false, true},
+		{"first fragment of ICMPv6 without a type", first, false, false, true},
+		{"first fragment of an error", packet6(v6a, v6b, ipv6.ProtoFragment, []byte{Proto6, 0, 0, 1, 0, 0, 0, 1, TypeUnreachable6, 0, 0, 0, 0, 0, 0, 0}), false, false, false},
 		{"ICMPv6 without a type", packet6(v6a, v6b, Proto6, nil), false, false, false},
 		{"chain cut", packet6(v6a, v6b, ipv6.ProtoDestOpts, nil), false, false, true},
 		{"short", make([]byte, 39), false, true, false},

@@ -81,14 +81,18 @@ func MayReport6(packet []byte, group, tooBigOrOption bool) bool {
 	if src := h.Src(); src.IsUnspecified() || src.IsMulticast() {
 		return false
 	}
-	// (e.1), (e.2): an error or a redirect. A message whose type cannot be
-	// read may be one of them.
+	// (e.1), (e.2): an error or a redirect. A message whose type has been cut
+	// off may be one of them.
 	proto, at, fragOffset, ok := ipv6.Skip(packet)
 	if !ok || proto != Proto6 {
 		return true
 	}
 	if fragOffset != 0 || at >= len(packet) {
-		return false
+		// Nobody cuts an error, which fits the smallest MTU; and what is wrong
+		// with a fragment has to be said of those without a type too (RFC 8200
+		// §4.5). Linux decides so.
+		c, _, _ := ipv6.Walk(packet)
+		return c.HasFrag
 	}
 	return packet[at] >= 128 && packet[at] != TypeRedirect6
 }

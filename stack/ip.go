@@ -158,6 +158,14 @@ func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
 		return
 	}
 	fragmented := chain.Atomic
+	if chain.HasFrag && chain.FragOffset == 0 && chain.Proto == ipv6.ProtoHopByHop {
+		// RFC 8200 §4.1: behind a fragment header it stands in no better place
+		// than behind another, though it comes first when all is put together.
+		st.Parse[ipv6.DropHeaderOrder].inc()
+		i.parameterProblem(b.now, p, ipv6.Problem{Code: icmp.CodeNextHeader6, Pointer: uint32(chain.ProtoAt)})
+		p.Put()
+		return
+	}
 	if chain.HasFrag {
 		st.Fragments.inc()
 		if p = i.fragmentIPv6(b.now, p, h, chain); p == nil {

@@ -43,8 +43,9 @@ func (f *piece) check(k Key) Drop {
 		// Legal at best as a superfluous last fragment; Linux refuses it too.
 		return DropEmpty
 	case !f.last && (f.end-f.start)%8 != 0:
-		// RFC 8200 §4.5. Linux cuts an IPv4 one down to a multiple of 8; its
-		// datagram can then never be completed.
+		// RFC 8200 §4.5, RFC 791 §3.2. Departs from Linux, which cuts an IPv4
+		// one down to a multiple of 8, and may complete its datagram with
+		// others that overlap what was there. No sender makes such.
 		return DropBadLength
 	case f.hdr+f.end > maxLen(k):
 		// RFC 8200 §4.5; for IPv4 the "ping of death".

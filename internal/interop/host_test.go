@@ -207,6 +207,8 @@ type hostOptions struct {
 	wrap func(ether.Device) ether.Device
 	// services run echo, discard, daytime and chargen.
 	services bool
+	// limits, where they are not the default.
+	limits stack.Limits
 	// parallel: other tests run at the same time.
 	parallel bool
 }
@@ -233,7 +235,7 @@ func newHost(t *testing.T, l *lab.Lab, o hostOptions) *host {
 	if o.wrap != nil {
 		o.nic.Device = o.wrap(o.nic.Device)
 	}
-	h.stack = stack.New(stack.Config{TCP: o.tcp})
+	h.stack = stack.New(stack.Config{TCP: o.tcp, Limits: o.limits})
 	t.Cleanup(h.close)
 	o.nic.Name, o.nic.MAC = l.Devices[o.device], ether.Addr(lab.HostMAC(o.device))
 	var err error
