@@ -68,7 +68,7 @@ func (s *Stack) inputND(b *batch, p packet, typ uint8) bool {
 	case icmp.TypeRS:
 		s.stats.IPv6.Drop[DropNotForHost].inc() // for routers
 	case icmp.TypeMLDQuery:
-		chain, _, _ := ipv6.Walk(p.Network())
+		chain, _, _ := s.ipv6cfg.Headers.Walk(p.Network())
 		var q ipv6.MLDQuery
 		if q, drop = ipv6.ParseMLDQuery(h, body, chain.RouterAlert); drop == ipv6.DropNone {
 			st.MLDQuery.inc()

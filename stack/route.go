@@ -28,8 +28,11 @@ type route struct {
 	// Of one datagram: routers may fragment it; a copy of it is for sockets of
 	// this host; and only that.
 	mayFrag, loop, stay bool
-	// opts are the IPv4 options, in whole words.
-	opts []byte
+	// opts are the IPv4 options, in whole words, or the extension headers of
+	// IPv6, of which next is the first.
+	opts  []byte
+	next  uint8
+	label label // of IPv6
 }
 
 // path is a route without the addresses of its ends, which a connection has in
