@@ -379,7 +379,8 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 		return err
 	}
 	st := &s.stats.IPv6
-	f := ipv6.Fields{TrafficClass: tos, FlowLabel: s.flowLabel(r, proto, p.Bytes()), NextHeader: proto, HopLimit: hops, Src: r.src, Dst: r.dst, PayloadLen: n}
+	f := ipv6.Fields{TrafficClass: tos, FlowLabel: s.flowLabel(r, proto, p.Bytes()), HopLimit: hops, Src: r.src, Dst: r.dst, PayloadLen: n + len(r.opts)}
+	p, f.NextHeader = r.withHeaders(p, proto)
 	f.Put(p.Push(ipv6.HeaderLen))
 	p.MarkNetwork()
 	st.Output.inc()

@@ -3,6 +3,7 @@ package stack_test
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/icmp"
@@ -153,5 +154,39 @@ func TestUnknownICMP6(t *testing.T) {
 	message(139)
 	if _, err := u.TakeQueuedError(nil, &q); err == nil || len(d.take()) != 0 {
 		t.Error("node information is answered")
+	}
+}
+
+// TestAddressPreferences: a socket that prefers temporary or public addresses
+// sends from one (RFC 5014), whatever the interface prefers.
+func TestAddressPreferences(t *testing.T) {
+	for _, mode := range []stack.TempAddrs{stack.TempAddrsUsable, stack.TempAddrsPrefer} {
+		l := newLink(t, stack.InterfaceConfig{TempAddrs: mode})
+		l.router(1).advertise(ipv6.RouterAdvert{Lifetime: time.Hour, Prefixes: autoPrefix("2001:db8::/64", 10*time.Hour, 5*time.Hour)})
+		l.n.RunFor(5 * time.Second)
+		temporary := map[netip.Addr]bool{}
+		for _, a := range l.addrs("2001:db8::/64") {
+			temporary[a.Prefix.Addr()] = a.Temporary
+		}
+		for _, c := range []struct {
+			prefer int
+			want   bool
+		}{{0, mode == stack.TempAddrsPrefer}, {stack.PreferTemporary, true}, {stack.PreferPublic, false}, {stack.PreferCareOf, mode == stack.TempAddrsPrefer}} {
+			u, err := l.s.NewUDP(false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.Close()
+			if err := u.Set(stack.DatagramPreferences, c.prefer); err != nil {
+				t.Fatal(err)
+			}
+			if err := u.Connect(netip.MustParseAddrPort("[2001:db8:99::1]:9")); err != nil {
+				t.Fatal(err)
+			}
+			got, ours := temporary[u.LocalAddr().Addr()]
+			if !ours || got != c.want {
+				t.Errorf("mode %d, preference %d: from %v", mode, c.prefer, u.LocalAddr())
+			}
+		}
 	}
 }
