@@ -1,7 +1,7 @@
 package interop
 
 // Chains of extension headers, sent to the kernel and to a stack: both answer
-// alike, or the difference is in headerDifferences, from where docs/ipv6.md has
+// alike, or the difference is in headerDifferences, from where docs/ipv6-headers.md has
 // its table.
 
 import (
