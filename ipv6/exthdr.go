@@ -7,13 +7,13 @@ import "encoding/binary"
 // node that does not know them, and which refusals deserve an answer. It
 // changes nothing; reassembly is the caller's.
 
-// Limits of what one packet may ask for (RFC 8504 §5.3).
+// Limits of what one packet may ask for (RFC 8504 §5.3). See also HeaderLimits.
 const (
 	// MaxHeaders is more than a packet of 1500 bytes can hold: 182, each of 8
 	// bytes. Only jumbo frames and reassembled packets can exceed it.
 	MaxHeaders = 256
-	// MaxOptions bounds the options of one header that are not padding. Linux:
-	// max_hbh_opts_number, max_dst_opts_number.
+	// MaxOptions bounds the options of one header that are not padding, unless
+	// HeaderLimits says otherwise.
 	MaxOptions = 8
 	// maxPadding is the most a sender needs to align an option (RFC 8504 §5.3;
 	// Linux's limit as well). More is a covert channel or an attack.
@@ -25,7 +25,36 @@ const (
 	optPad1        = 0
 	optPadN        = 1
 	optRouterAlert = 5
+	optJumbo       = 0xc2 // RFC 2675 §2
 )
+
+// HeaderLimits is how many and how long options may be (RFC 8504 §5.3). The
+// zero value has Linux's defaults.
+type HeaderLimits struct {
+	// HopOptions and DestinationOptions bound the options of one header that are
+	// not padding: Linux's max_hbh_opts_number and max_dst_opts_number. 0 is
+	// MaxOptions. Below 0 the bound is the number without its sign, and options
+	// that are not known here are refused whatever their type asks for, silently.
+	HopOptions, DestinationOptions int
+	// HopLength and DestinationLength bound the length of a header in bytes, 0:
+	// as long as it likes. Linux: max_hbh_length, max_dst_opts_length.
+	HopLength, DestinationLength int
+}
+
+// of returns the limits of one of the two headers with options.
+func (l *HeaderLimits) of(proto uint8) (options, length int, unknown bool) {
+	options, length = l.DestinationOptions, l.DestinationLength
+	if proto == ProtoHopByHop {
+		options, length = l.HopOptions, l.HopLength
+	}
+	if options == 0 {
+		options = MaxOptions
+	}
+	if length == 0 {
+		length = MaxPayload
+	}
+	return max(options, -options), length, options > 0
+}
 
 // Chain is what the walk over the extension headers found. Offsets are bytes
 // from the start of the fixed header.
@@ -51,7 +80,7 @@ type Chain struct {
 	FragOffset   int    // where this fragment's data belongs, in bytes
 	FragMore     bool   // more fragments follow
 	FragID       uint32 // identification
-	FragHeaderAt int    // offset of the fragment header
+	FragHeaderAt int    // offset of the fragment header, of an atomic one too
 	NextHeaderAt int    // offset of the byte that names the fragment header
 
 	// RouterAlert: the hop-by-hop header carries that option (RFC 2711).
@@ -85,7 +114,10 @@ func problem(code uint8, at int) Problem {
 // It stops at the upper layer, or at a fragment header whose packet needs
 // reassembly first. With a Drop other than DropNone the packet is refused and
 // the Problem says whether its sender is told.
-func Walk(b []byte) (c Chain, pr Problem, d Drop) {
+func Walk(b []byte) (c Chain, pr Problem, d Drop) { return new(HeaderLimits).Walk(b) }
+
+// Walk is the function Walk with limits of one's own.
+func (l *HeaderLimits) Walk(b []byte) (c Chain, pr Problem, d Drop) {
 	h := Header(b)
 	if end := HeaderLen + h.PayloadLen(); end < len(b) {
 		b = b[:end]
@@ -106,25 +138,36 @@ func Walk(b []byte) (c Chain, pr Problem, d Drop) {
 		if c.Proto == ProtoHopByHop && n > 0 {
 			return c, problem(codeNextHeader, c.ProtoAt), DropHeaderOrder
 		}
-		size := extSize(b[c.Offset:], c.Proto)
-		if size == 0 {
+		at := c.Offset
+		size := extSize(b[at:], c.Proto)
+		switch {
+		case size == 0 && c.Proto == ProtoFragment:
+			return c, problem(codeField, at), DropHeaderChain // as Linux
+		case size == 0:
 			return c, Problem{}, DropHeaderChain
 		}
-		at := c.Offset
 		ext := b[at : at+size]
 		switch c.Proto {
 		case ProtoHopByHop, ProtoDestOpts:
-			if pr, d = c.options(ext, at); d != DropNone {
+			if pr, d = c.options(l, h, ext, at); d != DropNone {
 				return c, pr, d
 			}
 		case ProtoRouting:
 			// RFC 8200 §4.4: a routing type the node does not know is skipped
 			// with no segments left and refused otherwise. A host knows none:
-			// type 0 is abolished (RFC 5095 §3).
+			// type 0 is abolished (RFC 5095 §3). A group is no place to go on
+			// from; Linux drops such packets even when there is nowhere to go.
+			if h.Dst().IsMulticast() {
+				return c, Problem{}, DropRouting
+			}
 			if ext[3] != 0 {
 				return c, problem(codeField, at+2), DropRouting
 			}
 		case ProtoFragment:
+			// RFC 8200 §4.1: each header once; as Linux only of this one.
+			if c.Atomic {
+				return c, problem(codeField, at), DropHeaderOrder
+			}
 			if atomic := c.fragment(ext, at); !atomic {
 				pr, d = c.checkFragment(b, at)
 				return c, pr, d
@@ -153,8 +196,12 @@ func extSize(b []byte, proto uint8) int {
 
 // options reads the options of a hop-by-hop or destination header that lies at
 // offset at (RFC 8200 §4.2).
-func (c *Chain) options(ext []byte, at int) (Problem, Drop) {
-	known, padding := 0, 0
+func (c *Chain) options(l *HeaderLimits, h Header, ext []byte, at int) (Problem, Drop) {
+	most, longest, unknown := l.of(c.Proto)
+	if len(ext) > longest {
+		return Problem{}, DropOptionLimit
+	}
+	seen, padding := 0, 0
 	for i := 2; i < len(ext); {
 		typ := ext[i]
 		if typ == optPad1 {
@@ -183,20 +230,41 @@ func (c *Chain) options(ext []byte, at int) (Problem, Drop) {
 			continue
 		}
 		padding = 0
-		if known++; known > MaxOptions {
+		if seen++; seen > most {
 			return Problem{}, DropOptionLimit
 		}
-		if typ == optRouterAlert && c.Proto == ProtoHopByHop {
+		switch {
+		case typ == optRouterAlert && c.Proto == ProtoHopByHop:
 			if len(data) != 2 {
 				return Problem{}, DropOption
 			}
 			c.RouterAlert = true
-		} else if pr, d := unknownOption(typ, at+i); d != DropNone {
-			return pr, d
+		case typ == optJumbo && c.Proto == ProtoHopByHop:
+			return refuseJumbo(h, data, at+i)
+		case !unknown:
+			return Problem{}, DropOptionLimit
+		default:
+			if pr, d := unknownOption(typ, at+i); d != DropNone {
+				return pr, d
+			}
 		}
 		i += 2 + len(data)
 	}
 	return Problem{}, DropNone
+}
+
+// refuseJumbo refuses a jumbo payload option that lies at offset at (RFC 2675 §3). One
+// that is right belongs to a packet that no link of ours carries.
+func refuseJumbo(h Header, data []byte, at int) (Problem, Drop) {
+	switch {
+	case len(data) != 4 || at%4 != 2:
+		return Problem{}, DropOption // as Linux
+	case binary.BigEndian.Uint32(data) <= MaxPayload:
+		return problem(codeField, at+2), DropJumbo
+	case h.PayloadLen() != 0:
+		return problem(codeField, at), DropJumbo
+	}
+	return Problem{}, DropJumbo
 }
 
 // unknownOption does what the two highest bits of the type ask for
@@ -222,12 +290,13 @@ func unknownOption(typ uint8, at int) (Problem, Drop) {
 func (c *Chain) fragment(ext []byte, at int) (atomic bool) {
 	word := binary.BigEndian.Uint16(ext[2:])
 	offset, more := int(word&^7), word&1 != 0
+	c.FragHeaderAt = at
 	if atomic = offset == 0 && !more; atomic {
 		c.Atomic = true
 	} else {
 		c.HasFrag, c.FragOffset, c.FragMore = true, offset, more
 		c.FragID = binary.BigEndian.Uint32(ext[4:])
-		c.FragHeaderAt, c.NextHeaderAt = at, c.ProtoAt
+		c.NextHeaderAt = c.ProtoAt
 	}
 	c.Proto, c.ProtoAt, c.Offset = ext[0], at, at+len(ext)
 	return atomic
@@ -237,14 +306,14 @@ func (c *Chain) fragment(ext []byte, at int) (atomic bool) {
 // only.
 func (c *Chain) checkFragment(b []byte, at int) (Problem, Drop) {
 	size := len(b) - c.Offset
+	if c.FragOffset == 0 && !chainComplete(b, c.Proto, c.Offset) {
+		return problem(codeFirstFragment, 0), DropFragHeaders
+	}
 	if c.FragMore && size%8 != 0 {
 		return problem(codeField, 4), DropFragLength // the payload length field
 	}
 	if at-HeaderLen+c.FragOffset+size > MaxPayload {
 		return problem(codeField, at+2), DropFragRange // the offset field
-	}
-	if c.FragOffset == 0 && !chainComplete(b, c.Proto, c.Offset) {
-		return problem(codeFirstFragment, 0), DropFragHeaders
 	}
 	return Problem{}, DropNone
 }

@@ -52,7 +52,7 @@ func TestWalkFindsTheUpperLayer(t *testing.T) {
 		{"router alert as destination option is unknown, and skipped", ProtoDestOpts, join(ext(ProtoUDP, 5, 2, 0, 0, 1, 0), udp), Chain{Proto: ProtoUDP, Offset: 48, ProtoAt: 40}},
 		{"recommended order", ProtoHopByHop,
 			join(hbh(ProtoDestOpts), ext(ProtoRouting), routing(ProtoFragment, 0, 0), frag(ProtoDestOpts, 0, false, 1), ext(ProtoUDP), udp),
-			Chain{Proto: ProtoUDP, Offset: 80, ProtoAt: 72, Atomic: true}},
+			Chain{Proto: ProtoUDP, Offset: 80, ProtoAt: 72, Atomic: true, FragHeaderAt: 64}},
 		{"other order", ProtoRouting, join(routing(ProtoDestOpts, 3, 0), ext(ProtoDestOpts), ext(ProtoUDP), udp), Chain{Proto: ProtoUDP, Offset: 64, ProtoAt: 56}},
 		{"authentication header ends it", ProtoAH, udp, Chain{Proto: ProtoAH, Offset: 40, ProtoAt: 6}},
 		{"later fragment", ProtoFragment, join(frag(ProtoTCP, 1480, true, 7), udp),
@@ -61,7 +61,7 @@ func TestWalkFindsTheUpperLayer(t *testing.T) {
 			Chain{Proto: ProtoTCP, Offset: 56, ProtoAt: 48, HasFrag: true, FragOffset: 8, FragID: 7, FragHeaderAt: 48, NextHeaderAt: 40}},
 		{"first fragment stops before its options", ProtoFragment, join(frag(ProtoDestOpts, 0, true, 7), ext(ProtoUDP, 0x80, 0), udp),
 			Chain{Proto: ProtoDestOpts, Offset: 48, ProtoAt: 40, HasFrag: true, FragMore: true, FragID: 7, FragHeaderAt: 40, NextHeaderAt: 6}},
-		{"reserved bits of a fragment header", ProtoFragment, join([]byte{ProtoUDP, 0xff, 0, 6, 0, 0, 0, 1}, udp), Chain{Proto: ProtoUDP, Offset: 48, ProtoAt: 40, Atomic: true}},
+		{"reserved bits of a fragment header", ProtoFragment, join([]byte{ProtoUDP, 0xff, 0, 6, 0, 0, 0, 1}, udp), Chain{Proto: ProtoUDP, Offset: 48, ProtoAt: 40, Atomic: true, FragHeaderAt: 40}},
 	} {
 		b := packet(hostA, hostB, c.first, c.payload)
 		got, pr, d := Walk(append(b, "padding"...))
@@ -87,7 +87,8 @@ func TestWalkRefuses(t *testing.T) {
 		{"header missing", ProtoDestOpts, nil, DropHeaderChain, Problem{}},
 		{"header cut", ProtoDestOpts, make([]byte, 7), DropHeaderChain, Problem{}},
 		{"header longer than the packet", ProtoDestOpts, []byte{ProtoUDP, 1, 0, 0, 0, 0, 0, 0}, DropHeaderChain, Problem{}},
-		{"fragment header cut", ProtoFragment, []byte{ProtoUDP, 0, 0, 0}, DropHeaderChain, Problem{}},
+		{"fragment header cut", ProtoFragment, []byte{ProtoUDP, 0, 0, 0}, DropHeaderChain, report(0, 40)},
+		{"two fragment headers", ProtoFragment, join(frag(ProtoFragment, 0, false, 1), frag(ProtoUDP, 0, false, 2), udp), DropHeaderOrder, report(0, 48)},
 		{"option without length", ProtoDestOpts, []byte{ProtoUDP, 0, 1, 3, 0, 0, 0, 0x1e}, DropOption, Problem{}},
 		{"option longer than the header", ProtoDestOpts, join(ext(ProtoUDP, 0x1e, 5, 0, 0, 0, 0), udp), DropOption, Problem{}},
 		{"router alert of length 0", ProtoHopByHop, join(hbh(ProtoUDP, 5, 0), udp), DropOption, Problem{}},
@@ -96,7 +97,11 @@ func TestWalkRefuses(t *testing.T) {
 		{"8 bytes of Pad1", ProtoDestOpts, join(ext(ProtoUDP, 0, 0, 0, 0, 0, 0, 0, 0, 0x1e, 4, 0, 0, 0, 0), udp), DropOptionLimit, Problem{}},
 		{"8 options", ProtoDestOpts, join(ext(ProtoUDP, bytes.Repeat([]byte{0x1e, 0}, 8)...), udp), DropNone, Problem{}},
 		{"9 options", ProtoDestOpts, join(ext(ProtoUDP, bytes.Repeat([]byte{0x1e, 0}, 9)...), udp), DropOptionLimit, Problem{}},
-		{"jumbo payload option", ProtoHopByHop, join(hbh(ProtoUDP, 0xc2, 4, 0, 1, 0, 0), udp), DropOptionAction, report(2, 42)},
+		{"jumbo payload option", ProtoHopByHop, join(hbh(ProtoUDP, 0xc2, 4, 0, 1, 0, 0), udp), DropJumbo, report(0, 42)},
+		{"jumbo payload option of a small packet", ProtoHopByHop, join(hbh(ProtoUDP, 0xc2, 4, 0, 0, 0xff, 0xff), udp), DropJumbo, report(0, 44)},
+		{"jumbo payload option, not aligned", ProtoHopByHop, join(hbh(ProtoUDP, 1, 0, 0xc2, 4, 0, 1, 0, 0), udp), DropOption, Problem{}},
+		{"jumbo payload option of 2 bytes", ProtoHopByHop, join(hbh(ProtoUDP, 0xc2, 2, 0, 1), udp), DropOption, Problem{}},
+		{"jumbo payload for the destination", ProtoDestOpts, join(ext(ProtoUDP, 0xc2, 4, 0, 1, 0, 0), udp), DropOptionAction, report(2, 42)},
 		{"routing type 0 to go on", ProtoRouting, join(routing(ProtoUDP, 0, 1), udp), DropRouting, report(0, 42)},
 		{"unknown routing type to go on", ProtoDestOpts, join(ext(ProtoRouting), routing(ProtoUDP, 77, 2), udp), DropRouting, report(0, 50)},
 		{"fragment of 9 bytes with more to come", ProtoFragment, join(frag(ProtoUDP, 0, true, 1), make([]byte, 9)), DropFragLength, report(0, 4)},
@@ -112,6 +117,42 @@ func TestWalkRefuses(t *testing.T) {
 		_, pr, d := Walk(packet(hostA, hostB, c.first, c.payload))
 		if d != c.want || pr != c.pr {
 			t.Errorf("%s: got %v %+v, want %v %+v", c.name, d, pr, c.want, c.pr)
+		}
+	}
+}
+
+func TestHeaderLimits(t *testing.T) {
+	unknown := func(n int) []byte { return join(ext(ProtoUDP, bytes.Repeat([]byte{0x1e, 0}, n)...), udp) }
+	for _, c := range []struct {
+		name    string
+		l       HeaderLimits
+		first   uint8
+		payload []byte
+		want    Drop
+	}{
+		{"nothing set", HeaderLimits{}, ProtoDestOpts, unknown(8), DropNone},
+		{"20 allowed", HeaderLimits{DestinationOptions: 20}, ProtoDestOpts, unknown(20), DropNone},
+		{"21 of 20", HeaderLimits{DestinationOptions: 20}, ProtoDestOpts, unknown(21), DropOptionLimit},
+		{"the other header's", HeaderLimits{DestinationOptions: 20}, ProtoHopByHop, unknown(9), DropOptionLimit},
+		{"hop by hop", HeaderLimits{HopOptions: 9}, ProtoHopByHop, unknown(9), DropNone},
+		{"none that is unknown", HeaderLimits{HopOptions: -8}, ProtoHopByHop, unknown(1), DropOptionLimit},
+		{"but padding", HeaderLimits{HopOptions: -8}, ProtoHopByHop, join(hbh(ProtoUDP), udp), DropNone},
+		{"and what is known", HeaderLimits{HopOptions: -8}, ProtoHopByHop, join(hbh(ProtoUDP, 5, 2, 0, 0), udp), DropNone},
+		{"16 bytes", HeaderLimits{DestinationLength: 16}, ProtoDestOpts, unknown(7), DropNone},
+		{"24 bytes of 16", HeaderLimits{DestinationLength: 16}, ProtoDestOpts, unknown(8), DropOptionLimit},
+		{"24 bytes of 16, hop by hop", HeaderLimits{HopLength: 16}, ProtoHopByHop, unknown(8), DropOptionLimit},
+	} {
+		if _, pr, d := c.l.Walk(packet(hostA, hostB, c.first, c.payload)); d != c.want || pr != (Problem{}) {
+			t.Errorf("%s: %v %+v", c.name, d, pr)
+		}
+	}
+}
+
+// A group is no place for a routing header, as for Linux.
+func TestRoutingToGroup(t *testing.T) {
+	for left := range byte(2) {
+		if _, pr, d := Walk(packet(hostA, AllNodes, ProtoRouting, join(routing(ProtoUDP, 77, left), udp))); d != DropRouting || pr != (Problem{}) {
+			t.Errorf("%d left: %v %+v", left, d, pr)
 		}
 	}
 }

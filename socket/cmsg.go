@@ -105,7 +105,11 @@ type ControlInfo struct {
 	Segment    int            // UDP_GRO: length of each datagram but the last
 	Time       time.Time      // SO_TIMESTAMP, SO_TIMESTAMPNS
 	Lost       uint32         // SO_RXQ_OVFL: datagrams that there was no room for
-	Err        *ExtendedError // of MSG_ERRQUEUE
+	// HopOptions, DstOptions and Routing are extension headers as they came; of
+	// several of a kind the last (IPV6_RECVHOPOPTS and its like).
+	HopOptions, DstOptions, Routing []byte
+	PathMTU                         int            // IPV6_RECVPATHMTU: what a datagram to Dst was too long for
+	Err                             *ExtendedError // of MSG_ERRQUEUE
 }
 
 // ParseControl reads the control messages of a datagram. Those that it does not
@@ -150,6 +154,16 @@ func (i *ControlInfo) add(c Control) {
 	case name{IPPROTO_IPV6, IPV6_FLOWINFO}:
 		if len(d) >= 4 {
 			i.FlowInfo = binary.BigEndian.Uint32(d)
+		}
+	case name{IPPROTO_IPV6, IPV6_HOPOPTS}:
+		i.HopOptions = d
+	case name{IPPROTO_IPV6, IPV6_DSTOPTS}:
+		i.DstOptions = d
+	case name{IPPROTO_IPV6, IPV6_RTHDR}:
+		i.Routing = d
+	case name{IPPROTO_IPV6, IPV6_PATHMTU}:
+		if a, ok := getSockaddr(d); ok && len(d) >= mtuInfoLen {
+			i.Dst, i.PathMTU = a.Addr(), int(binary.NativeEndian.Uint32(d[sockaddrLen6:]))
 		}
 	case name{IPPROTO_IP, IP_ORIGDSTADDR}, name{IPPROTO_IPV6, IPV6_ORIGDSTADDR}:
 		i.OrigDst, _ = getSockaddr(d)

@@ -80,8 +80,11 @@ func (f *FD) sendControl4(c Control, m *stack.SendInfo) error {
 }
 
 func (f *FD) sendControl6(c Control, m *stack.SendInfo) error {
-	if c.Type == IPV6_PKTINFO {
+	switch c.Type {
+	case IPV6_PKTINFO:
 		return f.sendPktInfo6(c.Data, m)
+	case IPV6_HOPOPTS, IPV6_DSTOPTS, IPV6_FLOWINFO:
+		return sendHeader6(c, m)
 	}
 	if len(c.Data) != 4 {
 		return syscall.EINVAL
@@ -92,6 +95,8 @@ func (f *FD) sendControl6(c Control, m *stack.SendInfo) error {
 		m.Hops = int16(v)
 	case c.Type == IPV6_TCLASS && v >= -1 && v <= 255:
 		m.TOS = int16(v)
+	case c.Type == IPV6_USE_MIN_MTU && v >= -1 && v <= 1:
+		m.MinMTU = int16(v)
 	case c.Type == IPV6_DONTFRAG && (v == 0 || v == 1):
 		m.DontFrag = int16(v)
 	default:

@@ -162,7 +162,7 @@ func TestFilterSegmentsTold(t *testing.T) {
 			m := socket.Msg{Buffers: [][]byte{make([]byte, 9)}, Control: make([]byte, 100)}
 			n, err := in.Recvmsg(&m, 0)
 			info, bad := socket.ParseControl(m.Control[:m.ControlLen])
-			if n != 4 || err != nil || bad != nil || info.FlowInfo != 8<<20 || info.Time.After(sent) {
+			if n != 4 || err != nil || bad != nil || info.FlowInfo>>20 != 8 || info.Time.After(sent) {
 				t.Errorf("%d bytes, %v; %+v, %v", n, err, info, bad)
 			}
 		}

@@ -48,29 +48,40 @@ const (
 	MCAST_LEAVE_SOURCE_GROUP  = 47
 	IP_MULTICAST_ALL          = 49
 
-	IPV6_FLOWINFO        = 11
-	IPV6_UNICAST_HOPS    = 16
-	IPV6_MULTICAST_IF    = 17
-	IPV6_MULTICAST_HOPS  = 18
-	IPV6_MULTICAST_LOOP  = 19
-	IPV6_JOIN_GROUP      = 20 // struct ipv6_mreq
-	IPV6_LEAVE_GROUP     = 21
-	IPV6_MTU_DISCOVER    = 23
-	IPV6_MTU             = 24 // read only
-	IPV6_RECVERR         = 25
-	IPV6_V6ONLY          = 26
-	IPV6_MULTICAST_ALL   = 29
-	IPV6_RECVPKTINFO     = 49
-	IPV6_PKTINFO         = 50 // the control message
-	IPV6_RECVHOPLIMIT    = 51
-	IPV6_HOPLIMIT        = 52 // the control message
-	IPV6_DONTFRAG        = 62
-	IPV6_RECVTCLASS      = 66
-	IPV6_TCLASS          = 67
-	IPV6_RECVORIGDSTADDR = 74
-	IPV6_ORIGDSTADDR     = 74 // the control message
-	IPV6_TRANSPARENT     = 75
-	IPV6_FREEBIND        = 78
+	IPV6_FLOWINFO         = 11
+	IPV6_UNICAST_HOPS     = 16
+	IPV6_MULTICAST_IF     = 17
+	IPV6_MULTICAST_HOPS   = 18
+	IPV6_MULTICAST_LOOP   = 19
+	IPV6_JOIN_GROUP       = 20 // struct ipv6_mreq
+	IPV6_LEAVE_GROUP      = 21
+	IPV6_MTU_DISCOVER     = 23
+	IPV6_MTU              = 24 // read only
+	IPV6_RECVERR          = 25
+	IPV6_V6ONLY           = 26
+	IPV6_MULTICAST_ALL    = 29
+	IPV6_RECVPKTINFO      = 49
+	IPV6_PKTINFO          = 50 // the control message
+	IPV6_RECVHOPLIMIT     = 51
+	IPV6_HOPLIMIT         = 52 // the control message
+	IPV6_RECVHOPOPTS      = 53
+	IPV6_HOPOPTS          = 54 // bytes, and the control message
+	IPV6_RECVRTHDR        = 56
+	IPV6_RTHDR            = 57 // the control message that is received
+	IPV6_RECVDSTOPTS      = 58
+	IPV6_DSTOPTS          = 59 // bytes, and the control message
+	IPV6_RECVPATHMTU      = 60
+	IPV6_PATHMTU          = 61 // struct ip6_mtuinfo: read only, and the control message
+	IPV6_DONTFRAG         = 62
+	IPV6_USE_MIN_MTU      = 63
+	IPV6_RECVTCLASS       = 66
+	IPV6_TCLASS           = 67
+	IPV6_AUTOFLOWLABEL    = 70
+	IPV6_ADDR_PREFERENCES = 72
+	IPV6_RECVORIGDSTADDR  = 74
+	IPV6_ORIGDSTADDR      = 74 // the control message
+	IPV6_TRANSPARENT      = 75
+	IPV6_FREEBIND         = 78
 
 	UDP_CORK    = 1
 	UDP_SEGMENT = 103
@@ -117,21 +128,28 @@ var ip6Options = map[int]option{
 		func(f *FD, v int) error { return f.SetV6Only(v != 0) },
 		func(f *FD) (int, error) { return b2i(f.isOnly6()), nil },
 	},
-	IPV6_RECVPKTINFO:     wanted(wantPktInfo6),
-	IPV6_RECVHOPLIMIT:    wanted(wantHops6),
-	IPV6_RECVTCLASS:      wanted(wantClass6),
-	IPV6_FLOWINFO:        wanted(wantFlow6),
-	IPV6_RECVORIGDSTADDR: wanted(wantOrigDst6),
-	IPV6_MTU_DISCOVER:    ofDatagram(stack.DatagramMTUDiscover6),
-	IPV6_DONTFRAG:        onOff(stack.DatagramDontFrag),
-	IPV6_RECVERR:         onOff(stack.DatagramErrors6),
-	IPV6_MTU:             {get: (*FD).pathMTU},
-	IPV6_FREEBIND:        onOff(stack.DatagramFreebind),
-	IPV6_TRANSPARENT:     onOff(stack.DatagramTransparent),
-	IPV6_MULTICAST_HOPS:  ofDatagram(stack.DatagramGroupHops),
-	IPV6_MULTICAST_LOOP:  strictOnOff(stack.DatagramLoop6),
-	IPV6_MULTICAST_ALL:   onOff(stack.DatagramAll6),
-	IPV6_MULTICAST_IF:    {(*FD).setGroupInterface6, (*FD).groupInterface6},
+	IPV6_RECVPKTINFO:      wanted(wantPktInfo6),
+	IPV6_RECVHOPLIMIT:     wanted(wantHops6),
+	IPV6_RECVTCLASS:       wanted(wantClass6),
+	IPV6_FLOWINFO:         wanted(wantFlow6),
+	IPV6_RECVORIGDSTADDR:  wanted(wantOrigDst6),
+	IPV6_MTU_DISCOVER:     ofDatagram(stack.DatagramMTUDiscover6),
+	IPV6_DONTFRAG:         onOff(stack.DatagramDontFrag),
+	IPV6_RECVHOPOPTS:      keepsHeaders(wantHopOpts),
+	IPV6_RECVDSTOPTS:      keepsHeaders(wantDstOpts),
+	IPV6_RECVRTHDR:        keepsHeaders(wantRouting),
+	IPV6_RECVPATHMTU:      onOff(stack.DatagramPathMTU),
+	IPV6_USE_MIN_MTU:      ofDatagram(stack.DatagramMinMTU),
+	IPV6_AUTOFLOWLABEL:    onOff(stack.DatagramFlowLabels),
+	IPV6_ADDR_PREFERENCES: {(*FD).setPreferences, (*FD).preferences},
+	IPV6_RECVERR:          onOff(stack.DatagramErrors6),
+	IPV6_MTU:              {get: (*FD).pathMTU},
+	IPV6_FREEBIND:         onOff(stack.DatagramFreebind),
+	IPV6_TRANSPARENT:      onOff(stack.DatagramTransparent),
+	IPV6_MULTICAST_HOPS:   ofDatagram(stack.DatagramGroupHops),
+	IPV6_MULTICAST_LOOP:   strictOnOff(stack.DatagramLoop6),
+	IPV6_MULTICAST_ALL:    onOff(stack.DatagramAll6),
+	IPV6_MULTICAST_IF:     {(*FD).setGroupInterface6, (*FD).groupInterface6},
 }
 
 // udpOptions is the same for SOL_UDP.

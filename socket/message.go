@@ -72,7 +72,8 @@ func scatter(buffers [][]byte, b []byte) {
 
 // Sendmsg is sendmsg(2): SendTo of what is in all buffers. The control messages
 // of a datagram are IP_PKTINFO, IP_TTL, IP_TOS, IP_RETOPTS, IPV6_PKTINFO, IPV6_HOPLIMIT,
-// IPV6_TCLASS, IPV6_DONTFRAG and UDP_SEGMENT. Errors beside those of SendTo and
+// IPV6_TCLASS, IPV6_DONTFRAG, IPV6_HOPOPTS, IPV6_DSTOPTS, IPV6_FLOWINFO,
+// IPV6_USE_MIN_MTU and UDP_SEGMENT. Errors beside those of SendTo and
 // SendSegments: EINVAL for another control message of these levels and for a
 // bad one, ENODEV for an interface that does not exist. A stream takes none.
 func (f *FD) Sendmsg(m *Msg, flags int) (int, error) {
@@ -155,6 +156,10 @@ func (f *FD) recvmsg(m *Msg, b []byte, flags int) (n int, err error) {
 		}
 		return n, err
 	}
+	if news, ok := f.dgram.TakePathMTUNews(); ok {
+		f.controlPathMTU(m, news)
+		return 0, nil
+	}
 	var a stack.Arrival
 	if n, err = f.recvDatagram(b, flags, &a); err != nil {
 		return n, err
@@ -222,6 +227,11 @@ const (
 	wantTimeNS
 	wantLost
 	wantInq // of a stream
+	wantHopOpts
+	wantDstOpts
+	wantRouting
+
+	wantHeaders = wantHopOpts | wantDstOpts | wantRouting
 	wantOptions
 	wantReplyOptions
 )
@@ -307,6 +317,9 @@ func (f *FD) controlIP(w *controlWriter, want uint32, a *stack.Arrival) {
 		if want&wantFlow6 != 0 && a.FlowInfo != 0 {
 			binary.BigEndian.PutUint32(d[:], a.FlowInfo)
 			w.put(IPPROTO_IPV6, IPV6_FLOWINFO, d[:4])
+		}
+		if want&wantHeaders != 0 {
+			controlHeaders(w, want, a)
 		}
 	}
 	if bit, level, typ := originalTo(a.To); want&bit != 0 {

@@ -160,6 +160,7 @@ func privatelyEnd(x *scene) { x.sys.(*kernelSystem).end() }
 var cmsgNames = map[[2]int32]string{
 	{0, 8}: "IP_PKTINFO", {0, 2}: "IP_TTL", {0, 1}: "IP_TOS", {0, 20}: "IP_ORIGDSTADDR", {0, 11}: "IP_RECVERR",
 	{41, 50}: "IPV6_PKTINFO", {41, 52}: "IPV6_HOPLIMIT", {41, 67}: "IPV6_TCLASS", {41, 11}: "IPV6_FLOWINFO", {41, 25}: "IPV6_RECVERR",
+	{41, 54}: "IPV6_HOPOPTS", {41, 59}: "IPV6_DSTOPTS", {41, 57}: "IPV6_RTHDR", {41, 61}: "IPV6_PATHMTU",
 	{41, 74}: "IPV6_ORIGDSTADDR", {1, 29}: "SO_TIMESTAMP", {1, 35}: "SO_TIMESTAMPNS", {17, 104}: "UDP_GRO", {1, 40}: "SO_RXQ_OVFL",
 }
 

@@ -295,6 +295,7 @@ func TestFlowInfo(t *testing.T) {
 		p := newPair(t, wire.Options{})
 		a, b := sock(t, p.a, socket.AF_INET6, socket.SOCK_DGRAM, 0), sock(t, p.b, socket.AF_INET6, socket.SOCK_DGRAM, 0)
 		must(t, b.Bind(ap("[::]:5")))
+		must(t, a.SetsockoptInt(socket.IPPROTO_IPV6, socket.IPV6_AUTOFLOWLABEL, 0))
 		must(t, b.SetsockoptInt(socket.IPPROTO_IPV6, socket.IPV6_FLOWINFO, 1))
 		for class, want := range []int{0, controlOf(4)} {
 			must(t, a.SetsockoptInt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, 8*class))

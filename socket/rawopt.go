@@ -94,7 +94,7 @@ func (f *FD) Setsockopt(level, opt int, value []byte) error {
 		v = int(int32(binary.NativeEndian.Uint32(value)))
 	case level == IPPROTO_IP && len(value) > 0:
 		v = int(value[0]) // for programs of other systems
-	case level == IPPROTO_IP && !mayNotBeEmpty[opt], level == IPPROTO_IPV6 && opt == IPV6_DONTFRAG:
+	case level == IPPROTO_IP && !mayNotBeEmpty[opt], level == IPPROTO_IPV6 && (opt == IPV6_DONTFRAG || opt == IPV6_AUTOFLOWLABEL):
 		// Linux takes what is not there for 0.
 	case level == SOL_SOCKET || level == SOL_UDP && f.isUDP():
 		return syscall.EINVAL

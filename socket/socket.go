@@ -376,6 +376,12 @@ func (f *FD) Getsockname() (netip.AddrPort, error) {
 			a = b
 		}
 	}
+	// RFC 4007 §11: a link-local address says little without its zone.
+	if ip := a.Addr(); ip.Is6() && ip.IsLinkLocalUnicast() && ip.Zone() == "" {
+		if i := f.stack.InterfaceOf(ip); i != nil {
+			a = netip.AddrPortFrom(ip.WithZone(i.Name()), a.Port())
+		}
+	}
 	return f.fromStack(a), nil
 }
 

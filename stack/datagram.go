@@ -48,8 +48,10 @@ type Datagram struct {
 	// route says, groupSrc is where those of IPv4 come from.
 	group4, group6 *Interface
 	groupSrc       netip.Addr
-	opts           []byte  // IPv4 options of what is sent, in whole words
-	corked         *corked // a datagram that is not complete, or nil
+	opts           []byte            // IPv4 options of what is sent, in whole words
+	headers        *ExtensionHeaders // of what is sent over IPv6, or nil
+	pathNews       *PathMTUNews      // not yet taken, or nil
+	corked         *corked           // a datagram that is not complete, or nil
 	closed         bool
 
 	filter  atomic.Pointer[Filter] // nil: all is received
@@ -202,7 +204,7 @@ func (d *Datagram) Close() {
 		d.table.remove(d, d.local.Port())
 	}
 	for _, m := range d.queue[d.head:] {
-		d.stack.memory.Return(m.p.Memory())
+		d.stack.memory.Return(m.p.Memory() + len(m.opts))
 		m.p.Put()
 	}
 	d.queue, d.head, d.bytes = nil, 0, 0
@@ -270,14 +272,15 @@ func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort
 			size = 0
 		}
 	}
-	cost := len(payload) + perDatagram*datagrams(len(payload), size)
+	opts := d.headersOfLocked(&p)
+	cost := len(payload) + len(opts) + perDatagram*datagrams(len(payload), size)
 	if cost > room {
 		d.lost++
 		d.mu.Unlock()
 		drops[DropQueueFull].inc()
 		return
 	}
-	if !d.stack.memory.Take(pkt.Memory(len(payload))) {
+	if !d.stack.memory.Take(pkt.Memory(len(payload)) + len(opts)) {
 		d.lost += uint32(datagrams(len(payload), size))
 		d.mu.Unlock()
 		drops[DropMemory].Add(uint64(datagrams(len(payload), size)))
@@ -288,7 +291,7 @@ func (d *Datagram) input(p packet, payload []byte, size int, from netip.AddrPort
 		clear(d.queue[n:])
 		d.queue, d.head = d.queue[:n], 0
 	}
-	m := received{p: pkt.From(payload), size: size, from: from, to: p.dst, in: p.iface, lost: d.lost, hops: p.hops, tos: p.tos, flow: p.flow(), opts: optionsOf(&p)}
+	m := received{p: pkt.From(payload), size: size, from: from, to: p.dst, in: p.iface, lost: d.lost, hops: p.hops, tos: p.tos, flow: p.flow(), opts: opts}
 	m.p.At = p.At
 	d.queue = append(d.queue, m)
 	d.bytes += cost

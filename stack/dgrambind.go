@@ -181,6 +181,9 @@ func (d *Datagram) routeLocked(dst netip.Addr, m *SendInfo) (route, error) {
 		return r, err
 	}
 	r, err := d.stack.findRoute(dst, src, oif)
+	if err == nil && (!src.IsValid() || src.IsUnspecified()) {
+		d.preferLocked(&r)
+	}
 	switch {
 	case err == syscall.EADDRNOTAVAIL && (own || d.sets.on(DatagramFreebind)) && src.IsValid():
 		if dst.Is4() {

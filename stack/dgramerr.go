@@ -103,6 +103,13 @@ func (d *Datagram) TakeQueuedError(b []byte, into *QueuedError) (n int, err erro
 
 // tooLongLocked queues that a datagram was longer than it may be.
 func (d *Datagram) tooLongLocked(r *route, port uint16) {
+	mtu := r.mtu
+	if r.dst.Is6() {
+		mtu -= len(r.opts)
+		if d.sets.on(DatagramPathMTU) {
+			d.pathNews = &PathMTUNews{To: r.dst, MTU: mtu}
+		}
+	}
 	if d.sets.forFamily(r.dst, DatagramErrors, DatagramErrors6) == 0 {
 		return
 	}
@@ -110,7 +117,7 @@ func (d *Datagram) tooLongLocked(r *route, port uint16) {
 		port = d.remote.Port() // as Linux: it is that of the peer, if any
 	}
 	d.addErrorLocked(queuedError{QueuedError: QueuedError{Errno: syscall.EMSGSIZE, Origin: ErrorLocal,
-		Info: uint32(r.mtu), To: netip.AddrPortFrom(r.dst, port)}})
+		Info: uint32(mtu), To: netip.AddrPortFrom(r.dst, port)}})
 }
 
 // inputError delivers an ICMP error about one of our datagrams, of which data

@@ -27,7 +27,7 @@ type received struct {
 	flow uint32 // of IPv6: traffic class and flow label
 	hops uint8
 	tos  uint8
-	opts []byte // IPv4 options, nil: none
+	opts []byte // what headersOfLocked returns
 }
 
 // Arrival is what is known of a datagram that was received, beside its bytes.
@@ -44,6 +44,8 @@ type Arrival struct {
 	Options   []byte // IPv4 options, with this host in those that record
 
 	at mono.Time
+	// headers are what headersOfLocked has kept of IPv6.
+	headers []byte
 }
 
 // Time is when the frame was read from its device, or now if it came from none.
@@ -96,7 +98,12 @@ func (d *Datagram) RecvMsg(b []byte, peek bool, a *Arrival) (n int, err error) {
 		return 0, err
 	}
 	m := d.queue[d.head]
-	*a = Arrival{From: m.from, To: m.to, Interface: m.in, Hops: m.hops, TOS: m.tos, FlowInfo: m.flow, Lost: m.lost, Options: m.opts, at: m.p.At}
+	*a = Arrival{From: m.from, To: m.to, Interface: m.in, Hops: m.hops, TOS: m.tos, FlowInfo: m.flow, Lost: m.lost, at: m.p.At}
+	if m.to.Is4() {
+		a.Options = m.opts
+	} else {
+		a.headers = m.opts
+	}
 	if peek {
 		a.Size = d.nextLocked()
 		return copy(b, m.p.Bytes()[:a.Size]), nil

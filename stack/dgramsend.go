@@ -31,12 +31,19 @@ type SendInfo struct {
 	// Nobody sends from 0.0.0.0 although the host may have an address: DHCP's
 	// messages before there is one of theirs (RFC 2131 §4.1). IPv4 only.
 	Nobody bool
+	// Of IPv6: extension headers in place of the socket's; the flow label, 0: as
+	// the socket is set; and IPV6_USE_MIN_MTU, -1: as the socket is set.
+	Headers   ExtensionHeaders
+	FlowLabel uint32
+	MinMTU    int16
 }
 
 // NewSendInfo asks for nothing.
-func NewSendInfo() SendInfo { return SendInfo{TOS: -1, Hops: -1, DontFrag: -1, Segment: -1} }
+func NewSendInfo() SendInfo {
+	return SendInfo{TOS: -1, Hops: -1, DontFrag: -1, Segment: -1, MinMTU: -1}
+}
 
-var plainSend = &SendInfo{TOS: -1, Hops: -1, DontFrag: -1, Segment: -1}
+var plainSend = &SendInfo{TOS: -1, Hops: -1, DontFrag: -1, Segment: -1, MinMTU: -1}
 
 // SendMsg is SendTo with what m asks for. Errors beside those of SendTo and
 // SendSegments: for a source that is not ours ENETUNREACH, with IPv6 EINVAL.
@@ -131,7 +138,7 @@ func (d *Datagram) emitLocked(now mono.Time, r *route, port uint16, b []byte, m 
 	}
 	limit := 65535 - r.headerLen() - d.hdr
 	if r.dst.Is6() {
-		limit = 65535 - d.hdr
+		limit = 65535 - d.hdr - len(r.opts)
 	}
 	size := d.segSize
 	if m.Segment >= 0 {
@@ -154,20 +161,37 @@ func (d *Datagram) emitLocked(now mono.Time, r *route, port uint16, b []byte, m 
 	// Nobody here listens: no copy is made.
 	r.loop = r.loop && d.stack.udp.held(port)
 	var p *pkt.Buf
-	if size > 0 && len(b) > size {
+	switch {
+	case size > 0 && len(b) > size && r.dst.Is6() && len(r.opts) > 0:
+		// Devices that cut know of no extension headers.
+		for at := 0; at < len(b); at += size {
+			one := *r
+			if err := d.stack.sendOne(now, &one, ipv4.ProtoUDP, hops, tos, df, d.oneLocked(r, port, b[at:min(at+size, len(b))])); err != nil {
+				return err
+			}
+		}
+		return nil
+	case size > 0 && len(b) > size:
 		p = newSegments(r, d.local.Port(), port, b, size)
 		d.stack.stats.UDP.Output.Add(uint64((len(b) + size - 1) / size))
-	} else {
-		n := udp.HeaderLen + len(b)
-		p = pkt.Get(n)
-		out := p.Append(n)
-		udp.Put(out, d.local.Port(), port, len(b))
-		copy(out[udp.HeaderLen:], b)
-		udp.SetChecksum(out, r.src, r.dst)
-		d.stack.stats.UDP.Output.inc()
+	default:
+		p = d.oneLocked(r, port, b)
 	}
 	p.MarkTransport()
 	return d.stack.sendOne(now, r, ipv4.ProtoUDP, hops, tos, df, p)
+}
+
+// oneLocked is one datagram, from its UDP header on.
+func (d *Datagram) oneLocked(r *route, port uint16, b []byte) *pkt.Buf {
+	n := udp.HeaderLen + len(b)
+	p := pkt.Get(n)
+	out := p.Append(n)
+	udp.Put(out, d.local.Port(), port, len(b))
+	copy(out[udp.HeaderLen:], b)
+	udp.SetChecksum(out, r.src, r.dst)
+	d.stack.stats.UDP.Output.inc()
+	p.MarkTransport()
+	return p
 }
 
 // sendOne is send for a packet that nothing travels with.

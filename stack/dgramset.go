@@ -8,6 +8,8 @@ package stack
 import (
 	"net/netip"
 	"syscall"
+
+	"github.com/tapstack/tapstack/ipv6"
 )
 
 // DatagramOption is a setting of a Datagram.
@@ -36,6 +38,11 @@ const (
 	DatagramDontRoute                          // SO_DONTROUTE: only to hosts on a link
 	DatagramBroadcast                          // SO_BROADCAST: may send to broadcast addresses
 	DatagramCork                               // UDP_CORK: what is sent becomes one datagram, until it is 0
+	DatagramFlowLabels                         // IPV6_AUTOFLOWLABEL: flows get labels
+	DatagramMinMTU                             // IPV6_USE_MIN_MTU: packets of 1280 bytes at most; -1: as Linux, where that is off
+	DatagramPathMTU                            // IPV6_RECVPATHMTU: see TakePathMTUNews
+	DatagramPreferences                        // IPV6_ADDR_PREFERENCES: PreferTemporary and its like
+	DatagramKeepHeaders                        // keep the extension headers of what is received, for who asks
 	numDatagramOptions
 )
 
@@ -76,6 +83,11 @@ var datagramRange = [numDatagramOptions]struct {
 	DatagramDontRoute:    {max: 1},
 	DatagramBroadcast:    {max: 1},
 	DatagramCork:         {max: 1},
+	DatagramFlowLabels:   {max: 1, def: 1},
+	DatagramMinMTU:       {-1, 1, -1, false},
+	DatagramPathMTU:      {max: 1},
+	DatagramPreferences:  {max: 7},
+	DatagramKeepHeaders:  {max: 1},
 }
 
 // datagramSets are the settings of one socket.
@@ -103,7 +115,7 @@ func (d *Datagram) Set(o DatagramOption, v int) error {
 		d.uncorkLocked(d.stack.clock.Now())
 	case (o == DatagramErrors || o == DatagramErrors6) && v == 0:
 		d.errs.flush(d.stack)
-	case o == DatagramDontRoute:
+	case o == DatagramDontRoute || o == DatagramPreferences:
 		d.route = route{} // to be looked up again
 	}
 	d.unlock()
@@ -164,6 +176,12 @@ func (d *Datagram) applyLocked(r *route, m *SendInfo) (hops, tos uint8, df bool)
 		df, r.mayFrag = true, true
 	case PMTUDont, PMTUOmit:
 		r.mayFrag = true
+	}
+	if r.dst.Is6() {
+		r.label = label{set: m.FlowLabel != 0, value: m.FlowLabel, none: !s.on(DatagramFlowLabels)}
+		if s[DatagramMinMTU] == 1 && m.MinMTU < 0 || m.MinMTU == 1 {
+			r.mtu = min(r.mtu, ipv6.MinMTU)
+		}
 	}
 	if r.dst.Is6() && (s.on(DatagramDontFrag) && m.DontFrag < 0 || m.DontFrag > 0) {
 		df = true

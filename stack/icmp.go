@@ -97,6 +97,10 @@ func (s *Stack) inputICMP6(b *batch, p packet) {
 			st.Drop[DropMartian].inc()
 			return
 		}
+		if s.ipv6cfg.ignoresEcho(p.group || p.Group) {
+			st.Drop[DropForeignGroup].inc()
+			return
+		}
 		s.echoReply(b.now, p, icmp.TypeEchoReply6)
 	case icmp.TypeEchoReply6:
 		st.EchoReply.inc()
@@ -105,6 +109,13 @@ func (s *Stack) inputICMP6(b *batch, p packet) {
 		st.ErrorIn.inc()
 		s.inputError(b.now, p, m, true)
 	default:
+		// RFC 4443 §2.4 (a), (b): what may be an error goes to who sent the
+		// packet, node information queries (RFC 4620) and the like to nobody.
+		if m.Type < icmp.TypeEcho6 {
+			st.ErrorIn.inc()
+			s.inputError(b.now, p, m, true)
+			return
+		}
 		st.Drop[DropNotForHost].inc()
 	}
 }
@@ -163,6 +174,9 @@ func (s *Stack) reply(now mono.Time, p packet, src netip.Addr, proto uint8, q *p
 		}
 	} else {
 		icmp.SetChecksum6(q.Bytes(), r.src, r.dst)
+		if s.ipv6cfg.ReflectFlowLabel {
+			r.label = label{set: true, value: p.flow() & 0xfffff}
+		}
 	}
 	s.echoes.sent(now, r.dst, q.Bytes(), ipv4.HeaderLen+q.Len())
 	tx := newTx(r.iface)
@@ -321,6 +335,8 @@ func (s *Stack) inputError(now mono.Time, p packet, m icmp.Message, v6 bool) {
 		e.info = binary.BigEndian.Uint32(m.Rest[:])
 	case !v6 && m.Type == icmp.TypeParamProblem4:
 		e.info = uint32(m.Rest[0])
+	case !ok && v6:
+		e.errno = syscall.EPROTO // RFC 4443 §2.4 (a): passed on, as Linux does
 	case !ok:
 		s.stats.ICMP.Drop[DropNotForHost].inc() // a type or code nobody here knows
 		return

@@ -179,8 +179,10 @@ func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
 		if chain, ok = i.walk(b.now, p); !ok {
 			return
 		}
-		if chain.HasFrag {
-			st.Drop[DropReassembly].inc() // fragments of a fragment
+		if chain.HasFrag || chain.Atomic {
+			// A fragment of a fragment; answered as Linux does.
+			st.Drop[DropReassembly].inc()
+			i.parameterProblem(b.now, p, ipv6.Problem{Code: icmp.CodeField6, Pointer: uint32(chain.FragHeaderAt)})
 			p.Put()
 			return
 		}
@@ -203,7 +205,7 @@ func (p *packet) flow() uint32 {
 // walk follows the extension headers. When they cannot be used it says so to
 // the sender where that is due, takes p and returns false.
 func (i *Interface) walk(now mono.Time, p *pkt.Buf) (ipv6.Chain, bool) {
-	chain, problem, drop := ipv6.Walk(p.Network())
+	chain, problem, drop := i.stack.ipv6cfg.Headers.Walk(p.Network())
 	if drop == ipv6.DropNone {
 		return chain, true
 	}
@@ -332,7 +334,7 @@ func (s *Stack) deliver(b *batch, p packet) {
 		// RFC 8200 §4: parameter problem, code 1, at the byte that names what
 		// nobody here speaks.
 		s.stats.IPv6.Drop[DropUnknownProto].inc()
-		chain, _, _ := ipv6.Walk(p.Network())
+		chain, _, _ := s.ipv6cfg.Headers.Walk(p.Network())
 		p.iface.parameterProblem(b.now, p.Buf, ipv6.Problem{Code: icmp.CodeNextHeader6, Pointer: uint32(chain.ProtoAt)})
 	}
 	p.Put()
@@ -387,7 +389,8 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 		return err
 	}
 	st := &s.stats.IPv6
-	f := ipv6.Fields{TrafficClass: tos, NextHeader: proto, HopLimit: hops, Src: r.src, Dst: r.dst, PayloadLen: n}
+	f := ipv6.Fields{TrafficClass: tos, FlowLabel: s.flowLabel(r, proto, p.Bytes()), HopLimit: hops, Src: r.src, Dst: r.dst, PayloadLen: n + len(r.opts)}
+	p, f.NextHeader = r.withHeaders(p, proto)
 	f.Put(p.Push(ipv6.HeaderLen))
 	p.MarkNetwork()
 	st.Output.inc()

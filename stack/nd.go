@@ -69,7 +69,7 @@ func (s *Stack) inputND(b *batch, p packet, typ uint8) bool {
 	case icmp.TypeRS:
 		s.stats.IPv6.Drop[DropNotForHost].inc() // for routers
 	case icmp.TypeMLDQuery, icmp.TypeMLDReport, icmp.TypeMLDDone, icmp.TypeMLD2Report:
-		chain, _, _ := ipv6.Walk(p.Network())
+		chain, _, _ := s.ipv6cfg.Headers.Walk(p.Network())
 		i.inputMembership(b, p, mcast.MLD, chain.RouterAlert)
 	default:
 		return false

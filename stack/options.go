@@ -84,6 +84,10 @@ func (d *Datagram) IPOptions() []byte {
 
 // fillOptionsLocked gives a route the options of one datagram.
 func (d *Datagram) fillOptionsLocked(r *route, m *SendInfo) error {
+	if r.dst.Is6() {
+		d.fillHeadersLocked(r, m)
+		return nil
+	}
 	opts := d.opts
 	if m.Options != nil {
 		if !ipv4.CheckOptions(m.Options) {
@@ -91,7 +95,7 @@ func (d *Datagram) fillOptionsLocked(r *route, m *SendInfo) error {
 		}
 		opts = m.Options
 	}
-	if r.opts = nil; len(opts) == 0 || !r.dst.Is4() {
+	if r.opts = nil; len(opts) == 0 {
 		return nil
 	}
 	r.opts = padded(opts)

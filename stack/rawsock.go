@@ -219,7 +219,7 @@ func (d *Datagram) emitRawLocked(now mono.Time, r *route, b []byte, m *SendInfo)
 	}
 	limit := 65535 - r.headerLen()
 	if r.dst.Is6() {
-		limit = 65535
+		limit = 65535 - len(r.opts)
 	}
 	if len(b) > limit || df && r.headerLen()+len(b) > r.mtu {
 		if len(b) <= 65535 {

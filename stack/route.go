@@ -28,8 +28,11 @@ type route struct {
 	// Of one datagram: routers may fragment it; a copy of it is for sockets of
 	// this host; and only that.
 	mayFrag, loop, stay bool
-	// opts are the IPv4 options, in whole words.
-	opts []byte
+	// opts are the IPv4 options, in whole words, or the extension headers of
+	// IPv6, of which next is the first.
+	opts  []byte
+	next  uint8
+	label label // of IPv6
 }
 
 // path is a route without the addresses of its ends, which a connection has in
@@ -55,7 +58,7 @@ func (r *route) headerLen() int {
 	if r.dst.Is4() {
 		return ipv4.HeaderLen + len(r.opts)
 	}
-	return ipv6.HeaderLen
+	return ipv6.HeaderLen + len(r.opts)
 }
 
 // findRoute looks up the way to dst. src may be invalid or unspecified, then
@@ -300,6 +303,12 @@ func (c *config) selectSource(dst netip.Addr, iface *Interface, nextHop netip.Ad
 	if dst.Is4() {
 		return c.selectSource4(iface, nextHop)
 	}
+	return c.selectSource6(dst, iface, nextHop, iface.temp != TempAddrsPrefer)
+}
+
+// selectSource6 is selectSource for IPv6; public prefers public addresses to
+// temporary ones (RFC 5014 §7).
+func (c *config) selectSource6(dst netip.Addr, iface *Interface, nextHop netip.Addr, public bool) netip.Addr {
 	if dst.IsLoopback() && !iface.loopback {
 		dst = behindRouter // with RouteLocalnet, whatever it is there
 	}
@@ -316,7 +325,7 @@ func (c *config) selectSource(dst netip.Addr, iface *Interface, nextHop netip.Ad
 			continue
 		}
 		x := c.candidate(a, iface, nextHop)
-		if best == nil || c.policies.CompareSources(dst, &x, &chosen, ipv6.Preferences{Public: iface.temp != TempAddrsPrefer}) < 0 {
+		if best == nil || c.policies.CompareSources(dst, &x, &chosen, ipv6.Preferences{Public: public}) < 0 {
 			best, chosen = a, x
 		}
 	}

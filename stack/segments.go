@@ -148,8 +148,8 @@ func fitting(payload []byte, size, room int) (fits []byte, lost int) {
 // popLocked takes the oldest entry out of the queue; its buffer is the caller's.
 func (d *Datagram) popLocked() {
 	m := &d.queue[d.head]
-	d.bytes -= m.p.Len() + perDatagram*datagrams(m.p.Len(), m.size)
-	d.stack.memory.Return(m.p.Memory())
+	d.bytes -= m.p.Len() + len(m.opts) + perDatagram*datagrams(m.p.Len(), m.size)
+	d.stack.memory.Return(m.p.Memory() + len(m.opts))
 	*m = received{}
 	if d.head++; d.head == len(d.queue) {
 		d.queue, d.head = d.queue[:0], 0

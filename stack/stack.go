@@ -55,6 +55,8 @@ type Config struct {
 	Limits Limits
 	// TCP holds the timing of connections; zero fields take Linux's values.
 	TCP TCPConfig
+	// IPv6 is what may be set of IPv6; the zero value has Linux's defaults.
+	IPv6 IPv6Config
 	// LocalPorts is where ports come from that nobody asked for, Linux's
 	// ip_local_port_range; zero, or one without ports, is 32768 to 60999.
 	// ReservedPorts are those in it that are only for who asks for them
@@ -115,15 +117,16 @@ type TCPConfig struct {
 
 // Stack is one host.
 type Stack struct {
-	clock  mono.Clock
-	epoch  atomic.Int64 // see wall
-	limits Limits
-	tcpcfg TCPConfig
-	timers *wheel.Queue
-	stats  counters
-	memory *budget.Budget
-	relief wheel.Timer // runs while memory is short
-	secret [16]byte    // keys of initial sequence numbers, ports, IP identifiers
+	clock   mono.Clock
+	epoch   atomic.Int64 // see wall
+	limits  Limits
+	tcpcfg  TCPConfig
+	ipv6cfg IPv6Config
+	timers  *wheel.Queue
+	stats   counters
+	memory  *budget.Budget
+	relief  wheel.Timer // runs while memory is short
+	secret  [16]byte    // keys of initial sequence numbers, ports, IP identifiers
 
 	// cfg is the configuration that the data path reads; mu serialises those
 	// who replace it.
@@ -178,7 +181,7 @@ func New(c Config) *Stack {
 		c.Clock = mono.NewSystem()
 	}
 	c.Limits.setDefaults()
-	s := &Stack{clock: c.Clock, limits: c.Limits, tcpcfg: c.TCP, timers: wheel.New(c.Clock)}
+	s := &Stack{clock: c.Clock, limits: c.Limits, tcpcfg: c.TCP, ipv6cfg: c.IPv6, timers: wheel.New(c.Clock)}
 	s.tcpcfg.FastOpenKeys = slices.Clone(c.TCP.FastOpenKeys)
 	s.memory = budget.New(int64(c.Limits.Memory), s.pressed)
 	s.relief.Owner = wheel.Func(s.relieve)
