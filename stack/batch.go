@@ -198,7 +198,7 @@ func (i *Interface) input(b *batch, p *pkt.Buf) {
 		return
 	}
 	switch {
-	case dst == i.mac:
+	case dst == i.mac, i.ptp:
 	case dst.IsGroup():
 		p.Group = true
 		if !i.wantsGroup(dst) {

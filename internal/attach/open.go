@@ -18,6 +18,7 @@ import (
 	"github.com/tapstack/tapstack/ether/packet"
 	"github.com/tapstack/tapstack/ether/pcap"
 	"github.com/tapstack/tapstack/ether/tap"
+	"github.com/tapstack/tapstack/ether/tun"
 	"github.com/tapstack/tapstack/socket"
 	"github.com/tapstack/tapstack/socket/kernel"
 	"github.com/tapstack/tapstack/stack"
@@ -132,12 +133,19 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 // or addresses at its other end it would lead nowhere.
 func (p *plan) open() (dev ether.Device, err error) {
 	if _, err := net.InterfaceByName(p.name); err != nil {
+		if p.kind == "tun" {
+			return nil, fmt.Errorf("there is no interface %s (`sudo ip tuntap add %s mode tun user $USER` makes it)", p.name, p.name)
+		}
 		return nil, fmt.Errorf("there is no interface %s (`sudo make bridge tap` makes %s; `tapstack lab run` needs neither it nor root)", p.name, DefaultTAP)
 	}
 	if p.kind == "packet" {
 		return packet.Open(p.name)
 	}
-	return tap.Open(tap.Options{Name: p.name, Existing: true, Offload: p.offload, Queues: p.queues, BusyPoll: p.busyPoll,
+	open := tap.Open
+	if p.kind == "tun" {
+		open = tun.Open
+	}
+	return open(tap.Options{Name: p.name, Existing: true, Offload: p.offload, Queues: p.queues, BusyPoll: p.busyPoll,
 		Notice: func(err error) { fmt.Fprintln(os.Stderr, err) }})
 }
 
@@ -184,6 +192,11 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 		}
 		if err := h.Stack.AddRoute(r); err != nil {
 			return fmt.Errorf("gateway %v: %w", gw, err)
+		}
+	}
+	for _, r := range p.deviceRoutes(h.Interface) {
+		if err := h.Stack.AddRoute(r); err != nil {
+			return fmt.Errorf("--gw dev: %w", err)
 		}
 	}
 	if o.DHCP {
@@ -233,7 +246,10 @@ func (h *Host) waitPrefix(ctx context.Context, p *plan) error {
 func (h *Host) ReadyLine(services ...string) string {
 	name, mac := kindHost, "none"
 	if h.Interface != nil {
-		name, mac = h.Interface.Name(), h.Interface.MAC().String()
+		name = h.Interface.Name()
+		if !h.Interface.PointToPoint() {
+			mac = h.Interface.MAC().String()
+		}
 	}
 	line := fmt.Sprintf("ready interface=%s mac=%s addresses=%s", name, mac, strings.Join(h.addresses(), ","))
 	if len(services) > 0 {
