@@ -40,6 +40,8 @@ var layers = []layer{
 	{"ether/internal/vnet", []string{"ether", "internal/gso", "internal/pkt", "golang.org/x/sys"}},
 	{"ether/internal/tuntap", []string{"ether", "ether/internal/fdloop", "ether/internal/vnet", "internal/pkt", "golang.org/x/sys", "github.com/songgao/water", "github.com/vishvananda/netlink"}},
 	{"ether/tap", []string{"ether/internal/tuntap"}},
+	{"ether/vlan", []string{"ether", "internal/pkt"}},
+	{"ether/snap", []string{"ether", "internal/pkt"}},
 	{"ether/pipe", []string{"ether", "ether/internal/fdloop", "internal/pkt", "golang.org/x/sys"}},
 	{"ether/tun", []string{"ether/internal/tuntap"}},
 	{"ether/packet", []string{"ether", "ether/internal/fdloop", "ether/internal/vnet", "internal/pkt", "golang.org/x/sys", "github.com/vishvananda/netlink"}},

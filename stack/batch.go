@@ -193,7 +193,7 @@ func (i *Interface) input(b *batch, p *pkt.Buf) {
 	dst, typ := h.Dst(), h.Type()
 	src := h.Src()
 	if typ < ether.MinType {
-		st.Drop[DropLengthFrame].inc()
+		st.Drop[lengthDrop(p.Bytes())].inc()
 		p.Put()
 		return
 	}
@@ -210,6 +210,13 @@ func (i *Interface) input(b *batch, p *pkt.Buf) {
 		st.Drop[DropForeignMAC].inc()
 		p.Put()
 		return
+	}
+	if typ == ether.TypeVLAN || typ == ether.TypeServiceVLAN {
+		if typ, ok = untag(p); !ok {
+			st.Drop[DropVLAN].inc()
+			p.Put()
+			return
+		}
 	}
 	p.Pull(ether.HeaderLen)
 	switch typ {

@@ -36,7 +36,7 @@ const (
 
 	linkEthernet = 1
 	linkRaw      = 101 // IP packets, of either version
-	nanoseconds  = 9 // the exponent of a time's unit
+	nanoseconds  = 9   // the exponent of a time's unit
 
 	// maxComment is the longest: an option's length has 16 bits.
 	maxComment = 0xffff - 3

@@ -77,10 +77,13 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 			dev.Close() // which the stack does, once it has it
 		}
 	}()
+	if dev, err = p.decorate(dev); err != nil {
+		return nil, err
+	}
 	if caps := dev.Caps(); o.MTU > caps.MTU {
 		return nil, Usagef("--mtu %d: %s carries at most %d bytes", o.MTU, p.name, caps.MTU)
 	}
-	if dev, err = h.tee(dev, o, p.name); err != nil {
+	if dev, err = h.tee(dev, o, p.interfaceName()); err != nil {
 		return nil, err
 	}
 	watch, err := traceTCP(o.TCPTrace, os.Stdout)
@@ -100,7 +103,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if mac.IsZero() {
 		mac = stableMAC(p.name)
 	}
-	nic := stack.InterfaceConfig{Name: p.name, Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC, RouteLocalnet: o.Localnet}
+	nic := stack.InterfaceConfig{Name: p.interfaceName(), Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC, RouteLocalnet: o.Localnet}
 	_ = o.identifiers(&nic) // check has said what is wrong
 	if h.Interface, err = h.Stack.AddInterface(nic); err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", p.name, err)

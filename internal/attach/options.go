@@ -42,9 +42,13 @@ type Options struct {
 	Gateway []string // --gw: default routers
 	DNS     []string // --dns: servers to ask for names
 	MAC     string   // --mac: "": the device's own, or one made of names
-	MTU     int      // --mtu: bytes; 0 takes the device's
-	Offload string   // --offload: super-frames on a TAP; "" is auto
-	Queues  int      // --queues: receive queues of a TAP; 0 is one
+	VLAN    uint16   // --vlan: 1 to 4094; 0: frames without tag
+	// VLANPriority, --vlan-priority: of what is sent, 0 to 7.
+	VLANPriority uint8
+	SNAP         bool   // --snap: IEEE 802.3 with SNAP instead of Ethernet II
+	MTU          int    // --mtu: bytes; 0 takes the device's
+	Offload      string // --offload: super-frames on a TAP; "" is auto
+	Queues       int    // --queues: receive queues of a TAP; 0 is one
 	// BusyPoll, --busy-poll: look for frames so long before sleeping.
 	BusyPoll time.Duration
 	// Congestion, --congestion: congestion control of TCP by name; "" is cc.Default.
@@ -124,6 +128,11 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.MAC, "mac", "own MAC `ADDRESS` (default the device's own; for a TAP a locally administered one that stays the same for this host and device)")
 	fromEnv(o, &o.MTU, "mtu", strconv.Atoi)
 	fs.IntVar(&o.MTU, "mtu", o.MTU, "largest IP packet in `BYTES` (default the device's)")
+	fromEnv(o, &o.VLAN, "vlan", parseVLAN)
+	fs.Uint16Var(&o.VLAN, "vlan", o.VLAN, "send and take frames of the VLAN `ID`, 1 to 4094, with IEEE 802.1Q tags (default frames without)")
+	fromEnv(o, &o.VLANPriority, "vlan-priority", parsePriority)
+	fs.Uint8Var(&o.VLANPriority, "vlan-priority", o.VLANPriority, "send tagged frames with the priority `N`, 0 to 7")
+	truth(&o.SNAP, "snap", "send IEEE 802.3 frames with SNAP (RFC 1042), and take such as well as Ethernet II")
 	text(&o.Offload, "offload", "leave segmentation and checksums to the kernel on a TAP: `MODE` auto, off or require")
 	fromEnv(o, &o.Queues, "queues", strconv.Atoi)
 	fs.IntVar(&o.Queues, "queues", o.Queues, "receive on `N` queues of a multi-queue TAP (default 1)")
@@ -196,7 +205,10 @@ type plan struct {
 	kind, name string // of the device: "tap", "tap7"; or kindHost
 	addrs      []netip.Prefix
 	gateways   []netip.Addr
-	byDevice   bool // default routes need no gateway
+	byDevice   bool   // default routes need no gateway
+	vlan       uint16 // 0: none
+	priority   uint8
+	snap       bool
 	dns        []netip.Addr
 	offload    tap.Offload
 	queues     int
@@ -443,7 +455,7 @@ func (o *Options) checkGateways(p *plan) error {
 			continue
 		}
 		gw, err := netip.ParseAddr(strings.TrimSpace(s))
-		if err != nil || gw.Is4In6() || (gw.Zone() != "" && gw.Zone() != p.name) {
+		if err != nil || gw.Is4In6() || (gw.Zone() != "" && gw.Zone() != p.interfaceName()) {
 			return fmt.Errorf("--gw %q: want an address, as 10.77.0.1 or fe80::1", s)
 		}
 		gw = gw.WithZone("")
