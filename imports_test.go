@@ -39,7 +39,12 @@ var layers = []layer{
 	{"ether/pcap", []string{"ether", "internal/mono", "internal/pkt", "github.com/google/gopacket"}},
 	{"ether/internal/fdloop", []string{"ether", "internal/mono", "internal/pkt", "golang.org/x/sys"}},
 	{"ether/internal/vnet", []string{"ether", "internal/gso", "internal/pkt", "golang.org/x/sys"}},
-	{"ether/tap", []string{"ether", "ether/internal/fdloop", "ether/internal/vnet", "internal/pkt", "golang.org/x/sys", "github.com/songgao/water", "github.com/vishvananda/netlink"}},
+	{"ether/internal/tuntap", []string{"ether", "ether/internal/fdloop", "ether/internal/vnet", "internal/pkt", "golang.org/x/sys", "github.com/songgao/water", "github.com/vishvananda/netlink"}},
+	{"ether/tap", []string{"ether/internal/tuntap"}},
+	{"ether/vlan", []string{"ether", "internal/pkt"}},
+	{"ether/snap", []string{"ether", "internal/pkt"}},
+	{"ether/pipe", []string{"ether", "ether/internal/fdloop", "internal/pkt", "golang.org/x/sys"}},
+	{"ether/tun", []string{"ether/internal/tuntap"}},
 	{"ether/packet", []string{"ether", "ether/internal/fdloop", "ether/internal/vnet", "internal/pkt", "golang.org/x/sys", "github.com/vishvananda/netlink"}},
 
 	{"arp", []string{"ether"}},

@@ -22,6 +22,7 @@ const (
 
 const (
 	hardwareEthernet = 1
+	hardware802      = 6 // IEEE 802 networks (RFC 1042), as some hosts say on an Ethernet
 	protocolIPv4     = 0x0800
 )
 
@@ -32,7 +33,7 @@ type Drop uint8
 const (
 	DropNone      Drop = iota
 	DropShort          // fewer than 28 bytes
-	DropHardware       // hardware type is not Ethernet
+	DropHardware       // hardware type is neither Ethernet nor IEEE 802
 	DropProtocol       // protocol type is not IPv4
 	DropLength         // address lengths are not 6 and 4
 	DropOp             // neither request nor reply
@@ -76,7 +77,9 @@ func Parse(b []byte) (Packet, Drop) {
 	}
 	p := Packet(b[:PacketLen:PacketLen])
 	switch {
-	case binary.BigEndian.Uint16(p[0:]) != hardwareEthernet:
+	// Both are taken, as Linux does: RFC 1042 has a number of its own for the
+	// same addresses.
+	case binary.BigEndian.Uint16(p[0:]) != hardwareEthernet && binary.BigEndian.Uint16(p[0:]) != hardware802:
 		return nil, DropHardware
 	case binary.BigEndian.Uint16(p[2:]) != protocolIPv4:
 		return nil, DropProtocol

@@ -57,7 +57,7 @@ func TestParse(t *testing.T) {
 		{"padded frame", append(bytes.Clone(validARP), make([]byte, 18)...), DropNone},
 		{"nothing", nil, DropShort},
 		{"27 bytes", validARP[:27], DropShort},
-		{"hardware 6, IEEE 802", edited(0, 0, 6), DropHardware},
+		{"hardware 6, IEEE 802", edited(0, 0, 6), DropNone},
 		{"protocol IPv6", edited(2, 0x86, 0xdd), DropProtocol},
 		{"hardware length 8", edited(4, 8), DropLength},
 		{"protocol length 16", edited(5, 16), DropLength},

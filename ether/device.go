@@ -20,6 +20,11 @@ type Caps struct {
 	Gather bool
 	// RxCsum: the device may deliver CsumPartial and CsumValid frames.
 	RxCsum bool
+	// PointToPoint: the device carries IP packets to and from whoever is at its
+	// other end, and no Ethernet. Frames have a header all the same, so that all
+	// devices look alike, but its addresses mean nothing and do not leave; its
+	// type is that of the packet. There are no stations to ask for addresses.
+	PointToPoint bool
 }
 
 // MaxBatch is how many frames a Device delivers at most before it calls idle,

@@ -109,7 +109,7 @@ func ipv4Impossible(p netip.Prefix) bool {
 // and not IPv4 ones; ACD asks for the latter too.
 func (i *Interface) claimParams(a netip.Addr) claim.Params {
 	switch {
-	case i.loopback:
+	case i.loopback, i.ptp:
 		return claim.Params{}
 	case a.Is4() && i.acd:
 		return claim.ACD

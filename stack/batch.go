@@ -193,12 +193,12 @@ func (i *Interface) input(b *batch, p *pkt.Buf) {
 	dst, typ := h.Dst(), h.Type()
 	src := h.Src()
 	if typ < ether.MinType {
-		st.Drop[DropLengthFrame].inc()
+		st.Drop[lengthDrop(p.Bytes())].inc()
 		p.Put()
 		return
 	}
 	switch {
-	case dst == i.mac:
+	case dst == i.mac, i.ptp:
 	case dst.IsGroup():
 		p.Group = true
 		if !i.wantsGroup(dst) {
@@ -210,6 +210,13 @@ func (i *Interface) input(b *batch, p *pkt.Buf) {
 		st.Drop[DropForeignMAC].inc()
 		p.Put()
 		return
+	}
+	if typ == ether.TypeVLAN || typ == ether.TypeServiceVLAN {
+		if typ, ok = untag(p); !ok {
+			st.Drop[DropVLAN].inc()
+			p.Put()
+			return
+		}
 	}
 	p.Pull(ether.HeaderLen)
 	switch typ {

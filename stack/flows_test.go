@@ -110,6 +110,13 @@ func TestFlows(t *testing.T) {
 		{name: "E5 ARP for another", in: [][]byte{arpRequest(stranger4)}, drops: []string{"arp.drop.not-ours=1"}},
 		{name: "E6 DAD probe with link-layer address", in: [][]byte{solicit(netip.IPv6Unspecified(), hostIP6, snmMAC, true)}, drops: []string{"nd.drop.bad-link-address=1"}},
 		{name: "IEEE 802.3 length", in: [][]byte{eth(hostMAC, 0x05dc, big)}, drops: []string{"ether.drop.length-frame=1"}},
+		{name: "IEEE 802.3 with SNAP", in: [][]byte{eth(hostMAC, 46, append([]byte{0xaa, 0xaa, 3, 0, 0, 0, 8, 0}, make([]byte, 38)...))}, drops: []string{"ether.drop.snap=1"}},
+		{name: "spanning tree", in: [][]byte{eth(hostMAC, 38, append([]byte{0x42, 0x42, 3}, make([]byte, 43)...))}, drops: []string{"ether.drop.llc=1"}},
+		{name: "ping in a VLAN", in: [][]byte{tagged(10, echo4(1, 2, big, nil))}, drops: []string{"ether.drop.vlan=1"}},
+		{name: "ARP for us from a VLAN", in: [][]byte{tagged(4095, arpRequest(hostIP4))}, stranger: true, drops: []string{"ether.drop.vlan=1"}},
+		{name: "two tags", in: [][]byte{tagged(0, tagged(0, arpRequest(hostIP4)))}, stranger: true, drops: []string{"ether.drop.vlan=1"}},
+		{name: "ping with a priority", in: [][]byte{tagged(5<<13, echo4(1, 2, big, nil))}, out: [][]byte{build(t, eth4, gpIP4(layers.IPProtocolICMPv4),
+			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(0, 0), Id: 1, Seq: 2}, gopacket.Payload(big))}},
 		{name: "unknown EtherType", in: [][]byte{eth(hostMAC, 0x88cc, big)}, drops: []string{"ether.drop.unknown-type=1"}},
 		{name: "multicast nobody joined", in: [][]byte{withMAC(ether.Addr{0x33, 0x33, 0, 0, 9, 9}, bytes.Clone(closed6))}, drops: []string{"ether.drop.foreign-group=1"}},
 

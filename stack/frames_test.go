@@ -1,6 +1,7 @@
 package stack_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 
@@ -20,6 +21,12 @@ func eth(dst ether.Addr, t ether.Type, payload []byte) []byte {
 	b := make([]byte, ether.HeaderLen, ether.HeaderLen+len(payload))
 	ether.Put(b, dst, peerMAC, t)
 	return append(b, payload...)
+}
+
+// tagged puts a VLAN tag into a frame.
+func tagged(tci uint16, frame []byte) []byte {
+	b := append(bytes.Clone(frame[:12]), 0x81, 0, byte(tci>>8), byte(tci))
+	return append(b, frame[12:]...)
 }
 
 func arpRequest(target netip.Addr) []byte {

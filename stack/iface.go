@@ -122,6 +122,7 @@ type Interface struct {
 	mtu4        atomic.Int32 // from DHCP, 0: none
 	hopLimit    atomic.Int32 // from router advertisements
 	loopback    bool
+	ptp         bool // Caps.PointToPoint: see pointtopoint.go
 	noIPv6      bool
 	noDAD       bool
 	acd         bool
@@ -217,6 +218,7 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
 	i.offload(c.Plain)
+	i.pointToPoint()
 	if i.mtu == 0 || i.mtu > caps.MTU {
 		i.mtu = caps.MTU
 	}
@@ -290,9 +292,6 @@ func (s *Stack) InterfaceOf(a netip.Addr) *Interface {
 
 // Stack returns the host that the interface belongs to.
 func (i *Interface) Stack() *Stack { return i.stack }
-
-// MAC returns our address on the segment.
-func (i *Interface) MAC() ether.Addr { return i.mac }
 
 // Loopback reports whether the interface is the stack's own, which leads
 // nowhere else.

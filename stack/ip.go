@@ -427,6 +427,12 @@ func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) e
 	}
 	var mac ether.Addr
 	switch {
+	case i.ptp:
+		if i.isGone() {
+			i.stack.dropOut(r.dst, DropLinkDown)
+			p.Put()
+			return syscall.ENETDOWN
+		}
 	case r.bcast:
 		mac = ether.Broadcast
 	case r.dst.IsMulticast():
@@ -487,7 +493,11 @@ func (i *Interface) frame(p *pkt.Buf, dst ether.Addr) {
 	if p.Network()[0]>>4 == 4 {
 		t = ether.TypeIPv4
 	}
-	ether.Put(p.Push(ether.HeaderLen), dst, i.mac, t)
+	src := i.mac
+	if i.ptp {
+		dst, src = ether.Addr{}, ether.Addr{}
+	}
+	ether.Put(p.Push(ether.HeaderLen), dst, src, t)
 }
 
 // transportChecksumOK verifies the checksum of a TCP segment or UDP datagram

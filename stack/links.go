@@ -57,7 +57,7 @@ func (l Links) List() []Link {
 func (l Links) Named(name string) *Interface { return l.s.cfg.Load().named(name) }
 
 func (i *Interface) link() Link {
-	return Link{Interface: i, Name: i.name, Index: int(i.index), MAC: i.mac, MTU: i.mtu, Loopback: i.loopback, Up: !i.isDown()}
+	return Link{Interface: i, Name: i.name, Index: int(i.index), MAC: i.MAC(), MTU: i.mtu, Loopback: i.loopback, Up: !i.isDown()}
 }
 
 func (i *Interface) isDown() bool {

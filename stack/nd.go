@@ -106,12 +106,12 @@ func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolici
 		return
 	}
 	i.enter(now)
-	if m.HasMAC && !dad {
+	if m.HasMAC && !dad && !i.ptp {
 		i.neigh[inet6].Solicited(now, p.src, m.SourceMAC, true)
 	}
 	mac, ok := i.neigh[inet6].Lookup(now, p.src)
 	i.leave()
-	reply := ipv6.NeighborAdvert{Target: m.Target, Solicited: !dad, Override: true, TargetMAC: i.mac, HasMAC: true}
+	reply := ipv6.NeighborAdvert{Target: m.Target, Solicited: !dad, Override: true, TargetMAC: i.mac, HasMAC: !i.ptp}
 	i.stack.stats.ND.Advert.inc()
 	switch {
 	case dad:
@@ -153,7 +153,7 @@ func (i *Interface) inputAdvert(now mono.Time, m *ipv6.NeighborAdvert) {
 func (i *Interface) inputRouterAdvert(now mono.Time, src netip.Addr, m *ipv6.RouterAdvert) {
 	i.enter(now)
 	defer i.leave()
-	if m.HasMAC {
+	if m.HasMAC && !i.ptp {
 		i.neigh[inet6].Solicited(now, src, m.SourceMAC, true)
 	}
 	i.neigh[inet6].SetRouter(src, true)

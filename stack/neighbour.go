@@ -189,6 +189,9 @@ func (i *Interface) sendAnnounceLocked(a netip.Addr) {
 // Confirm tells the neighbour cache that the next hop of a connection is
 // alive, because the peer acknowledged something new (RFC 4861 §7.3.1).
 func (i *Interface) confirm(now mono.Time, nextHop netip.Addr) {
+	if i.ptp {
+		return
+	}
 	i.enter(now)
 	i.neigh[family(nextHop)].Confirm(now, nextHop)
 	i.leaveBusy()

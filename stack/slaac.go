@@ -86,7 +86,7 @@ func (h *slaacHost) advertise(change func(*Advertised)) {
 func (h *slaacHost) SendRouterSolicit() {
 	i := (*Interface)(h)
 	src := i.stack.cfg.Load().selectSource(ipv6.AllRouters, i, ipv6.AllRouters)
-	m := ipv6.RouterSolicit{SourceMAC: i.mac, HasMAC: src.IsValid()}
+	m := ipv6.RouterSolicit{SourceMAC: i.mac, HasMAC: src.IsValid() && !i.ptp}
 	if !src.IsValid() {
 		src = any6 // RFC 4861 §4.1: then without our link-layer address
 	}

@@ -29,7 +29,7 @@ type Drop uint8
 const (
 	DropNone         Drop = iota
 	DropShortFrame        // below 14 bytes
-	DropLengthFrame       // EtherType below 0x600: an IEEE 802.3 length
+	DropLengthFrame       // EtherType below 0x600, which is no length of an IEEE 802.3 frame with 802.2
 	DropUnknownType       // EtherType nobody here speaks
 	DropForeignMAC        // unicast to another station
 	DropForeignGroup      // multicast group that nobody joined
@@ -55,13 +55,16 @@ const (
 	DropDeprecated        // an ICMP type that nobody is to use any more
 	DropOptions           // IP options that cannot be used
 	DropSourceRoute       // a source route, which is not followed
+	DropVLAN              // a frame of a VLAN, on the interface of those without
+	DropSNAP              // IEEE 802.3 with SNAP (RFC 1042), which is not spoken here (ether/snap)
+	DropLLC               // IEEE 802.3 with another protocol of 802.2, as spanning tree
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "short-frame", "length-frame", "unknown-type", "foreign-mac",
 	"foreign-group", "foreign-ip", "martian", "martian-destination", "reverse-path", "unknown-protocol", "no-socket", "receive-queue-full",
 	"reassembly", "bad-checksum", "not-for-host", "rate-limited", "no-route", "no-neighbour", "device", "link-down", "memory", "error-queue-full", "filtered",
-	"redirect-refused", "deprecated", "bad-options", "source-route"}
+	"redirect-refused", "deprecated", "bad-options", "source-route", "vlan", "snap", "llc"}
 
 func (d Drop) String() string { return dropNames[d] }
 

@@ -122,7 +122,7 @@ func (t *taps) arrived(i *Interface, now mono.Time, p *pkt.Buf) {
 	dst := ether.Header(p.Bytes()).Dst()
 	kind := FrameHost
 	switch {
-	case i.loopback || dst == i.mac:
+	case i.loopback || i.ptp || dst == i.mac:
 	case dst == ether.Broadcast:
 		kind = FrameBroadcast
 	case dst.IsGroup():

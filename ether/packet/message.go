@@ -5,7 +5,6 @@ package packet
 // ancillary data, the VLAN tag that the kernel has taken out (PACKET_AUXDATA).
 
 import (
-	"encoding/binary"
 	"unsafe"
 
 	"github.com/tapstack/tapstack/ether"
@@ -14,8 +13,6 @@ import (
 	"github.com/tapstack/tapstack/internal/pkt"
 	"golang.org/x/sys/unix"
 )
-
-const vlanTag = 4
 
 const auxLen = int(unsafe.Sizeof(unix.TpacketAuxdata{}))
 
@@ -67,7 +64,7 @@ func (m *message) finish(b *pkt.Buf) error {
 	}
 	vnet.Parse(b.Pull(vnet.Len), b)
 	if tpid, tci, ok := m.vlan(); ok {
-		insertTag(b, tpid, tci)
+		ether.PushTag(b, ether.Type(tpid), ether.Tag(tci))
 	}
 	return nil
 }
@@ -88,15 +85,6 @@ func (m *message) vlan() (tpid, tci uint16, ok bool) {
 		tpid = aux.Vlan_tpid
 	}
 	return tpid, aux.Vlan_tci, true
-}
-
-// insertTag puts a VLAN tag behind the addresses (IEEE 802.1Q §9).
-func insertTag(b *pkt.Buf, tpid, tci uint16) {
-	b.Push(vlanTag)
-	f := b.Bytes()
-	copy(f[:12], f[vlanTag:vlanTag+12])
-	binary.BigEndian.PutUint16(f[12:], tpid)
-	binary.BigEndian.PutUint16(f[14:], tci)
 }
 
 // write sends one frame behind its virtio-net header.

@@ -211,7 +211,7 @@ func TestVLAN(t *testing.T) {
 		gopacket.Payload(strings.Repeat("v", 50)))
 	want := string(f.Bytes())
 	// Enough of them to use up the headroom of a buffer that is never renewed.
-	left := 2 * pkt.Headroom / vlanTag
+	left := 2 * pkt.Headroom / ether.TagLen
 	for range left - 1 {
 		send(t, sender, f.Clone())
 	}

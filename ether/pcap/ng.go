@@ -11,6 +11,8 @@ import (
 	"io"
 	"runtime"
 	"time"
+
+	"github.com/tapstack/tapstack/ether"
 )
 
 // Block types and options.
@@ -33,7 +35,8 @@ const (
 	flagOutbound = 2
 
 	linkEthernet = 1
-	nanoseconds  = 9 // the exponent of a time's unit
+	linkRaw      = 101 // IP packets, of either version
+	nanoseconds  = 9   // the exponent of a time's unit
 
 	// maxComment is the longest: an option's length has 16 bits.
 	maxComment = 0xffff - 3
@@ -42,11 +45,16 @@ const (
 // ngWriter writes a capture. After an error nothing more is written.
 type ngWriter struct {
 	w     *bufio.Writer
+	skip  int // bytes of a frame that have no place on its link
 	block []byte
 }
 
-func newNgWriter(w io.Writer, name string) (*ngWriter, error) {
+func newNgWriter(w io.Writer, name string, packets bool) (*ngWriter, error) {
 	g := &ngWriter{w: bufio.NewWriterSize(w, bufSize)}
+	link := uint16(linkEthernet)
+	if packets {
+		g.skip, link = ether.HeaderLen, linkRaw
+	}
 	g.begin(blockSection)
 	g.u32(byteOrder)
 	g.block = binary.NativeEndian.AppendUint16(g.block, 1) // version 1.0
@@ -58,7 +66,7 @@ func newNgWriter(w io.Writer, name string) (*ngWriter, error) {
 		return nil, err
 	}
 	g.begin(blockInterface)
-	g.block = binary.NativeEndian.AppendUint16(g.block, linkEthernet)
+	g.block = binary.NativeEndian.AppendUint16(g.block, link)
 	g.block = append(g.block, 0, 0)
 	g.u32(0) // frames are not cut off
 	g.option(optIfName, name)
@@ -72,6 +80,7 @@ func newNgWriter(w io.Writer, name string) (*ngWriter, error) {
 
 // frame writes a frame.
 func (g *ngWriter) frame(at time.Time, frame []byte, out bool, comment string) error {
+	frame = frame[min(g.skip, len(frame)):]
 	g.begin(blockPacket)
 	g.u32(0) // the interface
 	t := uint64(at.UnixNano())

@@ -54,7 +54,7 @@ type Chooser func(out bool, frame []byte, at time.Time) (comment string, ok bool
 
 // NewChosen is New with only those frames of which choose, unless nil, says so.
 func NewChosen(dev ether.Device, w io.Writer, name string, choose Chooser) (*Tee, error) {
-	ng, err := newNgWriter(w, name)
+	ng, err := newNgWriter(w, name, dev.Caps().PointToPoint)
 	if err != nil {
 		return nil, fmt.Errorf("pcap: %w", err)
 	}

@@ -40,7 +40,7 @@ func Print(w io.Writer, r io.Reader, max int) error {
 		if max > 0 && n >= max {
 			continue
 		}
-		p := gopacket.NewPacket(data, layers.LayerTypeEthernet, gopacket.Default)
+		p := gopacket.NewPacket(data, ng.LinkType(), gopacket.Default)
 		if _, err := fmt.Fprintln(w, line(ci.Timestamp.Sub(start), p)); err != nil {
 			return fmt.Errorf("pcap: %w", err)
 		}

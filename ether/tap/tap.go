@@ -1,339 +1,39 @@
 // Package tap is the device most stacks run on: a Linux TAP interface, whose
 // other end is an ordinary network interface of the host, usually a port of a
 // bridge. It moves plain frames, or super-frames whose segmentation and
-// checksums are the kernel's (offload.go).
+// checksums are the kernel's. What it does is in ether/internal/tuntap, which
+// it shares with ether/tun.
 package tap
 
-import (
-	"context"
-	"errors"
-	"fmt"
-	"net"
-	"os"
-	"syscall"
-	"time"
-
-	"github.com/songgao/water"
-	"github.com/tapstack/tapstack/ether"
-	"github.com/tapstack/tapstack/ether/internal/fdloop"
-	"github.com/tapstack/tapstack/ether/internal/vnet"
-	"github.com/tapstack/tapstack/internal/pkt"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-)
+import "github.com/tapstack/tapstack/ether/internal/tuntap"
 
 // Options says which interface to open.
-type Options struct {
-	// Name of the interface, at most 15 bytes, such as "tap7". Empty lets the
-	// kernel choose one.
-	Name string
-	// Existing: fail when there is no such interface instead of making it.
-	Existing bool
-	// Persist: an interface made here stays when the device is closed. One
-	// that was there before always stays.
-	Persist bool
-	// Up: set an interface made here up. One that was there before keeps the
-	// state its owner gave it.
-	Up bool
-	// Offload: exchange super-frames with the kernel.
-	Offload Offload
-	// Queues: receive on so many queues (IFF_MULTI_QUEUE); 0 and 1 mean one.
-	// More than one takes Offload, and an interface made for it.
-	Queues int
-	// BusyPoll is how long to look for the next frame before sleeping, which
-	// shortens round trips and keeps a core busy; 0 sleeps at once.
-	BusyPoll time.Duration
-	// Notice, unless nil, is told once when the kernel turns out not to take
-	// super-frames although it said so.
-	Notice func(error)
-}
+type Options = tuntap.Options
 
 // Stats are the counters of a device.
-type Stats struct {
-	fdloop.Stats
-	// TxCut counts super-frames that were segmented in software.
-	TxCut uint64
-}
+type Stats = tuntap.Stats
 
 // Device is an open TAP. It implements ether.Device.
-type Device struct {
-	name   string
-	caps   ether.Caps
-	queues []*fdloop.Loop
+type Device = tuntap.Device
 
-	tx vnet.Sender // with virtio-net headers
-}
+// Offload says whether to use super-frames.
+type Offload = tuntap.Offload
 
-var _ ether.Device = (*Device)(nil)
+// The choices.
+const (
+	OffloadOff     = tuntap.OffloadOff     // plain frames
+	OffloadAuto    = tuntap.OffloadAuto    // super-frames where the kernel has them
+	OffloadRequire = tuntap.OffloadRequire // an error where it has not
+)
 
 // QueueLen is how many frames the kernel keeps for the stack in an interface
-// made here; more are lost. Linux's 1000 are fewer than a receive window of 6
-// MiB holds plain frames, which is 4345 of 1448 bytes. One that was there
-// before keeps the queue that its owner gave it (ip link set … txqueuelen).
-const QueueLen = 5000
+// made here; more are lost.
+const QueueLen = tuntap.QueueLen
 
-// vlanTag is what a frame may be longer by than MTU and Ethernet header.
-const vlanTag = 4
+// ParseOffload reads "off", "auto" or "require".
+func ParseOffload(s string) (Offload, error) { return tuntap.ParseOffload(s) }
 
 // Open opens a TAP interface in the network namespace of the calling thread,
 // making it first if there is none of that name. Making one takes
 // CAP_NET_ADMIN; opening one takes that or being its owner.
-func Open(o Options) (*Device, error) {
-	existed, err := inspect(o)
-	if err != nil {
-		return nil, fmt.Errorf("tap: %w", err)
-	}
-	if o.Offload != OffloadOff {
-		d, err := openQueues(o, existed)
-		if err == nil || o.Offload == OffloadRequire || !errors.Is(err, errNoOffload) && !errors.Is(err, unix.EINVAL) {
-			return d, err
-		}
-	}
-	if o.Queues > 1 {
-		return nil, fmt.Errorf("tap: %s: %d queues take offload, which it does not have", o.Name, o.Queues)
-	}
-	// water clears the persist flag of whatever it opens unless told to set
-	// it, and so would remove an interface that was there before us.
-	w, err := water.New(water.Config{
-		DeviceType: water.TAP,
-		PlatformSpecificParams: water.PlatformSpecificParams{
-			Name:    o.Name,
-			Persist: existed || o.Persist,
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("tap: %w", explain(o.Name, existed, err))
-	}
-	file, ok := w.ReadWriteCloser.(*os.File)
-	if !ok {
-		w.Close()
-		return nil, fmt.Errorf("tap: cannot wait for frames on a %T", w.ReadWriteCloser)
-	}
-	return start(o, w.Name(), existed, []*os.File{file}, nil)
-}
-
-// openQueues opens the interface with virtio-net headers, once for each queue.
-func openQueues(o Options, existed bool) (*Device, error) {
-	var files []*os.File
-	allUSO := true
-	for range max(1, o.Queues) {
-		file, name, uso, err := openVnet(o, existed, o.Queues > 1)
-		if err != nil {
-			for _, f := range files {
-				f.Close()
-			}
-			return nil, fmt.Errorf("tap: %w", explain(o.Name, existed, err))
-		}
-		o.Name = name // the others join the interface that the first has made
-		files = append(files, file)
-		allUSO = allUSO && uso
-	}
-	caps := vnetCaps(len(files), allUSO)
-	return start(o, o.Name, existed, files, &caps)
-}
-
-// start makes a device of open files and closes them when it cannot. headers,
-// unless nil, is what the device can with virtio-net headers.
-func start(o Options, name string, existed bool, files []*os.File, headers *ether.Caps) (_ *Device, err error) {
-	defer func() {
-		if err != nil {
-			for _, f := range files {
-				f.Close()
-			}
-			err = fmt.Errorf("tap: %s: %w", name, err)
-		}
-	}()
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return nil, err
-	}
-	if !existed {
-		// Without it frames get lost under a large window, which TCP survives.
-		_ = netlink.LinkSetTxQLen(link, QueueLen)
-	}
-	if o.Up && !existed {
-		if err := netlink.LinkSetUp(link); err != nil {
-			return nil, fmt.Errorf("set up: %w", err)
-		}
-	}
-	if existed {
-		if err := settle(name); err != nil {
-			return nil, err
-		}
-	}
-	d := &Device{name: name, caps: ether.Caps{Queues: 1}}
-	ops := fdloop.Ops{Size: ether.HeaderLen + vlanTag + link.Attrs().MTU, Read: read, Write: write}
-	if headers != nil {
-		d.caps = *headers
-		d.tx.Notice = notice(name, o.Notice)
-		ops = fdloop.Ops{Size: vnet.Room, Read: readVnet, Write: d.tx.Write}
-	}
-	d.caps.MTU = link.Attrs().MTU
-	ops.BusyPoll = o.BusyPoll
-	for _, file := range files {
-		loop, err := fdloop.New(file, ops)
-		if err != nil {
-			return nil, err
-		}
-		// A child of ours that inherited the descriptor would keep the
-		// interface busy after we are gone.
-		if err := loop.Control(func(fd int) {
-			syscall.CloseOnExec(fd)
-			if headers == nil {
-				resetOffload(fd)
-			}
-		}); err != nil {
-			return nil, err
-		}
-		d.queues = append(d.queues, loop)
-	}
-	return d, nil
-}
-
-// settle waits until the kernel has noticed that somebody is at our end of an
-// interface that is up. Until then it drops what it would send us, and a bridge
-// what we send: mostly frames of address resolution, whose repetition takes a
-// second. The kernel does it in the background, usually in less than one
-// millisecond.
-func settle(name string) error {
-	const step, most = 200 * time.Microsecond, 300 * time.Millisecond
-	for end := time.Now().Add(most); ; time.Sleep(step) {
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			return err
-		}
-		a := link.Attrs()
-		if a.Flags&net.FlagUp == 0 || a.OperState == netlink.OperUp || time.Now().After(end) {
-			return nil
-		}
-	}
-}
-
-// inspect finds out whether the interface exists already and is a TAP.
-func inspect(o Options) (existed bool, err error) {
-	if len(o.Name) >= unix.IFNAMSIZ {
-		return false, fmt.Errorf("interface name %q is longer than %d bytes", o.Name, unix.IFNAMSIZ-1)
-	}
-	if o.Name == "" {
-		return false, nil
-	}
-	link, err := netlink.LinkByName(o.Name)
-	var none netlink.LinkNotFoundError
-	switch {
-	case errors.As(err, &none):
-		if o.Existing {
-			return false, fmt.Errorf("there is no interface %s", o.Name)
-		}
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("look for %s: %w", o.Name, err)
-	}
-	t, ok := link.(*netlink.Tuntap)
-	if !ok || t.Mode != netlink.TUNTAP_MODE_TAP {
-		return false, fmt.Errorf("%s is not a TAP interface", o.Name)
-	}
-	return true, nil
-}
-
-// explain turns what the kernel answers into what is the matter.
-func explain(name string, existed bool, err error) error {
-	if name == "" {
-		name = "a new interface"
-	}
-	errno, _ := errors.AsType[syscall.Errno](err)
-	opening := !errors.As(err, new(*os.SyscallError))
-	switch {
-	case opening && (errno == unix.ENOENT || errno == unix.ENODEV || errno == unix.ENXIO):
-		return fmt.Errorf("open %s: no /dev/net/tun; load the tun module (modprobe tun): %w", name, err)
-	case opening && (errno == unix.EACCES || errno == unix.EPERM):
-		return fmt.Errorf("open %s: no permission for /dev/net/tun; run as root or in a lab: %w", name, err)
-	case errno == unix.EPERM && existed:
-		return fmt.Errorf("open %s: it belongs to another user; run as root: %w", name, err)
-	case errno == unix.EPERM:
-		return fmt.Errorf("make %s: no permission; run as root or with CAP_NET_ADMIN: %w", name, err)
-	case errno == unix.EBUSY:
-		return fmt.Errorf("open %s: another process uses it: %w", name, err)
-	case errno == unix.EINVAL && existed:
-		return fmt.Errorf("open %s: it is a multi-queue TAP or not one at all: %w", name, err)
-	}
-	return fmt.Errorf("open %s: %w", name, err)
-}
-
-// read relies on the kernel to cut a frame that is too long: one that fills
-// the whole buffer is longer than the MTU that the device was opened with.
-func read(fd int, b *pkt.Buf) error {
-	room := b.Room()
-	n, err := unix.Read(fd, room)
-	if err != nil {
-		return err
-	}
-	if n == len(room) || n == 0 {
-		return fdloop.ErrSkip
-	}
-	b.SetLen(n)
-	return nil
-}
-
-func write(fd int, b *pkt.Buf) error {
-	_, err := unix.Write(fd, b.Bytes())
-	return err
-}
-
-// Name returns the interface's name.
-func (d *Device) Name() string { return d.name }
-
-// Stats returns the device's counters.
-func (d *Device) Stats() Stats {
-	st := Stats{TxCut: d.tx.Cut()}
-	for _, q := range d.queues {
-		st.Add(q.Stats())
-	}
-	return st
-}
-
-// Caps implements ether.Device. The MTU is the interface's when it was opened.
-func (d *Device) Caps() ether.Caps { return d.caps }
-
-// Addr implements ether.Device: the zero address, because the interface's own
-// is that of the host's end.
-func (d *Device) Addr() ether.Addr { return ether.Addr{} }
-
-// Receive implements ether.Device. It fails when the interface is deleted.
-func (d *Device) Receive(ctx context.Context, queue int, deliver func(*pkt.Buf), idle func()) error {
-	return d.wrap(d.queues[queue].Receive(ctx, deliver, idle))
-}
-
-// Poll implements ether.Poller.
-func (d *Device) Poll(queue, most int, deliver func(*pkt.Buf)) { d.queues[queue].Poll(most, deliver) }
-
-// Send implements ether.Device. A frame is lost with EIO while the interface
-// is down, and with EAGAIN or ENOBUFS when the kernel's queue is full.
-func (d *Device) Send(queue int, frames []*pkt.Buf) (sent int, err error) {
-	return d.queues[queue].Send(frames)
-}
-
-// Close implements ether.Device. An interface that Open made disappears,
-// unless Options.Persist was set.
-func (d *Device) Close() error {
-	var errs []error
-	for _, q := range d.queues {
-		if d.caps.TxCsum {
-			_ = q.Control(resetOffload) // for whoever opens it next
-		}
-		errs = append(errs, q.Close())
-	}
-	if errors.Is(errs[0], net.ErrClosed) {
-		return net.ErrClosed
-	}
-	return errors.Join(errs...)
-}
-
-func (d *Device) wrap(err error) error {
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		if errno == unix.EBADFD || errno == unix.EFAULT {
-			return fmt.Errorf("tap: %s: the interface was deleted: %w", d.name, err)
-		}
-		return fmt.Errorf("tap: %s: %w", d.name, err)
-	}
-	return err
-}
+func Open(o Options) (*Device, error) { return tuntap.Open(tuntap.TAP, o) }

@@ -19,6 +19,7 @@ import (
 	"github.com/tapstack/tapstack/ether/packet"
 	"github.com/tapstack/tapstack/ether/pcap"
 	"github.com/tapstack/tapstack/ether/tap"
+	"github.com/tapstack/tapstack/ether/tun"
 	"github.com/tapstack/tapstack/socket"
 	"github.com/tapstack/tapstack/socket/kernel"
 	"github.com/tapstack/tapstack/stack"
@@ -79,10 +80,13 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 			dev.Close() // which the stack does, once it has it
 		}
 	}()
+	if dev, err = p.decorate(dev); err != nil {
+		return nil, err
+	}
 	if caps := dev.Caps(); o.MTU > caps.MTU {
 		return nil, Usagef("--mtu %d: %s carries at most %d bytes", o.MTU, p.name, caps.MTU)
 	}
-	if dev, err = h.tee(dev, o, p.name); err != nil {
+	if dev, err = h.tee(dev, o, p.interfaceName()); err != nil {
 		return nil, err
 	}
 	watch, err := traceTCP(o.TCPTrace, os.Stdout)
@@ -102,7 +106,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if mac.IsZero() {
 		mac = stableMAC(p.name)
 	}
-	nic := stack.InterfaceConfig{Name: p.name, Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC || p.dhcp6.on, RouteLocalnet: o.Localnet}
+	nic := stack.InterfaceConfig{Name: p.interfaceName(), Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC || p.dhcp6.on, RouteLocalnet: o.Localnet}
 	_ = o.identifiers(&nic) // check has said what is wrong
 	if h.Interface, err = h.Stack.AddInterface(nic); err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", p.name, err)
@@ -135,12 +139,19 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 // or addresses at its other end it would lead nowhere.
 func (p *plan) open() (dev ether.Device, err error) {
 	if _, err := net.InterfaceByName(p.name); err != nil {
+		if p.kind == "tun" {
+			return nil, fmt.Errorf("there is no interface %s (`sudo ip tuntap add %s mode tun user $USER` makes it)", p.name, p.name)
+		}
 		return nil, fmt.Errorf("there is no interface %s (`sudo make bridge tap` makes %s; `tapstack lab run` needs neither it nor root)", p.name, DefaultTAP)
 	}
 	if p.kind == "packet" {
 		return packet.Open(p.name)
 	}
-	return tap.Open(tap.Options{Name: p.name, Existing: true, Offload: p.offload, Queues: p.queues, BusyPoll: p.busyPoll,
+	open := tap.Open
+	if p.kind == "tun" {
+		open = tun.Open
+	}
+	return open(tap.Options{Name: p.name, Existing: true, Offload: p.offload, Queues: p.queues, BusyPoll: p.busyPoll,
 		Notice: func(err error) { fmt.Fprintln(os.Stderr, err) }})
 }
 
@@ -187,6 +198,11 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 		}
 		if err := h.Stack.AddRoute(r); err != nil {
 			return fmt.Errorf("gateway %v: %w", gw, err)
+		}
+	}
+	for _, r := range p.deviceRoutes(h.Interface) {
+		if err := h.Stack.AddRoute(r); err != nil {
+			return fmt.Errorf("--gw dev: %w", err)
 		}
 	}
 	if o.DHCP {
@@ -246,7 +262,10 @@ func (h *Host) waitPrefix(ctx context.Context, p *plan) error {
 func (h *Host) ReadyLine(services ...string) string {
 	name, mac := kindHost, "none"
 	if h.Interface != nil {
-		name, mac = h.Interface.Name(), h.Interface.MAC().String()
+		name = h.Interface.Name()
+		if !h.Interface.PointToPoint() {
+			mac = h.Interface.MAC().String()
+		}
 	}
 	line := fmt.Sprintf("ready interface=%s mac=%s addresses=%s", name, mac, strings.Join(h.addresses(), ","))
 	if len(services) > 0 {

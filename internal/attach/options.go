@@ -35,15 +35,20 @@ const envPrefix = "TAPSTACK_"
 // Open, so that one message covers flag and environment variable.
 type Options struct {
 	TAP     string   // --tap: a TAP device by name
+	TUN     string   // --tun: a TUN device by name
 	Dev     string   // --dev: "tap:NAME" or "packet:NAME"
 	Net     string   // --net: as Dev, or "host": no stack, the host's own network
 	IP      []string // --ip: own addresses with the length of the link's prefix
 	Gateway []string // --gw: default routers
 	DNS     []string // --dns: servers to ask for names
 	MAC     string   // --mac: "": the device's own, or one made of names
-	MTU     int      // --mtu: bytes; 0 takes the device's
-	Offload string   // --offload: super-frames on a TAP; "" is auto
-	Queues  int      // --queues: receive queues of a TAP; 0 is one
+	VLAN    uint16   // --vlan: 1 to 4094; 0: frames without tag
+	// VLANPriority, --vlan-priority: of what is sent, 0 to 7.
+	VLANPriority uint8
+	SNAP         bool   // --snap: IEEE 802.3 with SNAP instead of Ethernet II
+	MTU          int    // --mtu: bytes; 0 takes the device's
+	Offload      string // --offload: super-frames on a TAP; "" is auto
+	Queues       int    // --queues: receive queues of a TAP; 0 is one
 	// BusyPoll, --busy-poll: look for frames so long before sleeping.
 	BusyPoll time.Duration
 	// Congestion, --congestion: congestion control of TCP by name; "" is cc.Default.
@@ -115,14 +120,20 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 		fs.BoolVar(p, name, *p, usage)
 	}
 	text(&o.TAP, "tap", "attach to the TAP device `NAME` (default "+DefaultTAP+")")
-	text(&o.Dev, "dev", "attach to `DEVICE` instead: tap:NAME, or packet:NAME for an interface by packet socket")
-	text(&o.Net, "net", "use `NETWORK`: a stack on tap:NAME or packet:NAME, or host for no stack but the host's own sockets")
+	text(&o.TUN, "tun", "attach to the TUN device `NAME`: a link to this host only, without Ethernet")
+	text(&o.Dev, "dev", "attach to `DEVICE` instead: tap:NAME, tun:NAME, or packet:NAME for an interface by packet socket")
+	text(&o.Net, "net", "use `NETWORK`: a stack on tap:NAME, tun:NAME or packet:NAME, or host for no stack but the host's own sockets")
 	list(&o.IP, "ip", "own `ADDRESS/LENGTH`, as 10.77.0.7/24 or fd77::7/64; repeat or separate by commas")
-	list(&o.Gateway, "gw", "default gateway `ADDRESS`, of several for one family each --ip address leaves by the one on its own link")
+	list(&o.Gateway, "gw", "default gateway `ADDRESS`, or dev on a TUN, which needs none; of several for one family each --ip address leaves by the one on its own link")
 	list(&o.DNS, "dns", "ask the DNS server `ADDRESS` for names (default those that DHCP tells)")
 	text(&o.MAC, "mac", "own MAC `ADDRESS` (default the device's own; for a TAP a locally administered one that stays the same for this host and device)")
 	fromEnv(o, &o.MTU, "mtu", strconv.Atoi)
 	fs.IntVar(&o.MTU, "mtu", o.MTU, "largest IP packet in `BYTES` (default the device's)")
+	fromEnv(o, &o.VLAN, "vlan", parseVLAN)
+	fs.Uint16Var(&o.VLAN, "vlan", o.VLAN, "send and take frames of the VLAN `ID`, 1 to 4094, with IEEE 802.1Q tags (default frames without)")
+	fromEnv(o, &o.VLANPriority, "vlan-priority", parsePriority)
+	fs.Uint8Var(&o.VLANPriority, "vlan-priority", o.VLANPriority, "send tagged frames with the priority `N`, 0 to 7")
+	truth(&o.SNAP, "snap", "send IEEE 802.3 frames with SNAP (RFC 1042), and take such as well as Ethernet II")
 	text(&o.Offload, "offload", "leave segmentation and checksums to the kernel on a TAP: `MODE` auto, off or require")
 	fromEnv(o, &o.Queues, "queues", strconv.Atoi)
 	fs.IntVar(&o.Queues, "queues", o.Queues, "receive on `N` queues of a multi-queue TAP (default 1)")
@@ -196,6 +207,10 @@ type plan struct {
 	kind, name string // of the device: "tap", "tap7"; or kindHost
 	addrs      []netip.Prefix
 	gateways   []netip.Addr
+	byDevice   bool   // default routes need no gateway
+	vlan       uint16 // 0: none
+	priority   uint8
+	snap       bool
 	dns        []netip.Addr
 	offload    tap.Offload
 	queues     int
@@ -214,7 +229,7 @@ const kindHost = "host"
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p := new(plan)
-	steps := []func(*plan) error{o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP, o.checkDHCP6}
+	steps := []func(*plan) error{o.checkLink, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP, o.checkDHCP6}
 	err := o.checkEnv(p)
 	if err == nil {
 		err = o.checkDevice(p)
@@ -247,7 +262,7 @@ func (o *Options) checkEnv(*plan) error {
 func (o *Options) checkDevice(p *plan) error {
 	type choice struct{ flag, value string }
 	var all, given []choice
-	for _, c := range []choice{{"tap", o.TAP}, {"dev", o.Dev}, {"net", o.Net}} {
+	for _, c := range []choice{{"tap", o.TAP}, {"tun", o.TUN}, {"dev", o.Dev}, {"net", o.Net}} {
 		if c.value == "" {
 			continue
 		}
@@ -269,19 +284,19 @@ func (o *Options) checkDevice(p *plan) error {
 	}
 	ok := true
 	switch {
-	case c.flag == "tap":
-		p.kind, p.name = "tap", c.value
+	case c.flag == "tap", c.flag == "tun":
+		p.kind, p.name = c.flag, c.value
 	case c.flag == "net" && c.value == kindHost:
 		p.kind = kindHost
 		return nil
 	default:
 		p.kind, p.name, ok = strings.Cut(c.value, ":")
 	}
-	if !ok || p.kind != "tap" && p.kind != "packet" {
+	if !ok || p.kind != "tap" && p.kind != "tun" && p.kind != "packet" {
 		if c.flag == "net" {
-			return fmt.Errorf("--net %q: want tap:NAME, packet:NAME or host", c.value)
+			return fmt.Errorf("--net %q: want tap:NAME, tun:NAME, packet:NAME or host", c.value)
 		}
-		return fmt.Errorf("--dev %q: want tap:NAME or packet:NAME", c.value)
+		return fmt.Errorf("--dev %q: want tap:NAME, tun:NAME or packet:NAME", c.value)
 	}
 	// The kernel's rules for names (dev_valid_name) and IFNAMSIZ.
 	if p.name == "" || len(p.name) > 15 || p.name == "." || p.name == ".." || strings.ContainsAny(p.name, "/: \t\r\n\v\f") {
@@ -411,11 +426,11 @@ func (o *Options) checkOffload(p *plan) (err error) {
 	if p.queues < 0 || p.queues > maxQueues {
 		return fmt.Errorf("--queues %d: want 1 to %d", p.queues, maxQueues)
 	}
-	if o.BusyPoll < 0 || o.BusyPoll > maxBusyPoll || o.BusyPoll > 0 && p.kind != "tap" {
-		return fmt.Errorf("--busy-poll %v: want at most %v, on a TAP", o.BusyPoll, maxBusyPoll)
+	if o.BusyPoll < 0 || o.BusyPoll > maxBusyPoll || o.BusyPoll > 0 && p.kind == "packet" {
+		return fmt.Errorf("--busy-poll %v: want at most %v, on a TAP or TUN", o.BusyPoll, maxBusyPoll)
 	}
-	if p.queues > 1 && (p.kind != "tap" || p.offload == tap.OffloadOff) {
-		return fmt.Errorf("--queues %d: several queues take a TAP with offload", p.queues)
+	if p.queues > 1 && (p.kind == "packet" || p.offload == tap.OffloadOff) {
+		return fmt.Errorf("--queues %d: several queues take a TAP or TUN with offload", p.queues)
 	}
 	return nil
 }
@@ -436,8 +451,14 @@ func (o *Options) checkTCP(p *plan) (err error) {
 
 func (o *Options) checkGateways(p *plan) error {
 	for _, s := range o.Gateway {
+		if ok, err := o.deviceGateway(p, s); ok || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		gw, err := netip.ParseAddr(strings.TrimSpace(s))
-		if err != nil || gw.Is4In6() || (gw.Zone() != "" && gw.Zone() != p.name) {
+		if err != nil || gw.Is4In6() || (gw.Zone() != "" && gw.Zone() != p.interfaceName()) {
 			return fmt.Errorf("--gw %q: want an address, as 10.77.0.1 or fe80::1", s)
 		}
 		gw = gw.WithZone("")

@@ -203,6 +203,8 @@ type hostOptions struct {
 	offload tap.Offload
 	// packet: the device is a packet socket.
 	packet bool
+	// open, unless nil, opens the device instead.
+	open func() (ether.Device, error)
 	// wrap, unless nil, decorates the device.
 	wrap func(ether.Device) ether.Device
 	// services run echo, discard, daytime and chargen.
@@ -220,6 +222,10 @@ func newHost(t *testing.T, l *lab.Lab, o hostOptions) *host {
 	h := &host{t: t, lab: l, alone: !o.parallel, goroutines: runtime.NumGoroutine(), live: pkt.Live()}
 	h.explained = make(map[string]string)
 	inLab(t, l, func() (err error) {
+		if o.open != nil {
+			o.nic.Device, err = o.open()
+			return err
+		}
 		if o.packet {
 			o.nic.Device, err = packet.Open(l.Devices[o.device])
 			return err

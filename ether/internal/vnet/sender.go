@@ -30,6 +30,9 @@ type Sender struct {
 	// Notice, unless nil, is told once that the kernel does not take
 	// super-frames although it said so.
 	Notice func(error)
+	// Packets: the descriptor takes IP packets; what stands before them in a
+	// frame is not written.
+	Packets bool
 
 	tcp, udp atomic.Bool // refused: to be cut from now on
 	cut      atomic.Uint64
@@ -43,7 +46,7 @@ func (s *Sender) Cut() uint64 { return s.cut.Load() }
 // would not, this and all later ones of its kind are cut here.
 func (s *Sender) Write(fd int, b *pkt.Buf) error {
 	if b.GSO.Type == pkt.GSONone {
-		return write(fd, b)
+		return s.write(fd, b)
 	}
 	refused := &s.tcp
 	if b.GSO.Type == pkt.GSOUDP {
@@ -52,7 +55,7 @@ func (s *Sender) Write(fd int, b *pkt.Buf) error {
 	if refused.Load() {
 		return s.writeCut(fd, b)
 	}
-	err := write(fd, b)
+	err := s.write(fd, b)
 	if err != unix.EINVAL && err != unix.EIO {
 		return err
 	}
@@ -69,7 +72,7 @@ func (s *Sender) Write(fd int, b *pkt.Buf) error {
 func (s *Sender) writeCut(fd int, b *pkt.Buf) (err error) {
 	s.cut.Add(1)
 	ok := gso.Cut(b, func(p *pkt.Buf) {
-		if e := write(fd, p); err == nil {
+		if e := s.write(fd, p); err == nil {
 			err = e
 		}
 		p.Put()
@@ -80,9 +83,20 @@ func (s *Sender) writeCut(fd int, b *pkt.Buf) (err error) {
 	return err
 }
 
-func write(fd int, b *pkt.Buf) (err error) {
+func (s *Sender) write(fd int, b *pkt.Buf) error {
+	if !s.Packets {
+		return write(fd, b, ether.NetworkOffset(b.Bytes()))
+	}
+	var header [ether.HeaderLen]byte
+	copy(header[:], b.Pull(ether.HeaderLen))
+	err := write(fd, b, 0)
+	copy(b.Push(ether.HeaderLen), header[:]) // the other header stood in its place
+	return err
+}
+
+func write(fd int, b *pkt.Buf, link int) (err error) {
 	var h [Len]byte
-	Put(h[:], b)
+	put(h[:], b, link)
 	copy(b.Push(Len), h[:])
 	if x, y := b.Borrowed(); len(x) == 0 {
 		_, err = unix.Write(fd, b.Bytes())

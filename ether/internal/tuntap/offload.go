@@ -1,6 +1,6 @@
-package tap
+package tuntap
 
-// This file owns the TAP with a virtio-net header in front of each frame
+// This file owns the interface with a virtio-net header in front of each frame
 // (IFF_VNET_HDR): the kernel then hands over and accepts TCP segments of up to
 // 64 KB and leaves checksums to whoever is last. songgao/water cannot ask for
 // it, so the device is opened here.
@@ -56,9 +56,9 @@ const (
 // for.
 var errNoOffload = errors.New("the kernel offers no segmentation offload on it")
 
-// openVnet opens one queue of the TAP with virtio-net headers; uso says that
+// openVnet opens one queue of the interface with virtio-net headers; uso says that
 // the kernel exchanges UDP super-frames too.
-func openVnet(o Options, existed, multi bool) (file *os.File, name string, uso bool, err error) {
+func openVnet(m Mode, o Options, existed, multi bool) (file *os.File, name string, uso bool, err error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, "", false, err
@@ -73,6 +73,9 @@ func openVnet(o Options, existed, multi bool) (file *os.File, name string, uso b
 		return nil, "", false, err
 	}
 	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if m == TUN {
+		flags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
+	}
 	if multi {
 		flags |= unix.IFF_MULTI_QUEUE
 	}
@@ -109,6 +112,16 @@ func resetOffload(fd int) { _ = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, 0) }
 // is too long for the buffer: a frame that fills it is not whole. Linux keeps
 // a TAP's below 64 KB, whatever gso_max_size its owner asks for.
 func readVnet(fd int, b *pkt.Buf) error {
+	h, err := readHeader(fd, b)
+	if err == nil {
+		vnet.Parse(h, b)
+	}
+	return err
+}
+
+// readHeader reads a virtio-net header, which it returns, and what stands
+// behind it.
+func readHeader(fd int, b *pkt.Buf) ([]byte, error) {
 	b.Push(vnet.Len)
 	room := b.Room()
 	n, err := unix.Read(fd, room)
@@ -118,20 +131,19 @@ func readVnet(fd int, b *pkt.Buf) error {
 		if err == nil {
 			err = fdloop.ErrSkip
 		}
-		return err
+		return nil, err
 	}
 	b.SetLen(n)
-	vnet.Parse(b.Pull(vnet.Len), b)
-	return nil
+	return b.Pull(vnet.Len), nil
 }
 
 // notice says what a refused super-frame means for the device.
-func notice(name string, tell func(error)) func(error) {
+func notice(m Mode, name string, tell func(error)) func(error) {
 	if tell == nil {
 		return nil
 	}
 	return func(err error) {
-		tell(fmt.Errorf("tap: %s: the kernel refuses super-frames (%w); they are segmented in software", name, err))
+		tell(fmt.Errorf("%v: %s: the kernel refuses super-frames (%w); they are segmented in software", m, name, err))
 	}
 }
 

@@ -1,0 +1,106 @@
+package interop
+
+// A link without Ethernet: a TUN, whose other end is the kernel.
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/ether/tap"
+	"github.com/tapstack/tapstack/ether/tun"
+	"github.com/tapstack/tapstack/internal/lab"
+	"github.com/tapstack/tapstack/stack"
+)
+
+// newTUN moves the kernel's addresses from the bridge to a TUN and starts a
+// host at its other end.
+func newTUN(t *testing.T, o hostOptions) *host {
+	l := newLab(t)
+	ctx := within(t, patience)
+	o.open = func() (ether.Device, error) {
+		d, err := tun.Open(tun.Options{Name: "tun9", Offload: o.offload})
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	}
+	run(t, ctx, l, "ip", "addr", "flush", "dev", lab.Bridge)
+	h := newHost(t, l, hostOptions{open: o.open, wrap: o.wrap, nic: o.nic, services: true, bare: true})
+	for _, p := range []netip.Prefix{lab.Kernel4, lab.Kernel6} {
+		run(t, ctx, l, "ip", "addr", "add", p.String(), "dev", "tun9")
+	}
+	run(t, ctx, l, "ip", "link", "set", "tun9", "up")
+	for _, p := range []netip.Prefix{our4, our6} {
+		if err := h.nic.AddAddr(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.expect("the link-local address announces itself before the kernel's end is up", "ether.drop.device")
+	h.expect("the kernel's own multicast, which no MAC address filters", "ipv6.drop.foreign-ip")
+	// Nothing is probed: they can be used at once.
+	if got := h.nic.Addrs(); len(got) != 3 {
+		t.Fatalf("usable at once: %v", got)
+	}
+	return h
+}
+
+// TestTUN talks with the kernel over a TUN, with and without super-frames.
+func TestTUN(t *testing.T) {
+	for _, o := range []tap.Offload{tap.OffloadOff, tap.OffloadRequire} {
+		t.Run(o.String(), func(t *testing.T) {
+			h := newTUN(t, hostOptions{offload: o})
+			h.serveKernel()
+			if c := h.nic.MAC(); !c.IsZero() || !h.nic.PointToPoint() {
+				t.Errorf("MAC address %v, point to point %v", c, h.nic.PointToPoint())
+			}
+			eachFamily(t, func(t *testing.T, fam family) {
+				for _, size := range []int{0, 1500 - fam.overhead, 1501 - fam.overhead, 20000} {
+					h.ping(t, fam.ours.Addr().String(), fam.ping, size, 2)
+				}
+			})
+			h.ping(t, linkLocal(h)+"%tun9", "-6", 56, 2)
+			a := amounts{discard: 20 << 20, chargen: 20 << 20, echo: 8 << 20, sequential: 20, parallel: 20, limit: time.Minute}
+			t.Run("udp", func(t *testing.T) { h.testUDP(t, a) })
+			t.Run("connections", func(t *testing.T) { h.testConnections(t, a) })
+			t.Run("transfers", func(t *testing.T) { h.testTransfers(t, a) })
+			for name, n := range h.stack.Counters() {
+				if strings.HasPrefix(name, "arp.") || name == "nd.solicit" || name == "nd.advert" {
+					t.Errorf("%s is %d where nobody is to be asked", name, n)
+				}
+			}
+		})
+	}
+}
+
+// TestTUNRoutes: routes by device, to the kernel's addresses elsewhere, the
+// MTU of the interface, and who stands on the way.
+func TestTUNRoutes(t *testing.T) {
+	h := newTUN(t, hostOptions{})
+	ctx := within(t, patience)
+	run(t, ctx, h.lab, "ip", "addr", "add", "192.0.2.9/32", "dev", lab.Bridge)
+	run(t, ctx, h.lab, "ip", "addr", "add", "2001:db8::9/128", "dev", lab.Bridge, "nodad")
+	h.serveKernel()
+	for _, p := range []string{"0.0.0.0/0", "::/0"} {
+		if err := h.stack.AddRoute(stack.Route{Dst: netip.MustParsePrefix(p), Interface: h.nic}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, far := range []string{"192.0.2.9", "2001:db8::9"} {
+		c := dial(t, h.ourSide(), "tcp", addr(netip.MustParseAddr(far), 7), patience)
+		echo(t, c, 100000)
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	// Who looks for the way to us finds one step.
+	for _, fam := range families {
+		h.expect("what tracepath sends to no socket", "udp.drop.no-socket")
+		out := run(t, ctx, h.lab, "tracepath", fam.ping, "-n", fam.ours.Addr().String())
+		if !strings.Contains(out, "pmtu 1500 hops 1 back 1") {
+			t.Errorf("tracepath:\n%s", out)
+		}
+	}
+}
