@@ -231,4 +231,3 @@ func TestDay(t *testing.T) {
 		t.Errorf("%d buffers are left", n-live)
 	}
 }
-

@@ -216,3 +216,12 @@ func (i *Interface) addLinkLocal(wait time.Duration) error {
 	p := netip.PrefixFrom(ipv6.WithIID(ipv6.LinkLocalPrefix, i.iid.Stable(ipv6.LinkLocalPrefix, uint8(i.linkLocals.Load()))), 64)
 	return i.claimAddress(Addr{Prefix: p, Origin: OriginKernel, Optimistic: i.optimistic && wait == 0}, nil, wait)
 }
+
+// Link6 returns the MTU in bytes and the hop limit of IPv6 packets that leave by
+// the interface, which routers may have set (RFC 4861 §6.3.4).
+func (i *Interface) Link6() (mtu int, hopLimit uint8) {
+	if h := i.hopLimit.Load(); h != 0 {
+		return i.mtuFor(any6), uint8(h)
+	}
+	return i.mtuFor(any6), defaultTTL
+}
