@@ -1,6 +1,7 @@
 package stack_test
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"testing"
 	"time"
@@ -227,5 +228,38 @@ func TestPatientRouter(t *testing.T) {
 	send()
 	if a.got == 0 {
 		t.Errorf("the router that is back, %v, is not used", state())
+	}
+}
+
+// TestFragmentedND: RFC 6980: what comes in a fragment, even an atomic one, is
+// ignored, whether it is an advertisement, a question or a redirect.
+func TestFragmentedND(t *testing.T) {
+	h := newSLAAC(t)
+	fragmented := func(b []byte) []byte {
+		ip := b[ether.HeaderLen:]
+		f := append([]byte{}, b[:ether.HeaderLen+ipv6.HeaderLen]...)
+		f = append(f, ip[6], 0, 0, 0, 1, 2, 3, 4) // an atomic fragment
+		f = append(f, ip[ipv6.HeaderLen:]...)
+		f[ether.HeaderLen+6] = ipv6.ProtoFragment
+		binary.BigEndian.PutUint16(f[ether.HeaderLen+4:], uint16(len(ip)-ipv6.HeaderLen+8))
+		return f
+	}
+	own := h.i.Addrs()[0].Addr()
+	question := icmp6(255, routerLL, ipv6.SolicitedNode(own), (&ipv6.NeighborSolicit{Target: own, SourceMAC: peerMAC, HasMAC: true}).Append(nil))
+	answer := icmp6(255, routerLL, own, (&ipv6.NeighborAdvert{Target: routerLL, TargetMAC: peerMAC, HasMAC: true, Solicited: true, Router: true}).Append(nil))
+	for _, whole := range []bool{false, true} {
+		for _, b := range [][]byte{routerAdvert(t, 1800, 0, 0), question, answer} {
+			h.d.take()
+			if !whole {
+				b = fragmented(b)
+			}
+			h.send(b)
+		}
+		if got := hasRoute(h.s, "::/0", routerLL); got != whole {
+			t.Errorf("whole %v: router %v", whole, got)
+		}
+		if n := h.s.Counters()["nd.drop.fragment-out-of-range"]; n != 3 {
+			t.Errorf("whole %v: %d dropped: %v", whole, n, drops(h.s))
+		}
 	}
 }
