@@ -330,10 +330,15 @@ func TestTwoRouters(t *testing.T) {
 	eventually(t, patience, "a router less", func() bool { return !hasDefault(h.stack, ll[0]) })
 	echo("the first is no router any more", patience)
 	// The other says so by its advertisements (RFC 4861 §7.2.5), when asked
-	// whether it is there: soon, when it is known from an advertisement only.
+	// whether it is there: soon, when it is known from an advertisement only, and
+	// the last acknowledgement has left before.
+	advert := func() {
+		heard := h.count("nd.router-advert")
+		eventually(t, 4*patience, "an advertisement", func() bool { return h.count("nd.router-advert") > heard })
+	}
+	advert()
 	h.stack.Neighbours().Flush(h.nic)
-	heard := h.count("nd.router-advert")
-	eventually(t, 4*patience, "an advertisement", func() bool { return h.count("nd.router-advert") > heard })
+	advert()
 	radvd[1].stop(os.Kill)
 	sysctl(t, routers[1], "ipv6/conf/all/forwarding", "0")
 	sysctl(t, routers[1], "ipv6/conf/far/forwarding", "0")
