@@ -212,6 +212,7 @@ func TestDay(t *testing.T) {
 	if len(temps) < 2 || most > 5 {
 		t.Errorf("%d temporary addresses, at most %d addresses at a time", len(temps), most)
 	}
+	t.Logf("the first connection ended after %v, %d temporary addresses, at most %d addresses", deadAt, len(temps), most)
 	during.c.Abort()
 	during.peer.Abort()
 	first.peer.Abort()
