@@ -89,6 +89,8 @@ type SLAACConfig struct {
 	IID IIDConfig
 	// Temporary makes temporary addresses beside the stable ones (RFC 8981).
 	Temporary bool
+	// Ignore is what of advertisements is left aside.
+	Ignore RAIgnore
 }
 
 // SLAAC is one interface's router discovery and address configuration. It is
@@ -163,6 +165,7 @@ func (s *SLAAC) Input(now mono.Time, src netip.Addr, ra *RouterAdvert) {
 		return
 	}
 	s.Expire(now)
+	ra = s.cfg.Ignore.strip(ra)
 	if ra.HopLimit != 0 {
 		s.host.SetHopLimit(ra.HopLimit)
 	}

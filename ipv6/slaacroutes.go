@@ -36,7 +36,9 @@ func (s *SLAAC) inputRouter(now mono.Time, src netip.Addr, ra *RouterAdvert) {
 			lifetime, prefer = r.Lifetime, r.Preference
 		}
 	}
-	s.setRoute(now, defaultRoute, src, prefer, lifetime)
+	if g := &s.cfg.Ignore; !g.Routers && !g.short(lifetime) {
+		s.setRoute(now, defaultRoute, src, prefer, lifetime)
+	}
 	if lifetime > 0 {
 		s.answered()
 	}

@@ -42,8 +42,12 @@ func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duratio
 		// RFC 4862 §5.4.2: many hosts have heard the same advertisement.
 		params.InitialDelay = time.Second
 	}
+	optimistic := n.Optimistic && params.Probes > 0
+	if optimistic {
+		params.InitialDelay = 0 // RFC 4429 §3.3
+	}
 	state := addrTentative
-	if params.Probes == 0 {
+	if params.Probes == 0 || optimistic {
 		state = addrAssigned
 	}
 	if err := i.stack.update(func(c *config) error {
@@ -56,7 +60,7 @@ func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duratio
 		if n := c.count(i); n >= i.stack.limits.Addresses {
 			return fmt.Errorf("address %v: %s has %d already: %w", a, i.name, n, syscall.ENOSPC)
 		}
-		c.addAddr(&address{iface: i, prefix: p, state: state, origin: n.Origin,
+		c.addAddr(&address{iface: i, prefix: p, state: state, optimistic: optimistic, origin: n.Origin,
 			temporary: n.Temporary, preferred: n.Preferred, valid: n.Valid, routers: routers})
 		return nil
 	}); err != nil {
@@ -75,7 +79,10 @@ func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duratio
 	i.claims[a] = c
 	c.Start(now.Add(wait))
 	i.leave()
-	if state == addrAssigned {
+	switch {
+	case optimistic:
+		i.usableEarly(a)
+	case state == addrAssigned:
 		i.assigned(a)
 	}
 	return nil
@@ -121,7 +128,11 @@ func (i *Interface) claimParams(a netip.Addr) claim.Params {
 	case i.noDAD:
 		return claim.Params{}
 	}
-	return claim.DAD
+	params := claim.DAD
+	if r := i.retrans.Load(); r != 0 {
+		params.Wait = time.Duration(r) // RFC 4862 §5.1: RetransTimer, which routers may have set
+	}
+	return params
 }
 
 // DelAddr takes an address away; EADDRNOTAVAIL when the interface lacks it.
@@ -283,6 +294,7 @@ func (i *Interface) assigned(a netip.Addr) {
 		}
 		i.leave()
 	}
+	i.tellRouters(a)
 	i.announceChange(nil)
 	i.tellClaimant(a, AddrUsable)
 }
@@ -297,7 +309,7 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 			i.sendAnnounceLocked(a)
 		case claim.Assigned:
 			i.after = append(i.after, func() {
-				i.changeAddr(a, func(x *address) { x.state = addrAssigned })
+				i.changeAddr(a, func(x *address) { x.state, x.optimistic = addrAssigned, false })
 				i.assigned(a)
 			})
 		case claim.Failed:

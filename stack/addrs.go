@@ -21,6 +21,8 @@ type Addr struct {
 	Prefix netip.Prefix
 	// Tentative: it is being probed, and may not be used yet.
 	Tentative bool
+	// Optimistic says that it is being probed, and is used all the same (RFC 4429).
+	Optimistic bool
 	// Deprecated says that it is not for new connections (RFC 4862 §5.5.4).
 	Deprecated bool
 	// Secondary: of IPv4, another address of the interface has the same prefix.
@@ -43,7 +45,7 @@ func (a Addr) String() string {
 	for _, f := range []struct {
 		on   bool
 		name string
-	}{{a.Secondary, "secondary"}, {a.Tentative, "tentative"}, {a.Deprecated, "deprecated"}, {a.Temporary, "temporary"}} {
+	}{{a.Secondary, "secondary"}, {a.Tentative, "tentative"}, {a.Optimistic, "optimistic"}, {a.Deprecated, "deprecated"}, {a.Temporary, "temporary"}} {
 		if f.on {
 			s += " " + f.name
 		}
@@ -55,7 +57,7 @@ func (a Addr) String() string {
 }
 
 func (a *address) public() Addr {
-	return Addr{Interface: a.iface, Prefix: a.prefix, Tentative: a.state == addrTentative, Deprecated: a.deprecated,
+	return Addr{Interface: a.iface, Prefix: a.prefix, Tentative: a.state == addrTentative, Optimistic: a.optimistic, Deprecated: a.deprecated,
 		Secondary: a.secondary, Origin: a.origin, Temporary: a.temporary, Preferred: a.preferred, Valid: a.valid}
 }
 

@@ -36,6 +36,8 @@ type address struct {
 	iface  *Interface
 	prefix netip.Prefix // the address with the length of its on-link prefix
 	state  addrState
+	// optimistic: in use although it is still being probed (RFC 4429).
+	optimistic bool
 	// deprecated: valid, but not for new connections (RFC 4862 §5.5.4).
 	deprecated bool
 	// secondary: of IPv4, there is another address with this prefix on the

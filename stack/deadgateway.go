@@ -69,7 +69,7 @@ func (c *config) isGateway(d deadGateway) bool {
 func (i *Interface) gatewayChanged(e neigh.Entry, gone bool) {
 	switch {
 	case gone:
-	case e.State == neigh.Failed:
+	case e.State == neigh.Failed || e.State == neigh.Unreachable:
 		i.gatewayDied(e.Addr)
 	case e.State == neigh.Incomplete || e.State == neigh.Probe:
 	default:

@@ -48,6 +48,19 @@ type InterfaceConfig struct {
 	// it have the same addresses after each start. Zero: one of this start.
 	IID       ipv6.IIDMode
 	IIDSecret [16]byte
+	// OptimisticDAD uses the addresses that the interface makes itself while they
+	// are still looked for elsewhere (RFC 4429): Linux's optimistic_dad.
+	OptimisticDAD bool
+	// AnnounceIPv6 tells the routers of each new IPv6 address, so that the first
+	// answer to it does not wait for them to ask (RFC 9131). Linux does so, telling
+	// all nodes, with ndisc_notify, which is off by default.
+	AnnounceIPv6 bool
+	// Patience is how often a neighbour that stopped answering is asked by
+	// multicast, further and further apart, while packets still go to where it was
+	// (RFC 7048). 0, Linux's default (mcast_resolicit): not at all.
+	Patience int
+	// IgnoreRA is what of router advertisements is left aside, with SLAAC.
+	IgnoreRA ipv6.RAIgnore
 	// TempAddrs makes temporary addresses (RFC 8981). The zero value: none.
 	TempAddrs TempAddrs
 	// ACD probes IPv4 addresses before use and gives them up in a lasting
@@ -132,6 +145,10 @@ type Interface struct {
 	localnet    bool
 	iid         ipv6.IIDConfig
 	temp        TempAddrs
+	optimistic  bool
+	announce6   bool
+	ignoreRA    ipv6.RAIgnore
+	retrans     atomic.Int64 // RetransTimer from router advertisements, 0: none
 	// linkLocals counts the link-local addresses that were taken.
 	linkLocals atomic.Int32
 	advertised atomic.Pointer[Advertised] // nil: nothing
@@ -148,9 +165,12 @@ type Interface struct {
 	claimants map[netip.Addr]*claimant
 	slaac     *ipv6.SLAAC       // nil without SLAAC
 	members   [2]*mcast.Machine // IGMP and MLD
-	failed    []unresolved      // frames whose neighbour does not answer
-	after     []func()          // to be run when mu is released
-	down      bool
+	// routerKnown: the advertisement that is being applied tells its sender's MAC
+	// address.
+	routerKnown bool
+	failed      []unresolved // frames whose neighbour does not answer
+	after       []func()     // to be run when mu is released
+	down        bool
 	// charged is what frags and neigh were last charged for.
 	charged int
 	rnd     *rand.Rand
@@ -214,7 +234,7 @@ const queueBytes = 212992
 func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	caps := c.Device.Caps()
 	i := &Interface{stack: s, name: c.Name, dev: c.Device, caps: caps, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
-		noDAD: c.NoDAD, noNonce: c.NoDADNonce, temp: c.TempAddrs, acd: c.ACD, localnet: c.RouteLocalnet, rpFilter: c.RPFilter, noRedirects: c.NoRedirects, claims: make(map[netip.Addr]*claim.Claim), nonces: make(map[netip.Addr][6]byte),
+		noDAD: c.NoDAD, noNonce: c.NoDADNonce, temp: c.TempAddrs, optimistic: c.OptimisticDAD && !c.NoDAD, announce6: c.AnnounceIPv6, ignoreRA: c.IgnoreRA, acd: c.ACD, localnet: c.RouteLocalnet, rpFilter: c.RPFilter, noRedirects: c.NoRedirects, claims: make(map[netip.Addr]*claim.Claim), nonces: make(map[netip.Addr][6]byte),
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
 	i.offload(c.Plain)
@@ -244,7 +264,7 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 		binary.BigEndian.PutUint64(i.iid.Secret[8:], i.rnd.Uint64())
 	}
 	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue, QueueBytes: max(queueBytes, s.limits.NeighbourQueue*pkt.SmallSlab), QueueTotalBytes: s.limits.NeighbourBytes,
-		Changed: i.neighbourChanged}
+		Patience: c.Patience, Changed: i.neighbourChanged}
 	i.neigh[inet6] = neigh.New(nc, (*neighHost)(i), i.rnd)
 	nc.FlapHold = time.Second // Linux's locktime: of several ARP answers the first counts
 	i.neigh[inet] = neigh.New(nc, (*neighHost)(i), i.rnd)

@@ -130,7 +130,9 @@ const (
 	NeighbourDelay      = neigh.Delay
 	NeighbourProbe      = neigh.Probe
 	NeighbourFailed     = neigh.Failed
-	NeighbourStatic     = neigh.Static
+	// NeighbourUnreachable is one that does not answer, with InterfaceConfig.Patience.
+	NeighbourUnreachable = neigh.Unreachable
+	NeighbourStatic      = neigh.Static
 )
 
 // Neighbour is what an interface knows of a host on its link.

@@ -89,7 +89,7 @@ func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolici
 		return
 	}
 	dad := p.src.IsUnspecified()
-	if a.state == addrTentative {
+	if a.state == addrTentative || a.optimistic && dad {
 		if dad {
 			i.enter(now)
 			if n, ok := i.nonces[m.Target]; ok && m.HasNonce && n == m.Nonce {
@@ -111,7 +111,7 @@ func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolici
 	}
 	mac, ok := i.neigh[inet6].Lookup(now, p.src)
 	i.leave()
-	reply := ipv6.NeighborAdvert{Target: m.Target, Solicited: !dad, Override: true, TargetMAC: i.mac, HasMAC: !i.ptp}
+	reply := ipv6.NeighborAdvert{Target: m.Target, Solicited: !dad, Override: !a.optimistic, TargetMAC: i.mac, HasMAC: !i.ptp}
 	i.stack.stats.ND.Advert.inc()
 	switch {
 	case dad:
@@ -158,6 +158,8 @@ func (i *Interface) inputRouterAdvert(now mono.Time, src netip.Addr, m *ipv6.Rou
 	}
 	i.neigh[inet6].SetRouter(src, true)
 	if i.slaac != nil {
+		i.routerKnown = m.HasMAC
 		i.slaac.Input(now, src, m)
+		i.routerKnown = false
 	}
 }

@@ -21,6 +21,9 @@ func (h *neighHost) Solicit(target netip.Addr, to [6]byte, unicast bool) {
 	i := (*Interface)(h)
 	c := i.stack.cfg.Load()
 	src := c.selectSource(target, i, target)
+	if target.Is6() && c.isOptimistic(src, i) {
+		src = c.certain(i).selectSource(target, i, target)
+	}
 	if !src.IsValid() {
 		return
 	}

@@ -337,7 +337,8 @@ func (c *config) selectSource6(dst netip.Addr, iface *Interface, nextHop netip.A
 
 // candidate is an address as RFC 6724 looks at it.
 func (c *config) candidate(a *address, out *Interface, nextHop netip.Addr) ipv6.Source {
-	return ipv6.Source{Addr: a.addr(), Deprecated: a.deprecated, Outgoing: a.iface == out, Advertised: slices.Contains(a.routers, nextHop),
+	// RFC 4429 §3.1: optimistic addresses are like deprecated ones.
+	return ipv6.Source{Addr: a.addr(), Deprecated: a.deprecated || a.optimistic, Outgoing: a.iface == out, Advertised: slices.Contains(a.routers, nextHop),
 		Temporary: a.temporary, PrefixLen: a.prefix.Bits()}
 }
 

@@ -25,7 +25,7 @@ const (
 
 // newSLAAC makes the core of an interface.
 func (i *Interface) newSLAAC() *ipv6.SLAAC {
-	return ipv6.NewSLAAC((*slaacHost)(i), ipv6.SLAACConfig{IID: i.iid, Temporary: i.temp != TempAddrsOff}, i.rnd)
+	return ipv6.NewSLAAC((*slaacHost)(i), ipv6.SLAACConfig{IID: i.iid, Temporary: i.temp != TempAddrsOff, Ignore: i.ignoreRA}, i.rnd)
 }
 
 // Advertised is what routers advertise for a host to use, beside addresses and
@@ -86,6 +86,9 @@ func (h *slaacHost) advertise(change func(*Advertised)) {
 func (h *slaacHost) SendRouterSolicit() {
 	i := (*Interface)(h)
 	src := i.stack.cfg.Load().selectSource(ipv6.AllRouters, i, ipv6.AllRouters)
+	if i.stack.cfg.Load().isOptimistic(src, i) {
+		src = netip.Addr{} // RFC 4429 §3.2
+	}
 	m := ipv6.RouterSolicit{SourceMAC: i.mac, HasMAC: src.IsValid() && !i.ptp}
 	if !src.IsValid() {
 		src = any6 // RFC 4861 §4.1: then without our link-layer address
@@ -96,8 +99,10 @@ func (h *slaacHost) SendRouterSolicit() {
 
 // AddAddress implements ipv6.SLAACHost.
 func (h *slaacHost) AddAddress(p netip.Prefix, info ipv6.AddressInfo) {
+	known := h.routerKnown
 	h.later(func(i *Interface) {
-		i.claimAddress(Addr{Prefix: p, Origin: OriginRouter, Temporary: info.Temporary, Preferred: info.Preferred, Valid: info.Valid}, info.Routers, 0)
+		i.claimAddress(Addr{Prefix: p, Origin: OriginRouter, Temporary: info.Temporary, Preferred: info.Preferred, Valid: info.Valid,
+			Optimistic: known && i.optimistic}, info.Routers, 0)
 	})
 }
 
@@ -161,6 +166,9 @@ func (h *slaacHost) SetHopLimit(n uint8) { h.hopLimit.Store(int32(n)) }
 // SetTimers implements ipv6.SLAACHost.
 func (h *slaacHost) SetTimers(reachable, retrans time.Duration) {
 	h.neigh[inet6].SetTimers(reachable, retrans)
+	if retrans > 0 {
+		h.retrans.Store(int64(retrans))
+	}
 }
 
 // SetNames implements ipv6.SLAACHost.
@@ -206,5 +214,14 @@ func (i *Interface) replace(x *address) bool {
 // addLinkLocal gives the interface its link-local address (RFC 4862 §5.3).
 func (i *Interface) addLinkLocal(wait time.Duration) error {
 	p := netip.PrefixFrom(ipv6.WithIID(ipv6.LinkLocalPrefix, i.iid.Stable(ipv6.LinkLocalPrefix, uint8(i.linkLocals.Load()))), 64)
-	return i.claimAddress(Addr{Prefix: p, Origin: OriginKernel}, nil, wait)
+	return i.claimAddress(Addr{Prefix: p, Origin: OriginKernel, Optimistic: i.optimistic && wait == 0}, nil, wait)
+}
+
+// Link6 returns the MTU in bytes and the hop limit of IPv6 packets that leave by
+// the interface, which routers may have set (RFC 4861 §6.3.4).
+func (i *Interface) Link6() (mtu int, hopLimit uint8) {
+	if h := i.hopLimit.Load(); h != 0 {
+		return i.mtuFor(any6), uint8(h)
+	}
+	return i.mtuFor(any6), defaultTTL
 }

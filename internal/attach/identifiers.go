@@ -10,9 +10,10 @@ import (
 	"github.com/tapstack/tapstack/stack"
 )
 
-// This file owns what the interface identifiers of IPv6 addresses are made of.
+// This file owns what the interface identifiers of IPv6 addresses are made of,
+// and what of router advertisements is taken.
 
-// identifiers sets what --iid and --temp-addrs say. The secret of opaque
+// identifiers sets what --iid, --temp-addrs, --optimistic-dad and --ra-ignore say. The secret of opaque
 // identifiers is made of the machine's identity, so that a host has the same
 // addresses after each start (RFC 7217 §5); a machine without one has others.
 func (o *Options) identifiers(c *stack.InterfaceConfig) error {
@@ -38,6 +39,25 @@ func (o *Options) identifiers(c *stack.InterfaceConfig) error {
 		c.TempAddrs = stack.TempAddrsPrefer
 	default:
 		return fmt.Errorf("--temp-addrs %q: is none of off, usable, prefer", o.TempAddrs)
+	}
+	c.OptimisticDAD = o.Optimistic
+	for _, what := range o.IgnoreRA {
+		switch what {
+		case "routers":
+			c.IgnoreRA.Routers = true
+		case "routes":
+			c.IgnoreRA.Routes = true
+		case "prefixes":
+			c.IgnoreRA.Prefixes = true
+		case "addresses":
+			c.IgnoreRA.Addresses = true
+		case "mtu":
+			c.IgnoreRA.MTU = true
+		case "dns":
+			c.IgnoreRA.Names = true
+		default:
+			return fmt.Errorf("--ra-ignore %q: is none of routers, routes, prefixes, addresses, mtu, dns", what)
+		}
 	}
 	return nil
 }

@@ -67,8 +67,11 @@ type Options struct {
 	DHCP6Options
 	IID       string // --iid: what their interface identifiers are made of; "" is opaque
 	TempAddrs string // --temp-addrs: addresses that take turns beside them; "" is off
-	NoDAD     bool   // --dad=false: use IPv6 addresses unprobed
-	ACD       bool   // --acd: probe IPv4 addresses before use (RFC 5227)
+	// IgnoreRA, --ra-ignore: what of router advertisements is left aside.
+	IgnoreRA   []string
+	Optimistic bool // --optimistic-dad: use IPv6 addresses while they are probed
+	NoDAD      bool // --dad=false: use IPv6 addresses unprobed
+	ACD        bool // --acd: probe IPv4 addresses before use (RFC 5227)
 	// Recorder, unless nil, chooses what is in that capture.
 	Recorder Recorder
 	Seed     uint64 // --seed: reproducible random choices; 0: real ones
@@ -153,6 +156,8 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	o.registerDHCP6(fs, text)
 	text(&o.IID, "iid", "make IPv6 addresses `OF` opaque identifiers, which stay the same on one network (RFC 7217), or eui64: the MAC address (default opaque)")
 	text(&o.TempAddrs, "temp-addrs", "make temporary IPv6 addresses beside those of --slaac, and use them: `MODE` off, usable (by who binds them) or prefer (RFC 8981; default off)")
+	list(&o.IgnoreRA, "ra-ignore", "leave `WHAT` of router advertisements aside: routers, routes, prefixes, addresses, mtu or dns; repeat or separate by commas")
+	truth(&o.Optimistic, "optimistic-dad", "use the IPv6 addresses that are made by oneself while duplicates are still looked for (RFC 4429)")
 	dad := &notValue{&o.NoDAD}
 	if v := os.Getenv(envName("dad")); v != "" {
 		o.noteEnv("dad", v, dad.Set(v))

@@ -48,7 +48,7 @@ const (
 )
 
 var rankOf = [...]int{Failed: rankFailed, Stale: rankStale, Incomplete: rankIncomplete,
-	Reachable: rankActive, Delay: rankActive, Probe: rankActive, Static: rankStatic}
+	Reachable: rankActive, Delay: rankActive, Probe: rankActive, Unreachable: rankActive, Static: rankStatic}
 
 // Output decides what to do with a frame for the on-link unicast address dst,
 // and starts asking for its address if need be. See Result for who owns p

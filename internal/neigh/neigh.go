@@ -37,17 +37,18 @@ type State uint8
 // The states. Failed and Static are Linux's NUD_FAILED and NUD_PERMANENT; the
 // RFC has no entry where this cache has a Failed one.
 const (
-	None       State = iota // no entry
-	Incomplete              // asked, no answer yet; frames wait
-	Reachable               // known to have answered lately
-	Stale                   // not known to be reachable; believed until used
-	Delay                   // used while stale; an upper layer may yet confirm it
-	Probe                   // being asked by unicast
-	Failed                  // did not answer
-	Static                  // configured: never asked, never replaced, never evicted
+	None        State = iota // no entry
+	Incomplete               // asked, no answer yet; frames wait
+	Reachable                // known to have answered lately
+	Stale                    // not known to be reachable; believed until used
+	Delay                    // used while stale; an upper layer may yet confirm it
+	Probe                    // being asked by unicast
+	Failed                   // did not answer
+	Static                   // configured: never asked, never replaced, never evicted
+	Unreachable              // did not answer by unicast; asked by multicast while frames still go there (RFC 7048)
 )
 
-var stateNames = [...]string{"none", "incomplete", "reachable", "stale", "delay", "probe", "failed", "static"}
+var stateNames = [...]string{"none", "incomplete", "reachable", "stale", "delay", "probe", "failed", "static", "unreachable"}
 
 func (s State) String() string { return stateNames[s] }
 
@@ -70,6 +71,10 @@ type Config struct {
 	// MaxMulticastSolicit and MaxUnicastSolicit are how often a neighbour is
 	// asked for its address, and whether it still has it. Default 3 each.
 	MaxMulticastSolicit, MaxUnicastSolicit int
+	// Patience is how often a neighbour that stopped answering is asked by
+	// multicast before it is given up (RFC 7048), further and further apart.
+	// Default 0, as Linux's mcast_resolicit.
+	Patience int
 	// BaseReachable is how long an answer is good for, spread by half either
 	// way (RFC 4861 §6.3.2). Default 30 s.
 	BaseReachable time.Duration

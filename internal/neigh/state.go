@@ -130,7 +130,7 @@ func (c *Cache) Confirm(now mono.Time, dst netip.Addr) {
 		return
 	}
 	switch e.state {
-	case Reachable, Stale, Delay, Probe:
+	case Reachable, Stale, Delay, Probe, Unreachable:
 		c.enter(e, now, Reachable)
 	}
 }
@@ -181,7 +181,7 @@ func (c *Cache) enter(e *entry, now mono.Time, s State) {
 		c.cfg.Changed(e.copy(), from, false)
 	}
 	switch s {
-	case Incomplete, Probe:
+	case Incomplete, Probe, Unreachable:
 		c.timers.set(e, now.Add(c.cfg.RetransTimer))
 	case Reachable:
 		c.timers.set(e, now.Add(c.reachableTime(now)))
@@ -268,12 +268,15 @@ func (c *Cache) expire(e *entry, now mono.Time) {
 			c.solicit(e)
 			return
 		}
-		// RFC 4861 §7.3.3 deletes the entry. The next packet asks by
-		// multicast at once: the neighbour may have a new link-layer address.
 		c.stats.Unreachable++
-		c.enter(e, now, Failed)
-		e.mac, e.isRouter = [6]byte{}, false
+		if c.cfg.Patience > 0 {
+			c.beginPatience(e, now)
+		} else {
+			c.giveUp(e, now)
+		}
 		c.host.Unreachable(e.addr)
+	case Unreachable:
+		c.goOn(e, now)
 	case Stale, Failed:
 		c.remove(e)
 	}
