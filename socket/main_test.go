@@ -18,6 +18,7 @@ import (
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/wire"
 	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/ipv6"
 	"github.com/tapstack/tapstack/socket"
 	"github.com/tapstack/tapstack/stack"
 )
@@ -101,7 +102,7 @@ func newHost(t testing.TB, seg *wire.Segment, n byte, c stack.Config) (*stack.St
 	mac := ether.Addr{2, 0, 0, 0, 0, n}
 	s := stack.New(c)
 	port := seg.Attach(fmt.Sprintf("host%d", n), mac)
-	i, err := s.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: port, MAC: mac, NoDAD: true})
+	i, err := s.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: port, MAC: mac, NoDAD: true, IID: ipv6.IIDEUI64})
 	for _, a := range []string{"10.77.0.%d/24", "fd77::%d/64"} {
 		if err == nil {
 			err = i.AddAddr(netip.MustParsePrefix(fmt.Sprintf(a, n)))

@@ -44,13 +44,13 @@ sendp(frames, iface="br0", verbose=0)
 // gets the stack's own address by claiming it.
 func TestARPStrangers(t *testing.T) {
 	l := newLab(t)
-	if err := exec.Command("python3", "-c", "import scapy").Run(); err != nil {
+	if err := exec.Command("/usr/bin/python3", "-c", "import scapy").Run(); err != nil {
 		lab.Lacks(t, err)
 	}
 	h := newHost(t, l, hostOptions{services: true})
 	h.anyDrop = true
 	before := h.count("arp.input")
-	run(t, within(t, 2*patience), l, "python3", "-c", scapyStrangers)
+	run(t, within(t, 2*patience), l, "/usr/bin/python3", "-c", scapyStrangers)
 	eventually(t, patience, "all of it has come", func() bool { return h.count("arp.input")-before >= 162 })
 	for _, n := range h.stack.Neighbours().List() {
 		if n.Addr.Is4() && n.MAC.String() == "02:00:00:00:66:66" {

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -304,27 +305,31 @@ const (
 )
 
 // readAnswer says what a packet from the asked host is; "" when it is none that
-// counts. fence: it is the reply to the packet that ends the wait.
-func readAnswer(frame []byte) (what string, fence bool) {
+// counts. fence is the number of the packet that ends the wait, if it is the
+// reply to that, else -1.
+func readAnswer(frame []byte) (what string, fence int) {
 	if len(frame) < ether.HeaderLen+ipv6.HeaderLen || binary.BigEndian.Uint16(frame[12:]) != uint16(ether.TypeIPv6) {
-		return "", false
+		return "", -1
 	}
 	b := frame[ether.HeaderLen:]
 	h := ipv6.Header(b)
 	if h.Dst() != asker || h.NextHeader() != ipv6.ProtoICMPv6 {
-		return "", false
+		return "", -1
 	}
 	m := b[ipv6.HeaderLen:]
 	switch {
 	case len(m) < 8 || m[0] == 135 || m[0] == 136:
-		return "", false
+		return "", -1
 	case m[0] == icmp.TypeEchoReply6 && m[4] == 0x77:
-		return "", true
+		return "", int(binary.BigEndian.Uint16(m[6:]))
 	case m[0] == icmp.TypeEchoReply6:
-		return "reply", false
+		return "reply", -1
 	}
-	return fmt.Sprintf("type %d code %d at %d", m[0], m[1], binary.BigEndian.Uint32(m[4:])), false
+	return fmt.Sprintf("type %d code %d at %d", m[0], m[1], binary.BigEndian.Uint32(m[4:])), -1
 }
+
+// noFence is the number of those before the first chain.
+const noFence = 0xffff
 
 // fencePacket is an echo request whose reply comes after all others.
 func fencePacket(n int) []byte {
@@ -371,6 +376,21 @@ func kernelAnswers(t *testing.T, chains []headerChain) (answers []string) {
 		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: far.Index})
 	})
 	defer f.Close()
+	// What is sent from one processor arrives in order.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, one unix.CPUSet
+	if unix.SchedGetaffinity(0, &all) == nil {
+		for cpu := range len(all) * 64 {
+			if all.IsSet(cpu) {
+				one.Set(cpu)
+				break
+			}
+		}
+		if unix.SchedSetaffinity(0, &one) == nil {
+			defer unix.SchedSetaffinity(0, &all)
+		}
+	}
 	b := make([]byte, 2000)
 	ask := func(packet []byte, n int) string {
 		for _, p := range [][]byte{packet, fencePacket(n)} {
@@ -386,7 +406,7 @@ func kernelAnswers(t *testing.T, chains []headerChain) (answers []string) {
 				t.Fatalf("chain %d: %v", n, err)
 			}
 			switch what, fence := readAnswer(b[:k]); {
-			case fence:
+			case fence == n:
 				return answer
 			case what != "":
 				answer = what
@@ -395,10 +415,10 @@ func kernelAnswers(t *testing.T, chains []headerChain) (answers []string) {
 	}
 	// The kernel says nothing before the address is its own.
 	for end := time.Now().Add(patience); ; time.Sleep(pause) {
-		f.Write(askFrame(ether.Addr{2, 0, 0, 0, 0x79, 1}, fencePacket(0)))
+		f.Write(askFrame(ether.Addr{2, 0, 0, 0, 0x79, 1}, fencePacket(noFence)))
 		f.SetReadDeadline(time.Now().Add(pause))
 		if k, err := f.Read(b); err == nil {
-			if _, fence := readAnswer(b[:k]); fence {
+			if _, fence := readAnswer(b[:k]); fence == noFence {
 				break
 			}
 		}

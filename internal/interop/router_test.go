@@ -267,6 +267,7 @@ func TestRedirectByKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.expect("the routers ask for each other", "arp.drop.not-ours")
+	h.expect("a packet was under way when the first redirect came", "icmp.drop.redirect-refused")
 	to := netip.MustParseAddr("10.99.0.1")
 	k, err := far.ListenPacketKernel("udp", "10.99.0.1:9")
 	if err != nil {

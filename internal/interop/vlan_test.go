@@ -105,11 +105,11 @@ print("ping", a is not None and a[Dot1Q].vlan == 10 and a[ICMP].type == 0 and by
 
 func TestVLANScapy(t *testing.T) {
 	l := newLab(t)
-	if err := exec.Command("python3", "-c", "import scapy").Run(); err != nil {
+	if err := exec.Command("/usr/bin/python3", "-c", "import scapy").Run(); err != nil {
 		lab.Lacks(t, err)
 	}
 	_, d := inVLAN(t, l, 0, 10, tap.OffloadRequire, "10.80.0.1/24")
-	out := run(t, within(t, 3*patience), l, "python3", "-c", scapyVLAN)
+	out := run(t, within(t, 3*patience), l, "/usr/bin/python3", "-c", scapyVLAN)
 	want := []string{"[10] 10 ARP 02:00:00:00:00:07", "[11] silent", "[] silent", "[0] silent", "[10, 10] silent", "ping True"}
 	for _, w := range want {
 		if !strings.Contains(out, w+"\n") {

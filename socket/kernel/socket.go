@@ -55,6 +55,7 @@ func newSocket(fd, typ int) (*Socket, error) {
 	s.raw = raw
 	s.read = half{deadline: s.file.SetReadDeadline, wait: raw.Read}
 	s.write = half{deadline: s.file.SetWriteDeadline, wait: raw.Write}
+	s.read.aside.L, s.write.aside.L = &s.read.mu, &s.write.mu
 	return s, nil
 }
 
