@@ -97,6 +97,7 @@ func newRouted(t *testing.T, o hostOptions) (h *host, far *lab.Lab) {
 		}
 	}
 	h.expect("what is under way when a connection is reset", "tcp.drop.no-connection", "tcp.drop.out-of-window", "tcp.drop.closed")
+	h.expect("a router may tell of a packet that has been acknowledged since", "icmp.drop.no-socket")
 	return h, far
 }
 
