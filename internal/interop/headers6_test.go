@@ -35,8 +35,7 @@ var (
 
 // headerChain is what follows a fixed header.
 type headerChain struct {
-	name  string
-	first uint8
+	name string
 	// parts are headers in order; the next header fields are filled in.
 	parts []headerPart
 	group bool // sent to all nodes
