@@ -166,6 +166,7 @@ func TestOwnFrames(t *testing.T) {
 			c, err := l.Accept()
 			if err == nil {
 				c.Write([]byte("hello"))
+				time.Sleep(100 * time.Millisecond) // each in its turn
 				c.Close()
 			}
 		}()
@@ -182,6 +183,7 @@ func TestOwnFrames(t *testing.T) {
 		must(t, err)
 		b := make([]byte, 10)
 		c.Read(b)
+		time.Sleep(200 * time.Millisecond)
 		c.Close()
 		time.Sleep(time.Second)
 		if _, err := p.na.Dial("tcp", "10.77.0.3:80"); err == nil { // of which nothing was said
@@ -211,6 +213,7 @@ func TestOwnFrames(t *testing.T) {
 		"answer to probe 6: SYN-ACK from 10.77.0.2",
 		"probe 6: ACK",
 		"probe 6: 5 bytes from 10.77.0.2:80",
+		"probe 6: ACK",
 		"probe 6: FIN from 10.77.0.2:80",
 		"probe 6: ACK",
 		"probe 6: FIN",
