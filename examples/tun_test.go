@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ func TestTUNWeb(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 1)
 	if l.Packet {
-		t.Skip("no /dev/net/tun")
+		lab.Lacks(t, errors.New("no /dev/net/tun"))
 	}
 	lab.RequireProgram(t, "curl")
 	if err := build(); err != nil {

@@ -80,7 +80,8 @@ type SLAACHost interface {
 	// SetDHCP tells what is to be had by DHCPv6: addresses (M), other
 	// configuration (O) (RFC 4861 §4.2). M includes the other.
 	SetDHCP(managed, other bool)
-	// SetPortal tells the URI of the captive portal's API (RFC 8910 §2.3).
+	// SetPortal tells the URI of the captive portal's API (RFC 8910 §2.3), "" for
+	// none.
 	SetPortal(uri string)
 }
 
@@ -150,6 +151,12 @@ func (s *SLAAC) Stop() {
 	}
 	if len(s.servers)+len(s.domains) > 0 {
 		s.host.SetNames(nil, nil)
+	}
+	if s.managed || s.other {
+		s.host.SetDHCP(false, false)
+	}
+	if s.portal != "" {
+		s.host.SetPortal("")
 	}
 	*s = SLAAC{host: s.host, cfg: s.cfg, rnd: s.rnd, stopped: true}
 }

@@ -291,6 +291,8 @@ func TestFlagsAndPortal(t *testing.T) {
 	}
 	n.Input(n.now, hostA, &RouterAdvert{Other: true})
 	n.expect(t, "0s dhcp true false", "0s portal https://portal.example/", "0s dhcp false true")
+	n.Stop()
+	n.expect(t, "0s dhcp false false", "0s portal ")
 }
 
 // TestRouterOptions: what is appended is read again, and what is malformed is

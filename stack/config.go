@@ -75,6 +75,9 @@ func (s *Stack) update(change func(c *config) error) error {
 	if err := change(c); err != nil {
 		return err
 	}
+	if len(c.dead) > 0 {
+		c.dead = slices.DeleteFunc(slices.Clone(c.dead), func(d deadGateway) bool { return !c.isGateway(d) })
+	}
 	slices.SortStableFunc(c.routes, func(a, b Route) int {
 		return cmp.Or(cmp.Compare(b.Dst.Bits(), a.Dst.Bits()), cmp.Compare(a.Metric, b.Metric), cmp.Compare(b.Preference, a.Preference))
 	})

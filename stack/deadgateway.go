@@ -14,7 +14,8 @@ import (
 // one that failed longest ago first.
 
 // deadGateway is a router that has stopped answering. The list of them is in
-// the config, the eldest first.
+// the config, the eldest first; update drops those that no route leads by any
+// more, so that routes bound how many there are.
 type deadGateway struct {
 	iface *Interface
 	addr  netip.Addr
@@ -36,11 +37,7 @@ func (i *Interface) gatewayDied(a netip.Addr) {
 	}
 	i.after = append(i.after, func() {
 		i.stack.update(func(c *config) error {
-			// Routes bound how many there can be.
-			c.dead = slices.DeleteFunc(slices.Clone(c.dead), func(x deadGateway) bool { return x == d || !c.isGateway(x) })
-			if c.isGateway(d) {
-				c.dead = append(c.dead, d)
-			}
+			c.dead = append(slices.DeleteFunc(slices.Clone(c.dead), func(x deadGateway) bool { return x == d }), d)
 			return nil
 		})
 	})
