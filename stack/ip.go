@@ -243,6 +243,12 @@ func (i *Interface) acceptIPv6(c *config, h ipv6.Header, looped bool) Drop {
 	switch {
 	case !i.loopback && dst.IsLoopback():
 		return DropMartianDst // RFC 4291 §2.5.3
+	case !i.loopback && !looped && dst.IsInterfaceLocalMulticast():
+		return DropMartianDst // RFC 4291 §2.7: the scope is this interface, its neighbours are outside
+	case src.Is4In6():
+		// RFC 4291 §2.5.5.2: they stand for IPv4 in interfaces to programs. On a
+		// wire they would pass for the IPv4 address; Linux drops them as well.
+		return DropMartian
 	case !i.loopback && (src.IsLoopback() && !i.localnet || !looped && c.byAddr[src] != nil && c.byAddr[src].state != addrTentative):
 		return DropMartian
 	}

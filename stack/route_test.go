@@ -285,6 +285,7 @@ func TestMartians(t *testing.T) {
 		{"10.77.0.255", "10.77.0.7"}, {"255.255.255.255", "10.77.0.7"}, {"224.0.0.1", "10.77.0.7"}, {"240.0.0.1", "10.77.0.7"},
 		{"0.1.2.3", "10.77.0.7"}, {"10.77.0.1", "0.0.0.0"}, {"10.77.0.1", "0.1.2.3"},
 		{"::1", "fd77::7"}, {"fd77::1", "::1"}, {"fd77::7", "fd77::7"}, {"ff02::1", "fd77::7"},
+		{"::ffff:10.77.0.1", "fd77::7"}, {"::ffff:127.0.0.1", "fd77::7"}, {"fd77::1", "ff01::1"},
 	} {
 		src, dst := a(x.src), a(x.dst)
 		var f []byte
@@ -305,7 +306,7 @@ func TestMartians(t *testing.T) {
 	if got := c["ipv4.drop.martian"] + c["ipv4.drop.martian-destination"] + c["ipv4.drop.bad-source"] - before["ipv4.drop.martian"]; got != uint64(n4) {
 		t.Errorf("%d IPv4 martians, want %d: %v", got, n4, drops(h.s))
 	}
-	if c["ipv4.drop.martian-destination"] != 3 || c["ipv6.drop.martian-destination"] != 1 {
+	if c["ipv4.drop.martian-destination"] != 3 || c["ipv6.drop.martian-destination"] != 2 {
 		t.Errorf("martian destinations: %v", drops(h.s))
 	}
 	if got := c["ipv6.drop.martian"] + c["ipv6.drop.martian-destination"] + c["ipv6.drop.bad-source"]; got != uint64(n6) {
