@@ -58,6 +58,7 @@ has the stack listen instead, or, given both, too.`,
 	f.IntVar(&o.parallel, "parallel", exporter.DefaultParallel, "make at most `N` probes at a time")
 	f.Var(&o.offset, "timeout-offset", "end a probe `SECONDS` before Prometheus gives up")
 	o.attach.Register(f)
+	ownFrames(f, &o.attach)
 	f.SortFlags = false
 	return c
 }
@@ -96,7 +97,7 @@ func (o *exporterOptions) run(c *cobra.Command) error {
 		return attach.Usagef("nowhere to listen: want --listen-host or --listen")
 	}
 	return o.attach.Run(func(ctx context.Context, h *attach.Host) error {
-		x := exporter.Options{Net: h.Net, Modules: modules, Parallel: o.parallel, Offset: time.Duration(o.offset)}
+		x := exporter.Options{Net: declaring{h.Net, &o.attach}, Modules: modules, Parallel: o.parallel, Offset: time.Duration(o.offset)}
 		if h.Stack != nil {
 			p, err := probe.New(h.Stack, probe.Options{})
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/gopacket/layers"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
@@ -81,8 +82,13 @@ func TestExporter(t *testing.T) {
 			{"default", device, nil, []string{"[::]:9115"}, true},
 			{"host", nil, []string{"--net", "host", "--listen-host", "10.77.0.1:9117"}, []string{"10.77.0.1:9117"}, false},
 		} {
+			capture := filepath.Join(t.TempDir(), "probes.pcapng")
 			t.Run(c.name, func(t *testing.T) {
-				got := startExporter(t, l, c.env, len(c.addresses), append(c.args, "--config", config)...)
+				args := append(c.args, "--config", config)
+				if c.stack {
+					args = append(args, "--pcap", capture)
+				}
+				got := startExporter(t, l, c.env, len(c.addresses), args...)
 				for i, a := range got {
 					if a != c.addresses[i] {
 						t.Errorf("listens on %s, want %s", a, c.addresses[i])
@@ -124,6 +130,21 @@ func TestExporter(t *testing.T) {
 					}
 				}
 			})
+			if !c.stack {
+				continue
+			}
+			// The probes are in the capture, the scrapes over the stack are not.
+			all := strings.Join(pcapComments(t, capture), "\n")
+			for _, want := range []string{": SYN ttl 64 to 10.77.0.1:" + port, ": SYN ttl 64 to 10.77.0.1:4\n", ": ICMP echo ", ": UDP ttl 64 to 10.77.0.1:" + port} {
+				if !strings.Contains(all, want) {
+					t.Errorf("%s: no %q in the capture\n%s", c.name, want, all)
+				}
+			}
+			for _, f := range pcapFrames(t, capture) {
+				if tcp, ok := f.TransportLayer().(*layers.TCP); ok && (tcp.SrcPort == 9115 || tcp.DstPort == 9115) {
+					t.Errorf("%s: a scrape is in the capture: %v", c.name, f)
+				}
+			}
 		}
 	})
 }

@@ -106,7 +106,7 @@ for mistakes.`,
 	f.BoolVarP(&o.scan, "scan", "z", false, "only look who listens")
 	o.attach.Register(f)
 	ownFrames(f, &o.attach)
-	f.Lookup("pcap").Usage += "; with -l all that passes"
+	f.Lookup("pcap").Usage += "; with -l those of who comes"
 	return c
 }
 
@@ -167,9 +167,6 @@ func (o *ncOptions) run(args []string) error {
 	}
 	o.shutdown = o.shutdown || o.quit.set
 	ok := false
-	if o.listen {
-		o.attach.Recorder = nil // who will come is not known: --pcap has all that passes
-	}
 	err = o.attach.Run(func(ctx context.Context, h *attach.Host) (err error) {
 		n := &netcat{ncOptions: o, net: h.Net, own: h.Stack != nil, out: os.Stdout}
 		n.stdin = newNCInput(os.Stdin, o)

@@ -368,13 +368,25 @@ func TestNCEnds(t *testing.T) {
 			_ = conn.SetDeadline(time.Now().Add(patience))
 			return conn
 		}
-		server := c.ours(nil, "-v -l 5000")
+		capture := filepath.Join(t.TempDir(), "nc.pcapng")
+		flags := ""
+		if !c.host {
+			flags = " --pcap " + capture
+		}
+		server := c.ours(nil, "-v -l 5000"+flags)
 		server.err.wait(t, "Listening on 0.0.0.0 5000\n")
 		conn = dial("5000")
 		io.WriteString(conn, "hello")
 		conn.Close()
 		if got := server.ends(0); got != "hello" {
 			t.Errorf("%q", got)
+		}
+		if !c.host {
+			all := strings.Join(pcapComments(t, capture), "\n")
+			if !strings.Contains(all, "conversation 1: SYN from 10.77.0.1:") || !strings.Contains(all, "conversation 1: SYN-ACK\n") ||
+				!strings.Contains(all, "conversation 1: 5 bytes") || strings.Contains(all, "conversation 2") {
+				t.Errorf("captured:\n%s", all)
+			}
 		}
 		server = c.ours(nil, "-v -l -k -p 5001 -s "+c.self(false))
 		server.err.wait(t, "Listening on "+c.self(false)+" 5001\n")

@@ -57,6 +57,10 @@ func (n *netcat) listenOn(ctx context.Context, s socket.Berkeley, local netip.Ad
 	if err != nil {
 		return attach.Usagef("%s", errorWords(err))
 	}
+	if local, err = s.Getsockname(); err != nil {
+		return err
+	}
+	serving(&n.attach, n.udp, local.Port())
 	if n.udp {
 		n.say("Bound on %v %d", local.Addr(), local.Port())
 		return n.datagrams(ctx, s)

@@ -28,6 +28,13 @@ func toward(o *attach.Options, dst netip.Addr) {
 	}
 }
 
+// serving declares to --pcap that others may begin.
+func serving(o *attach.Options, udp bool, port uint16) {
+	if t, ok := o.Recorder.(*probecap.Tracker); ok && o.Pcap != "" {
+		t.Serve(udp, port)
+	}
+}
+
 // declaring is a network that declares what a name stands for, for those who
 // look names up themselves.
 type declaring struct {

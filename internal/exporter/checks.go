@@ -20,14 +20,13 @@ import (
 
 // addresses looks a target's name up and keeps those of the preferred family.
 func (e *Exporter) addresses(ctx context.Context, m *Module, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a.Unmap()}, nil
-	}
+	// An address is its own; the network is asked all the same, which may want
+	// to know whom is probed.
 	list, err := e.o.Net.LookupNetIP(ctx, "ip", host)
 	for i := range list {
 		list[i] = list[i].Unmap()
 	}
-	if m.IPProtocol == "" {
+	if _, literal := netip.ParseAddr(host); literal == nil || m.IPProtocol == "" {
 		return list, err
 	}
 	preferred := slices.DeleteFunc(slices.Clone(list), func(a netip.Addr) bool { return a.Is4() != (m.IPProtocol == "ip4") })

@@ -12,7 +12,8 @@
 //
 // What a probe is follows from what was declared: a packet that opens a
 // conversation (an echo request, a datagram, a SYN, an INIT, a segment of no
-// connection) with an address of which Toward was told.
+// connection) with an address of which Toward was told; and of a command that
+// listens what others open with a port of which Serve was told.
 package probecap
 
 import (
@@ -30,6 +31,7 @@ import (
 const (
 	maxProbes    = 1 << 16
 	maxFragments = 1 << 10
+	maxForeign   = 1 << 12
 )
 
 // Tracker is told the frames of a link in the order in which they pass.
@@ -38,6 +40,7 @@ type Tracker struct {
 	nextHop func(netip.Addr) (netip.Addr, error)
 	to      map[netip.Addr]struct{}  // whom the probes are for
 	servers map[netip.Addr]struct{}  // of names
+	served  map[service]struct{}     // where others may begin
 	hops    map[netip.Addr]bool      // the first on the way; true: a router
 	asked   map[netip.Addr]time.Time // when a hop was asked for last
 	owed    map[netip.Addr]bool      // hops that asked for us, and are to be told
@@ -50,6 +53,10 @@ type Tracker struct {
 	last     time.Time       // when one was sent
 	frags    map[fragment]uint64
 	fragList []fragment // in the order of their coming
+	// foreign are connections that others began with what is not served: what
+	// this host says in them is no probe.
+	foreign     map[ends]struct{}
+	foreignList []ends // in the order of their coming
 }
 
 // promptly is how soon after a probe a neighbour that has an answer to send, and
@@ -61,14 +68,20 @@ type identity struct {
 	token uint32
 }
 
-// probed is one that was sent.
+// service is a port at which a command listens.
+type service struct {
+	proto uint8
+	port  uint16
+}
+
+// probed is one that was sent, or a conversation that somebody else began.
 type probed struct {
 	identity
 	name     string // "probe 3", "look-up 1"
 	at       time.Time
 	times    int // sent
 	answered int
-	shook    bool // the handshake's answer came
+	shook    bool // the handshake's answer came, or it was theirs to come
 }
 
 // fragment is what the fragments of a packet have in common.
@@ -80,8 +93,8 @@ type fragment struct {
 
 // New makes a Tracker that knows of nothing yet.
 func New() *Tracker {
-	return &Tracker{to: make(map[netip.Addr]struct{}), servers: make(map[netip.Addr]struct{}), hops: make(map[netip.Addr]bool), asked: make(map[netip.Addr]time.Time), owed: make(map[netip.Addr]bool),
-		byToken: make(map[identity]uint64), byEnds: make(map[ends]uint64), frags: make(map[fragment]uint64)}
+	return &Tracker{to: make(map[netip.Addr]struct{}), servers: make(map[netip.Addr]struct{}), served: make(map[service]struct{}), hops: make(map[netip.Addr]bool), asked: make(map[netip.Addr]time.Time), owed: make(map[netip.Addr]bool),
+		byToken: make(map[identity]uint64), byEnds: make(map[ends]uint64), frags: make(map[fragment]uint64), foreign: make(map[ends]struct{})}
 }
 
 // Attached tells of the stack, and of the servers that it asks for names.
@@ -114,6 +127,41 @@ func (t *Tracker) Toward(dst netip.Addr) {
 	dst = dst.WithZone("")
 	t.to[dst] = struct{}{}
 	t.hops[hop.WithZone("")] = hop.WithZone("") != dst
+}
+
+// Serve declares that a port is listened at, of UDP or else of TCP.
+func (t *Tracker) Serve(udp bool, port uint16) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	proto := uint8(protoTCP)
+	if udp {
+		proto = protoUDP
+	}
+	t.served[service{proto, port}] = struct{}{}
+}
+
+// begun is for what opens a conversation with a port that is served; 0: none is.
+// It gives up the lock for a moment.
+func (t *Tracker) begun(m *message, at time.Time) (n uint64) {
+	if m.kind != opening {
+		return 0
+	}
+	if _, ok := t.served[service{m.proto, m.local.Port()}]; !ok {
+		if _, again := t.foreign[m.ends]; !again && m.proto == protoTCP {
+			if len(t.foreignList) >= maxForeign {
+				delete(t.foreign, t.foreignList[0])
+				t.foreignList = t.foreignList[1:]
+			}
+			t.foreign[m.ends], t.foreignList = struct{}{}, append(t.foreignList, m.ends)
+		}
+		return 0
+	}
+	t.mu.Unlock()
+	t.Toward(m.remote.Addr()) // an answer may have to look for the first hop
+	t.mu.Lock()
+	n = t.add(probed{identity: identity{m.ends, m.token}, at: at, times: 1, answered: 1, shook: true, name: textf("conversation %d", t.count+1)})
+	t.waiting--
+	return n
 }
 
 // Choose is a pcap.Chooser.
@@ -193,6 +241,9 @@ func (t *Tracker) sent(p *packet, at time.Time) (comment string, n uint64) {
 		return "", 0
 	}
 	id := identity{m.ends, m.token}
+	if e := t.get(t.byEnds[m.ends]); e != nil && e.shook && m.proto == protoUDP {
+		return textf("%s: datagram to %v", e.name, m.remote), t.byEnds[m.ends]
+	}
 	if m.kind == opening {
 		if _, ok := t.to[p.dst]; !ok {
 			return "", 0
@@ -214,7 +265,8 @@ func (t *Tracker) sent(p *packet, at time.Time) (comment string, n uint64) {
 	n = t.byEnds[m.ends]
 	e := t.get(n)
 	if e == nil {
-		if _, ok := t.to[p.dst]; !ok || !m.stray {
+		_, to := t.to[p.dst]
+		if _, foreign := t.foreign[m.ends]; !to || foreign || !m.stray {
 			return "", 0
 		}
 		// Of no connection that this host has opened: it asks who answers such.
@@ -286,6 +338,9 @@ func (t *Tracker) came(p *packet, at time.Time) (comment string, n uint64) {
 			n = t.group(m.ends)
 		}
 	}
+	if n == 0 {
+		n = t.begun(&m, at)
+	}
 	e := t.get(n)
 	if e == nil {
 		return "", 0
@@ -296,14 +351,14 @@ func (t *Tracker) came(p *packet, at time.Time) (comment string, n uint64) {
 		what = "echo reply"
 	case protoTCP:
 		what = segmentText(p.body)
-		if e.shook {
-			// Within a connection it is the connection that speaks.
-			return textf("%s: %s from %v", e.name, what, m.remote), n
-		}
-		e.shook = what == "SYN-ACK"
 	case protoSCTP:
 		what = chunkText(p.body)
 	}
+	if e.shook {
+		// Within a connection it is the connection that speaks.
+		return textf("%s: %s from %v", e.name, what, m.remote), n
+	}
+	e.shook = m.proto == protoTCP && what == "SYN-ACK"
 	t.hear(e)
 	return e.answer(what, p.src, at), n
 }

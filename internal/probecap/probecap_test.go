@@ -221,6 +221,89 @@ func TestOwnFrames(t *testing.T) {
 	)
 }
 
+// TestServe: of a command that listens it is the conversations with its port.
+func TestServe(t *testing.T) {
+	capture := bubble(t, func(p *pair) {
+		l, err := p.na.Listen("tcp", ":7")
+		must(t, err)
+		go func() {
+			c, err := l.Accept()
+			must(t, err)
+			b := make([]byte, 10)
+			n, _ := c.Read(b)
+			time.Sleep(200 * time.Millisecond) // each in its turn
+			c.Write(b[:n])
+			time.Sleep(200 * time.Millisecond)
+			c.Close()
+		}()
+		u, err := p.na.ListenPacket("udp", ":9")
+		must(t, err)
+		go func() {
+			b := make([]byte, 10)
+			for {
+				n, from, err := u.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				u.WriteTo(b[:n], from)
+			}
+		}()
+		other, err := p.na.Listen("tcp", ":80")
+		must(t, err)
+		go func() {
+			c, err := other.Accept()
+			must(t, err)
+			c.Write([]byte("not of this command"))
+			c.Close()
+		}()
+		p.tracker.Serve(false, 7)
+		p.tracker.Serve(true, 9)
+		time.Sleep(10 * time.Second)
+		talk := func(network, address string) {
+			c, err := p.nb.Dial(network, address)
+			if err != nil {
+				return
+			}
+			c.Write([]byte("abc"))
+			c.Read(make([]byte, 10))
+			time.Sleep(time.Second)
+			c.Close()
+			time.Sleep(time.Minute)
+		}
+		talk("tcp", "10.77.0.1:7")
+		talk("tcp", "10.77.0.1:9")  // nobody is there
+		talk("tcp", "10.77.0.1:80") // somebody else is
+		talk("udp", "[fd77::1]:9")
+		talk("udp", "10.77.0.1:7")
+		u.Close()
+		l.Close()
+		other.Close()
+	})
+	port := regexp.MustCompile(`:(3[2-9]|[456]\d)\d\d\d\b`)
+	var list []string
+	for _, s := range comments(t, capture) {
+		if strings.Contains(s, "10.77.0.2 ") || strings.HasSuffix(s, "for 10.77.0.2") || strings.HasPrefix(s, "neighbour") {
+			continue // whether the neighbour still lives
+		}
+		list = append(list, port.ReplaceAllString(s, ":P"))
+	}
+	compare(t, list,
+		"conversation 1: SYN from 10.77.0.2:P",
+		"conversation 1: SYN-ACK",
+		"conversation 1: ACK from 10.77.0.2:P",
+		"conversation 1: 3 bytes from 10.77.0.2:P",
+		"conversation 1: ACK",
+		"conversation 1: 3 bytes",
+		"conversation 1: ACK from 10.77.0.2:P",
+		"conversation 1: FIN",
+		"conversation 1: ACK from 10.77.0.2:P",
+		"conversation 1: FIN from 10.77.0.2:P",
+		"conversation 1: ACK",
+		"conversation 2: datagram from [fd77::2]:P",
+		"conversation 2: datagram to [fd77::2]:P",
+	)
+}
+
 // TestStray: a segment of no connection is a probe, and what it brings its
 // answer; so are those that xray never quite makes.
 func TestStray(t *testing.T) {
@@ -263,6 +346,8 @@ func FuzzChoose(f *testing.F) {
 		for _, a := range []string{"10.77.0.2", "fd77::2", "224.0.0.1", "255.255.255.255"} {
 			k.Toward(addr(a))
 		}
+		k.Serve(true, 53)
+		k.Serve(false, 80)
 		for _, x := range []struct {
 			out   bool
 			frame []byte
