@@ -43,13 +43,17 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long anything in these tests may take before it has failed.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
+
+// lifetime is how long a program may run that a test starts: all that is done
+// with it has patience.
+const lifetime = 4 * patience
 
 // tapstack returns the program with arguments and nothing but env of the
 // variables that would be its defaults.
 func tapstack(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
 	t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, os.Args[0], args...)
 	for _, kv := range os.Environ() {

@@ -70,7 +70,7 @@ var (
 // wrk loads a URL for d over 50 connections; any error fails the test.
 func (h programs) wrk(t *testing.T, url string, d time.Duration) load {
 	t.Helper()
-	out := run(t, within(t, d+patience), h.Lab, "wrk", "-t2", "-c50", "--latency", "--timeout", "10s",
+	out := run(t, within(t, d+patience), h.Lab, "wrk", "-t2", "-c50", "--latency", "--timeout", "60s",
 		fmt.Sprintf("-d%ds", int(d.Seconds())), url)
 	if e := wrkErrors.FindString(out); e != "" {
 		t.Errorf("%s", out)
@@ -123,10 +123,14 @@ func TestWrk(t *testing.T) {
 	l := programs{newLab(t)}
 	l.program(t, "examples/http-server", addr(our4.Addr(), 80))
 	for _, fam := range families {
-		got := l.wrk(t, "http://"+addr(fam.ours.Addr(), 80)+"/bytes/100", time.Second)
-		t.Logf("%s: %d requests, %.0f/s, 99 %% within %s", fam.name, got.requests, got.rate, got.latency)
-		if got.requests < 100 {
-			t.Errorf("only %d requests were answered", got.requests)
+		answered := 0
+		if !persist(func() bool {
+			got := l.wrk(t, "http://"+addr(fam.ours.Addr(), 80)+"/bytes/100", time.Second)
+			t.Logf("%s: %d requests, %.0f/s, 99 %% within %s", fam.name, got.requests, got.rate, got.latency)
+			answered += got.requests
+			return answered >= 100
+		}) {
+			t.Errorf("only %d requests were answered", answered)
 		}
 	}
 	l.wrk(t, "http://"+addr(our4.Addr(), 80)+"/bytes/100000", time.Second)
@@ -207,7 +211,7 @@ func TestSocat(t *testing.T) {
 		ours, kernel := host(fam.ours.Addr()), host(fam.kernel.Addr())
 		t.Run("its client ends first", func(t *testing.T) {
 			script := fmt.Sprintf("socat -t 60 - %s:%s:9 <%s", tcp, ours, data)
-			if out := run(t, within(t, time.Minute), h.lab, "sh", "-c", script); out != want+" <nil>\n" {
+			if out := run(t, within(t, endurance), h.lab, "sh", "-c", script); out != want+" <nil>\n" {
 				t.Errorf("%q, want %s", out, want)
 			}
 		})
@@ -216,7 +220,7 @@ func TestSocat(t *testing.T) {
 			const port = 2001
 			at := addr(fam.kernel.Addr(), port)
 			runServer(t, h.lab, at, "socat", "-t", "60", fmt.Sprintf("%s-LISTEN:%d,bind=%s,fork,reuseaddr", tcp, port, kernel), "EXEC:sha256sum")
-			c := dial(t, h.ourSide(), "tcp", at, time.Minute).(*socket.Conn)
+			c := dial(t, h.ourSide(), "tcp", at, endurance).(*socket.Conn)
 			_, err := io.Copy(c, file(size))
 			if err := errors.Join(err, c.CloseWrite()); err != nil {
 				t.Fatal(err)
@@ -230,7 +234,7 @@ func TestSocat(t *testing.T) {
 			const port = 2002
 			at := addr(fam.kernel.Addr(), port)
 			got := filepath.Join(t.TempDir(), "got")
-			ctx := within(t, time.Minute)
+			ctx := within(t, endurance)
 			ended := make(chan error, 1)
 			go func() {
 				out, err := h.lab.Output(ctx, "socat", "-t", "60", fmt.Sprintf("%s-LISTEN:%d,bind=%s,reuseaddr", tcp, port, kernel),
@@ -245,7 +249,7 @@ func TestSocat(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(time.Minute))
+			conn.SetDeadline(time.Now().Add(endurance))
 			if s := sum(t, conn); s != want {
 				t.Errorf("SHA-256 %s, want %s", s, want)
 			}
@@ -266,7 +270,7 @@ func TestSocat(t *testing.T) {
 			// Socat makes a datagram of each block that it reads.
 			script := fmt.Sprintf("cd %s && mkfifo back && head -c 20000 %s >some && { socat -b 1000 -t 60 - %s:%s:7 <some >back & head -c 20000 back | sha256sum; kill $!; }",
 				t.TempDir(), data, udp, ours)
-			out := run(t, within(t, time.Minute), h.lab, "sh", "-c", script)
+			out := run(t, within(t, endurance), h.lab, "sh", "-c", script)
 			if s := sum(t, file(20_000)); !strings.HasPrefix(out, s) {
 				t.Errorf("%q, want %s", out, s)
 			}
@@ -281,8 +285,10 @@ func TestSocat(t *testing.T) {
 				c.Process.Kill()
 				_ = c.Wait() // killed
 			})
-			conn := dial(t, h.ourSide(), "udp", addr(fam.kernel.Addr(), port), time.Minute)
-			// Nobody listens at first.
+			conn := dial(t, h.ourSide(), "udp", addr(fam.kernel.Addr(), port), endurance)
+			// Nobody listens at first. Socat makes a process and another socket for
+			// each datagram: what comes meanwhile may be lost, or answered late.
+			h.expect("late answers", "udp.drop.no-socket")
 			b := make([]byte, 2000)
 			eventually(t, patience, "an echo", func() bool {
 				if _, err := conn.Write([]byte("there?")); err != nil {
@@ -292,24 +298,9 @@ func TestSocat(t *testing.T) {
 				n, err := conn.Read(b)
 				return err == nil && string(b[:n]) == "there?"
 			})
-			conn.SetReadDeadline(time.Now().Add(time.Minute))
 			for i := range 10 {
-				datagram := contents(int64(1 + 150*i))
-				if _, err := conn.Write(datagram); err != nil {
-					t.Fatal(err)
-				}
-				for {
-					n, err := conn.Read(b)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if string(b[:n]) == "there?" {
-						continue // one that came late
-					}
-					if !bytes.Equal(b[:n], datagram) {
-						t.Errorf("%d bytes came back of %d", n, len(datagram))
-					}
-					break
+				if err := echoDatagram(conn, contents(int64(1+150*i)), 60, time.Second); err != nil {
+					t.Errorf("%d bytes: %v", 1+150*i, err)
 				}
 			}
 		})

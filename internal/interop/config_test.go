@@ -140,12 +140,14 @@ func TestDHCP(t *testing.T) {
 	if err := exchange(within(t, patience), h.ourSide(), addr(far4.Addr(), 7), 1); err != nil {
 		t.Errorf("by the default route: %v", err)
 	}
-	// After the offer and the first acknowledgement comes the second.
+	// After the offer and the first acknowledgement comes the second. A busy
+	// machine may have asked twice for the first offer.
+	discovered := strings.Count(log.String(), "DHCPDISCOVER(br0)")
 	eventually(t, 2*patience, "the lease is renewed", func() bool {
 		return h.count("udp.input") >= 3 && strings.Count(log.String(), "DHCPACK(br0)") >= 2
 	})
-	if n := strings.Count(log.String(), "DHCPDISCOVER(br0)"); n != 1 {
-		t.Errorf("%d times DHCPDISCOVER: not renewed but begun anew", n)
+	if n := strings.Count(log.String(), "DHCPDISCOVER(br0)"); n != discovered {
+		t.Errorf("%d times DHCPDISCOVER: not renewed but begun anew", n-discovered)
 	}
 
 	closed = true
@@ -226,12 +228,20 @@ func TestMLD(t *testing.T) {
 		"mcast_membership_interval", "200", "mcast_querier", "1")
 	eventually(t, 2*patience, "six queries", func() bool { return h.count("mld.query") >= 6 })
 	const entry = "grp ff02::1:ff00:7"
-	if mdb := run(t, ctx, l, "bridge", "mdb", "show", "dev", lab.Bridge); !strings.Contains(mdb, "port "+l.Ports[0]+" "+entry) {
+	// Between its answers a busy host is forgotten for a moment.
+	var mdb string
+	if !persist(func() bool {
+		mdb = run(t, ctx, l, "bridge", "mdb", "show", "dev", lab.Bridge)
+		return strings.Contains(mdb, "port "+l.Ports[0]+" "+entry)
+	}) {
 		t.Errorf("%s has no %s:\n%s", l.Ports[0], entry, mdb)
 	}
 	flushKernelNeighbours(t, l)
-	c := dial(t, h.kernelSide(), "udp", addr(our6.Addr(), 7), patience)
-	if err := echoDatagram(c, []byte("found"), 1, patience); err != nil {
+	var err error
+	if !persist(func() bool {
+		err = echoDatagram(dial(t, h.kernelSide(), "udp", addr(our6.Addr(), 7), patience), []byte("found"), 1, patience)
+		return err == nil
+	}) {
 		t.Error(err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // TestCongestion sends to the kernel by each congestion control, over both kinds
 // of TAP: what is paced by timers of the machine, in super-frames and without,
-// arrives whole as well, within a minute.
+// arrives whole as well.
 func TestCongestion(t *testing.T) {
 	for name, offload := range map[string]tap.Offload{"plain": tap.OffloadOff, "super-frames": tap.OffloadRequire} {
 		t.Run(name, func(t *testing.T) {
@@ -28,7 +28,7 @@ func TestCongestion(t *testing.T) {
 			h := newHost(t, l, hostOptions{offload: offload})
 			h.serveKernel()
 			for _, name := range cc.Names() {
-				a := amounts{discard: 50 << 20, limit: time.Minute}
+				a := amounts{discard: 50 << 20, limit: endurance}
 				timed(t, name, a, a.discard, func(t *testing.T) {
 					c, err := h.net.DialContext(within(t, a.limit), "tcp", addr(families[0].kernel.Addr(), 9))
 					if err != nil {

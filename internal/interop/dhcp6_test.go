@@ -32,7 +32,7 @@ func init() {
 		"pd-pools": [{"prefix": "fd01::", "prefix-len": 48, "delegated-len": 56}],
 		"option-data": [{"name": "dns-servers", "data": "fd77::1"}, {"name": "domain-search", "data": "lab.example"}, {"name": "sntp-servers", "data": "fd77::3"}]}],
 	"loggers": [{"name": "kea-dhcp6", "output_options": [{"output": "stdout"}], "severity": "INFO"}]}}`,
-			filepath.Join(s.dir, "leases6.csv"), leaseT1, leaseT2, leaseEnd-1, leaseEnd, hexOf(first), hexOf(last)))
+			filepath.Join(s.dir, "leases6.csv"), leaseT1, leaseT2, s.end-1, s.end, hexOf(first), hexOf(last)))
 		return []string{"kea-dhcp6", "-c", conf}
 	}}
 	servers6["dnsmasq6"] = &server{here: "DHCPv6", argv: func(s *server, first, last string) []string {
@@ -57,7 +57,7 @@ func dnsmasq6(link, dir string) []string {
 func newServer6(t *testing.T, l *lab.Lab, name string) *server {
 	t.Helper()
 	s := *servers6[name]
-	s.t, s.l, s.dir = t, l, t.TempDir()
+	s.t, s.l, s.dir, s.end = t, l, t.TempDir(), leaseEnd
 	program(t, s.argv(&s, "10.77.0.50", "10.77.0.60")[0])
 	t.Cleanup(s.stop)
 	return &s
@@ -118,8 +118,6 @@ func TestKea6(t *testing.T) {
 	if strings.Contains(s.log.String(), "ADVERTISE") {
 		t.Error("not by rapid commit")
 	}
-	await6(t, r, "renewed", func(s dhcp6.Status) bool { return s.Bound && s.Lease.Acquired > lease.Acquired })
-	s.stop()
 	u, err := h.stack.NewUDP(true)
 	if err == nil {
 		err = u.Bind(netip.AddrPortFrom(a.Addr(), 9))
@@ -128,7 +126,9 @@ func TestKea6(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	eventually(t, 2*patience, "rebinding", func() bool { return r.Status().State == dhcp6.Rebinding })
+	await6(t, r, "renewed", func(s dhcp6.Status) bool { return s.Bound && s.Lease.Acquired > lease.Acquired })
+	s.stop()
+	eventually(t, 2*patience, "rebinding", func() bool { s := r.Status(); return s.State == dhcp6.Rebinding || !s.Bound })
 	await6(t, r, "the lease is over", func(s dhcp6.Status) bool { return !s.Bound })
 	if h.nicHas(a) {
 		t.Errorf("still has %v", h.nic.Addrs())
@@ -169,6 +169,7 @@ func TestTwoDHCP6Servers(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	near := newServer6(t, l, "kea6")
+	near.end = leaseLong
 	h := newHost(t, l, hostOptions{parallel: true, bare: true})
 	awaitBridge(t, l)
 	near.start(50)

@@ -38,13 +38,15 @@ type server struct {
 	dir  string
 	argv func(s *server, first, last string) []string
 	here string // in its log when it serves
+	end  int    // of its leases, in seconds, where that can be chosen
 
 	cmd *exec.Cmd
 	log *daemonLog
 }
 
-// times of the leases: T1, T2 and the end, in seconds.
-const leaseT1, leaseT2, leaseEnd = 2, 4, 7
+// times of the leases: T1, T2 and the end, in seconds; and an end for which no
+// test waits, of leases that have to last while another server is started.
+const leaseT1, leaseT2, leaseEnd, leaseLong = 2, 4, 7, 600
 
 var servers = map[string]*server{
 	// The shortest lease of dnsmasq is two minutes, and T1 at least 3 s.
@@ -62,7 +64,7 @@ var servers = map[string]*server{
 	"subnet4": [{"id": 1, "subnet": "10.77.0.0/24", "pools": [{"pool": "%s - %s"}], "option-data": [
 		{"name": "routers", "data": "10.77.0.1"}, {"name": "domain-name-servers", "data": "10.77.0.1"}]}],
 	"loggers": [{"name": "kea-dhcp4", "output_options": [{"output": "stdout"}], "severity": "INFO"}]}}`,
-			filepath.Join(s.dir, "leases.csv"), leaseT1, leaseT2, leaseEnd, first, last))
+			filepath.Join(s.dir, "leases.csv"), leaseT1, leaseT2, s.end, first, last))
 		return []string{"kea-dhcp4", "-c", conf}
 	}},
 	"dhcpd": {here: "Sending on", argv: func(s *server, first, last string) []string {
@@ -75,7 +77,7 @@ subnet 10.77.0.0 netmask 255.255.255.0 {
 	option routers 10.77.0.1;
 	option domain-name-servers 10.77.0.1;
 }
-`, leaseT1, leaseT2, leaseEnd, first, last))
+`, leaseT1, leaseT2, s.end, first, last))
 		leases := s.file("dhcpd.leases", "")
 		return []string{"dhcpd", "-4", "-f", "-d", "-cf", conf, "-lf", leases, "-pf", filepath.Join(s.dir, "dhcpd.pid"), lab.Bridge}
 	}},
@@ -85,7 +87,7 @@ subnet 10.77.0.0 netmask 255.255.255.0 {
 func newServer(t *testing.T, l *lab.Lab, name string) *server {
 	t.Helper()
 	s := *servers[name]
-	s.t, s.l, s.dir = t, l, t.TempDir()
+	s.t, s.l, s.dir, s.end = t, l, t.TempDir(), leaseEnd
 	program(t, s.argv(&s, "10.77.0.50", "10.77.0.60")[0])
 	t.Cleanup(s.stop)
 	return &s
@@ -183,9 +185,11 @@ func renewed(t *testing.T, r *dhcp.Runner, l dhcp.Lease) dhcp.Lease {
 	return s.Lease
 }
 
+// awaitState waits until the client is in that state, or the lease is over: a
+// machine that stands still passes by states.
 func awaitState(t *testing.T, r *dhcp.Runner, want dhcp.State) {
 	t.Helper()
-	eventually(t, 2*patience, "the client is "+want.String(), func() bool { return r.Status().State == want })
+	eventually(t, 2*patience, "the client is "+want.String(), func() bool { s := r.Status(); return s.State == want || !s.Bound })
 }
 
 // TestDHCPServers: with each server a lease that is released at the end; with
@@ -196,6 +200,9 @@ func TestDHCPServers(t *testing.T) {
 			t.Parallel()
 			l := newLab(t)
 			s := newServer(t, l, name)
+			if name == "kea" {
+				s.end = leaseLong
+			}
 			h := newHost(t, l, hostOptions{parallel: true, bare: true})
 			awaitBridge(t, l)
 			s.start(50)
@@ -225,9 +232,17 @@ func TestDHCPServers(t *testing.T) {
 				return
 			}
 			lease = renewed(t, r, lease)
-			if lease.Lease != leaseEnd*time.Second || lease.T1 != leaseT1*time.Second || lease.T2 != leaseT2*time.Second {
+			if lease.Lease != time.Duration(s.end)*time.Second || lease.T1 != leaseT1*time.Second || lease.T2 != leaseT2*time.Second {
 				t.Errorf("%v %v %v", lease.T1, lease.T2, lease.Lease)
 			}
+			u, err := h.stack.NewUDP(false)
+			if err == nil {
+				err = u.Bind(netip.AddrPortFrom(lease.Addr.Addr(), 9))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.Close()
 			// Its server dies: nobody renews at T1, and from T2 on everybody is
 			// asked.
 			s.stop()
@@ -241,14 +256,6 @@ func TestDHCPServers(t *testing.T) {
 				return
 			}
 			// Nobody answers: the lease ends, and its socket is told.
-			u, err := h.stack.NewUDP(false)
-			if err == nil {
-				err = u.Bind(netip.AddrPortFrom(lease.Addr.Addr(), 9))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer u.Close()
 			awaitState(t, r, dhcp.Rebinding)
 			eventually(t, 2*patience, "the lease is over", func() bool { return !r.Status().Bound })
 			if h.nicHas(lease.Addr) {
@@ -277,7 +284,7 @@ func TestDHCPConflict(t *testing.T) {
 	h := newHost(t, l, hostOptions{parallel: true, bare: true, nic: stack.InterfaceConfig{ACD: true}})
 	r, _ := runDHCP(t, h, dhcp.RunOptions{})
 	eventually(t, 2*patience, "the address is declined", func() bool { return strings.Contains(s.log.String(), "DHCPDECLINE") })
-	if got := h.nic.Addrs(); slices.ContainsFunc(got, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
+	if got := h.nic.Addrs(); slices.ContainsFunc(got, func(p netip.Prefix) bool { n := p.Addr().As16()[15]; return p.Addr().Is4() && (n == 50 || n == 59) }) {
 		t.Errorf("has %v", got)
 	}
 	// Close waits for nothing, here for the ten seconds after a DECLINE.
@@ -306,7 +313,7 @@ func TestACDLive(t *testing.T) {
 	if err := h.nic.Ready(within(t, 2*patience)); err != nil {
 		t.Fatal(err)
 	}
-	c := dial(t, h.ourSide(), "tcp", addr(lab.Kernel4.Addr(), 7), time.Minute)
+	c := dial(t, h.ourSide(), "tcp", addr(lab.Kernel4.Addr(), 7), endurance)
 
 	// The other way round first: it asks, and is told.
 	gone := make(chan stack.AddrEvent, 9)
@@ -491,6 +498,8 @@ func TestCarrier(t *testing.T) {
 			return err
 		})
 	}
+	// A busy machine may have asked twice for the first offer.
+	discovered := strings.Count(s.log.String(), "DHCPDISCOVER(")
 	requests := func() int { return strings.Count(s.log.String(), "DHCPREQUEST(") }
 	before := requests()
 	port(netlink.LinkSetDown)
@@ -506,7 +515,7 @@ func TestCarrier(t *testing.T) {
 	port(netlink.LinkSetUp)
 	eventually(t, 2*patience, "the lease is verified", func() bool { return requests() > before })
 	eventually(t, 2*patience, "the lease goes on", func() bool { return h.DHCP.Status().State == dhcp.Bound })
-	if a := h.DHCP.Status().Lease.Addr; a != h.Lease.Addr || strings.Count(s.log.String(), "DHCPDISCOVER(") != 1 {
+	if a := h.DHCP.Status().Lease.Addr; a != h.Lease.Addr || strings.Count(s.log.String(), "DHCPDISCOVER(") != discovered {
 		t.Errorf("has %v, had %v", a, h.Lease.Addr)
 	}
 }

@@ -191,7 +191,7 @@ func (h *host) pairOf(t *testing.T, weDial bool, fam family) (*conn, net.Conn) {
 // move writes n bytes at one end and reads them at the other.
 func move(t *testing.T, from io.Writer, to io.Reader, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), endurance)
 	defer cancel()
 	sent, failed := crc32.NewIEEE(), make(chan error, 1)
 	go func() {

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/stack"
@@ -25,7 +24,7 @@ var update = flag.Bool("update", false, "write the answers of the stack and of t
 func scapy(t *testing.T, l *lab.Lab) string {
 	t.Helper()
 	const python = "/usr/bin/python3"
-	if out, err := l.Output(within(t, time.Minute), python, "-c", "import scapy.layers.inet6"); err != nil {
+	if out, err := l.Output(within(t, endurance), python, "-c", "import scapy.layers.inet6"); err != nil {
 		lab.Lacks(t, fmt.Errorf("python3-scapy is not installed: %v %s", err, out))
 	}
 	return python
@@ -33,7 +32,7 @@ func scapy(t *testing.T, l *lab.Lab) string {
 
 // fragmentAnswers has testdata/fragments.py send its cases.
 func fragmentAnswers(t *testing.T, l *lab.Lab, python, link, mac string) map[string]string {
-	out, err := l.Output(within(t, 2*time.Minute), python, "testdata/fragments.py", link, mac)
+	out, err := l.Output(within(t, endurance), python, "testdata/fragments.py", link, mac)
 	var lists map[string][]string
 	if err == nil {
 		err = json.Unmarshal(out, &lists)

@@ -66,8 +66,10 @@ func (c checked) Run() int {
 
 const (
 	// patience is how long anything that takes microseconds may take on a
-	// machine that does much else.
-	patience = 10 * time.Second
+	// machine that does much else, or stands still for some seconds.
+	patience = 30 * time.Second
+	// endurance is the same for what takes seconds.
+	endurance = 4 * time.Minute
 	// pause is the time between two looks at a condition.
 	pause = 2 * time.Millisecond
 )
@@ -127,6 +129,17 @@ func eventually(t *testing.T, d time.Duration, what string, cond func() bool) {
 			t.Fatalf("not within %v: %s", d, what)
 		}
 	}
+}
+
+// persist repeats what waits for moments only, which may be too short on a busy
+// machine, until f has done it: for as long as patience, and four times at least.
+func persist(f func() bool) bool {
+	for try, end := 0, time.Now().Add(patience); try < 4 || time.Now().Before(end); try++ {
+		if f() {
+			return true
+		}
+	}
+	return false
 }
 
 // newLab makes a namespace with a bridge and one TAP.

@@ -20,7 +20,7 @@ func testClean(t *testing.T, offload tap.Offload) {
 	l := newLab(t)
 	h := newHost(t, l, hostOptions{services: true, offload: offload})
 	h.serveKernel()
-	a := amounts{discard: 200 << 20, chargen: 200 << 20, echo: 64 << 20, sequential: 1000, parallel: 200, limit: time.Minute}
+	a := amounts{discard: 200 << 20, chargen: 200 << 20, echo: 64 << 20, sequential: 1000, parallel: 200, limit: endurance}
 	t.Run("ping", h.testPing)
 	t.Run("udp", func(t *testing.T) { h.testUDP(t, a) })
 	t.Run("identifiers", h.testIdentifiers)
@@ -62,10 +62,12 @@ func TestLoss(t *testing.T) {
 	h := newHost(t, l, hostOptions{services: true, parallel: true})
 	h.serveKernel()
 	h.expect("what was sent again, or arrives when its connection is gone", "tcp.drop.out-of-window", "tcp.drop.no-connection", "tcp.drop.closed")
+	h.expect("a datagram that was tried again comes back, or the kernel says that it has waited for its fragments in vain, when its socket is gone",
+		"udp.drop.no-socket", "icmp.drop.no-socket")
 	if err := l.Loss(l.Ports[0], lossPermille); err != nil {
 		t.Fatal(err)
 	}
-	a := amounts{discard: moved, chargen: moved, echo: moved, sequential: 10, parallel: 100, limit: time.Minute,
+	a := amounts{discard: moved, chargen: moved, echo: moved, sequential: 10, parallel: 100, limit: endurance,
 		lossy: true, tries: 100, wait: 50 * time.Millisecond}
 	for name, f := range map[string]func(*testing.T, amounts){
 		"udp": h.testUDP, "connections": h.testConnections, "transfers": h.testTransfers, "chargen": h.testChargen,

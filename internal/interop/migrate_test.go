@@ -41,7 +41,7 @@ func TestMigrate(t *testing.T) {
 		got := make([]byte, 0, migrated)
 		read := func(n int) {
 			t.Helper()
-			must(t, ours.SetReadDeadline(time.Now().Add(time.Minute)))
+			must(t, ours.SetReadDeadline(time.Now().Add(endurance)))
 			b := make([]byte, n)
 			n, err := ours.Recv(b, socket.MSG_WAITALL)
 			must(t, err)
@@ -50,7 +50,7 @@ func TestMigrate(t *testing.T) {
 		full := 0
 		for sent := 0; sent < migrated; {
 			n := min(ahead/4, migrated-sent)
-			must(t, ours.SetWriteDeadline(time.Now().Add(time.Minute)))
+			must(t, ours.SetWriteDeadline(time.Now().Add(endurance)))
 			m, err := ours.Send(data[sent:sent+n], 0)
 			must(t, err)
 			if before := sent / (migrated / moves); (sent+m)/(migrated/moves) != before {

@@ -35,7 +35,7 @@ func TestPacketSocket(t *testing.T) {
 	h := newHost(t, newLabOf(t, "packet"), hostOptions{services: true, packet: true})
 	h.serveKernel()
 	h.expect("a packet socket hears of frames from both processors, and not always in their order", "tcp.drop.paws")
-	a := amounts{discard: 50 << 20, echo: 20 << 20, sequential: 100, parallel: 50, limit: time.Minute}
+	a := amounts{discard: 50 << 20, echo: 20 << 20, sequential: 100, parallel: 50, limit: endurance}
 	t.Run("udp", func(t *testing.T) { h.testUDP(t, a) })
 	t.Run("connections", func(t *testing.T) { h.testConnections(t, a) })
 	before := h.count("ether.output")
@@ -130,7 +130,7 @@ func (h *host) segmentsIn(t *testing.T, fam family, uso bool) {
 	}
 	defer pc.Close()
 	ours := pc.(*socket.PacketConn)
-	c := dial(t, h.kernelSide(), "udp", addr(fam.ours.Addr(), 5000), time.Minute)
+	c := dial(t, h.kernelSide(), "udp", addr(fam.ours.Addr(), 5000), endurance)
 	// The first waits for the neighbour's address.
 	c.Write([]byte{0})
 	receiveAll(t, ours, 1)
@@ -190,7 +190,7 @@ func (h *host) segmentsOut(t *testing.T, fam family, uso bool) {
 		t.Fatal(err)
 	}
 	defer kernel.Close()
-	ours := dial(t, h.ourSide(), "udp", addr(fam.kernel.Addr(), 5001), time.Minute).(*socket.PacketConn)
+	ours := dial(t, h.ourSide(), "udp", addr(fam.kernel.Addr(), 5001), endurance).(*socket.PacketConn)
 	for i, x := range bulks {
 		want := content(byte(i), x.n)
 		frames, cut := h.count("ether.output"), h.count("offload.cut")
@@ -210,8 +210,8 @@ func (h *host) segmentsOut(t *testing.T, fam family, uso bool) {
 
 // segmentErrors: what cannot be sent, the kernel and we refuse alike.
 func (h *host) segmentErrors(t *testing.T, fam family) {
-	kernel := dial(t, h.kernelSide(), "udp", addr(fam.ours.Addr(), 5002), time.Minute)
-	ours := dial(t, h.ourSide(), "udp", addr(fam.kernel.Addr(), 5002), time.Minute).(*socket.PacketConn)
+	kernel := dial(t, h.kernelSide(), "udp", addr(fam.ours.Addr(), 5002), endurance)
+	ours := dial(t, h.ourSide(), "udp", addr(fam.kernel.Addr(), 5002), endurance).(*socket.PacketConn)
 	sink, err := h.net.ListenPacket("udp", addr(fam.ours.Addr(), 5002))
 	if err != nil {
 		t.Fatal(err)
@@ -309,7 +309,7 @@ func TestBigTCP(t *testing.T) {
 	big(t, h, fits)
 	eachFamily(t, func(t *testing.T, fam family) {
 		dev.largest.Store(0)
-		c := dial(t, h.kernelSide(), "tcp", addr(fam.ours.Addr(), 9), time.Minute)
+		c := dial(t, h.kernelSide(), "tcp", addr(fam.ours.Addr(), 9), endurance)
 		discard(t, c, 100<<20)
 		if n := dev.largest.Load(); n <= 1<<16 {
 			t.Errorf("the longest frame had %d bytes", n)
@@ -322,7 +322,7 @@ func TestBigTCP(t *testing.T) {
 	// Of longer ones TCP's recovery makes shorter ones.
 	big(t, h, 4*fits)
 	eachFamily(t, func(t *testing.T, fam family) {
-		discard(t, dial(t, h.kernelSide(), "tcp", addr(fam.ours.Addr(), 9), time.Minute), 1<<20)
+		discard(t, dial(t, h.kernelSide(), "tcp", addr(fam.ours.Addr(), 9), endurance), 1<<20)
 	})
 	if dev.Stats().RxDropped == 0 {
 		t.Error("none was refused")

@@ -54,7 +54,7 @@ func TestIperf3(t *testing.T) {
 			if len(flags) > 0 && flags[0] == "-6" {
 				to = our6.Addr()
 			}
-			out := run(t, within(t, patience), l, append([]string{"iperf3", "-c", to.String(), "-n", "50M"}, flags...)...)
+			out := run(t, within(t, endurance), l, append([]string{"iperf3", "-c", to.String(), "-n", "50M"}, flags...)...)
 			sum := <-sums
 			if moved := max(sum.Sent, sum.Received); moved < 50<<20 {
 				t.Errorf("%v: %v\n%s", flags, sum, out)
@@ -68,7 +68,7 @@ func TestIperf3(t *testing.T) {
 
 	t.Run("its server", func(t *testing.T) {
 		for _, p := range []iperf3.Params{{}, {Reverse: true}, {Streams: 4}, {Streams: 4, Reverse: true}} {
-			ctx := within(t, patience)
+			ctx := within(t, endurance)
 			ended := make(chan string, 1)
 			go func() {
 				out, err := l.Output(ctx, "iperf3", "-s", "-1")
@@ -118,7 +118,7 @@ func TestCurl(t *testing.T) {
 	get := func(t *testing.T, a netip.Addr, n int64) {
 		t.Helper()
 		fetch := fmt.Sprintf("curl -sS -g http://%s/%d | sha256sum", netip.AddrPortFrom(a, 80), n)
-		out := run(t, within(t, 6*patience), l, "sh", "-c", fetch)
+		out := run(t, within(t, endurance), l, "sh", "-c", fetch)
 		if got, want := strings.Fields(out)[0], sum(t, file(n)); got != want {
 			t.Errorf("SHA-256 %s, want %s", got, want)
 		}

@@ -80,11 +80,11 @@ func TestNmapScans(t *testing.T) {
 				var out string
 				var got map[int]string
 				// What is late on a busy machine looks filtered.
-				for try := 0; try < 3 && !maps.Equal(got, tt.want); try++ {
-					out = run(t, within(t, 6*patience), h.lab, append(argv, fam.ours.Addr().String())...)
+				if !persist(func() bool {
+					out = run(t, within(t, endurance), h.lab, append(argv, fam.ours.Addr().String())...)
 					got = states(out)
-				}
-				if !maps.Equal(got, tt.want) {
+					return maps.Equal(got, tt.want)
+				}) {
 					t.Errorf("%v, want %v\n%s", got, tt.want, out)
 				}
 			})
@@ -97,7 +97,7 @@ func TestNmapPredicts(t *testing.T) {
 	t.Parallel()
 	program(t, "nmap")
 	h := scanned(t)
-	out := run(t, within(t, 12*patience), h.lab, "nmap", "-n", "-Pn", "-v", "-O", "--osscan-guess", "--max-os-tries", "1", "-p", "7,9,13,100", our4.Addr().String())
+	out := run(t, within(t, endurance), h.lab, "nmap", "-n", "-Pn", "-v", "-O", "--osscan-guess", "--max-os-tries", "1", "-p", "7,9,13,100", our4.Addr().String())
 	m := regexp.MustCompile(`TCP Sequence Prediction: Difficulty=(\d+) \((.*)\)`).FindStringSubmatch(out)
 	if m == nil || m[2] != "Good luck!" {
 		t.Errorf("sequence numbers: %q\n%s", m, out)
@@ -156,14 +156,13 @@ func TestPackets(t *testing.T) {
 			}
 			var out []byte
 			var err error
-			// Most of them wait for moments only, too short on a busy machine.
-			for range 4 {
+			// Most of them wait for moments only.
+			if !persist(func() bool {
 				out, err = h.lab.Output(within(t, 3*patience), argv[0], argv[1:]...)
-				if strings.Contains(string(out), tt.want) && (tt.lack == "" || !strings.Contains(string(out), tt.lack)) && (err == nil || tt.fails) {
-					return
-				}
+				return strings.Contains(string(out), tt.want) && (tt.lack == "" || !strings.Contains(string(out), tt.lack)) && (err == nil || tt.fails)
+			}) {
+				t.Errorf("no %q, or %q: %v\n%s", tt.want, tt.lack, err, out)
 			}
-			t.Errorf("no %q, or %q: %v\n%s", tt.want, tt.lack, err, out)
 		})
 	}
 }

@@ -21,7 +21,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tapstack/tapstack/ether/tap"
 	"github.com/tapstack/tapstack/stack"
@@ -90,7 +89,7 @@ func TestNginx(t *testing.T) {
 		return h.net.DialContext(ctx, network, address)
 	}}
 	t.Cleanup(transport.CloseIdleConnections)
-	client := &http.Client{Transport: transport, Timeout: time.Minute}
+	client := &http.Client{Transport: transport, Timeout: endurance}
 	get := func(url, part string) (*http.Response, []byte, error) {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
 		if err != nil {
@@ -180,14 +179,14 @@ func TestRedis(t *testing.T) {
 			{"-t", "set", "-n", "300", "-c", "5", "-k", "0"}, // a connection for each request
 		} {
 			argv := append([]string{"redis-benchmark", "-h", fam.ours.Addr().String(), "-p", strconv.Itoa(port), "-q"}, flags...)
-			if out := run(t, within(t, time.Minute), h.lab, argv...); !strings.Contains(out, "requests per second") || strings.Contains(out, "Error") {
+			if out := run(t, within(t, endurance), h.lab, argv...); !strings.Contains(out, "requests per second") || strings.Contains(out, "Error") {
 				t.Errorf("%s\n%s", strings.Join(argv, " "), out)
 			}
 		}
 	})
 
 	t.Run("our client", func(t *testing.T) {
-		c := dial(t, h.ourSide(), "tcp", server, time.Minute)
+		c := dial(t, h.ourSide(), "tcp", server, endurance)
 		in := bufio.NewReader(c)
 		const requests = 20_000
 		sent := make(chan error, 1)
@@ -278,7 +277,7 @@ func TestOpenSSH(t *testing.T) {
 	data := write(t, t.TempDir(), "data", file(size))
 	want := sum(t, file(size))
 	eachFamily(t, func(t *testing.T, fam family) {
-		ctx := within(t, time.Minute)
+		ctx := within(t, endurance)
 		target := "anna@" + fam.ours.Addr().String()
 		ssh := func(script string) string {
 			t.Helper()
@@ -331,7 +330,7 @@ func TestOpenSSH(t *testing.T) {
 		tunnel := exec.Command(program(t, "ssh"), argv...)
 		t.Run("forward", func(t *testing.T) {
 			startServer(t, h.lab, local, tunnel)
-			c := dial(t, h.kernelSide(), "tcp", local, time.Minute)
+			c := dial(t, h.kernelSide(), "tcp", local, endurance)
 			sent := make(chan error, 1)
 			go func() {
 				_, err := io.Copy(c, file(size))

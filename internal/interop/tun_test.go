@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/tap"
@@ -62,7 +61,7 @@ func TestTUN(t *testing.T) {
 				}
 			})
 			h.ping(t, linkLocal(h)+"%tun9", "-6", 56, 2)
-			a := amounts{discard: 20 << 20, chargen: 20 << 20, echo: 8 << 20, sequential: 20, parallel: 20, limit: time.Minute}
+			a := amounts{discard: 20 << 20, chargen: 20 << 20, echo: 8 << 20, sequential: 20, parallel: 20, limit: endurance}
 			t.Run("udp", func(t *testing.T) { h.testUDP(t, a) })
 			t.Run("connections", func(t *testing.T) { h.testConnections(t, a) })
 			t.Run("transfers", func(t *testing.T) { h.testTransfers(t, a) })

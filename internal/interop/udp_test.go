@@ -33,7 +33,7 @@ func (h *host) testUDP(t *testing.T, a amounts) {
 // testIdentifiers sends more fragmented datagrams than IPv4 has identifiers.
 func (h *host) testIdentifiers(t *testing.T) {
 	s, fam := h.ourSide(), families[0]
-	c := dial(t, s, "udp", addr(s.peer(fam), 9), time.Minute)
+	c := dial(t, s, "udp", addr(s.peer(fam), 9), endurance)
 	b := make([]byte, 1473)
 	for range 1<<16 + 10 {
 		if _, err := c.Write(b); err != nil {

@@ -31,7 +31,7 @@ func (h *host) bothEnds(t *testing.T, s side, fam family) (ours *socket.FD, kern
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := dial(t, s, "tcp", l.Addr().String(), time.Minute)
+	c := dial(t, s, "tcp", l.Addr().String(), endurance)
 	a, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)

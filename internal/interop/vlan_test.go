@@ -69,7 +69,7 @@ func TestVLAN(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.SetDeadline(time.Now().Add(time.Minute))
+			c.SetDeadline(time.Now().Add(endurance))
 			echo(t, c, 20<<20)
 			c.Close()
 			if m := a.Stack().Counters(); m["ether.drop.device"] != 0 || m["tcp.drop.bad-checksum"] != 0 {
@@ -92,14 +92,14 @@ def ask(tags, what):
     f = Ether(src="02:00:00:00:00:01", dst="ff:ff:ff:ff:ff:ff" if ARP in what else "02:00:00:00:00:07")
     for v in tags:
         f = f / Dot1Q(vlan=v, prio=3)
-    a = srp1(f / what, iface="br0", timeout=1 if tags == [10] else 0.3)
+    a = srp1(f / what, iface="br0", timeout=20 if tags == [10] else 0.3)
     if a is None:
         return "silent"
     return "%s %s" % (a[Dot1Q].vlan if Dot1Q in a else "untagged", a.lastlayer().name if ARP not in a else "ARP " + a[ARP].hwsrc)
 arp = ARP(psrc="10.80.0.9", pdst="10.80.0.1", hwsrc="02:00:00:00:00:01")
 for tags in [[10], [11], [], [0], [10, 10]]:
     print(tags, ask(tags, arp))
-a = srp1(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:07")/Dot1Q(vlan=10)/IP(src="10.80.0.9", dst="10.80.0.1")/ICMP()/b"some text", iface="br0", timeout=2)
+a = srp1(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:07")/Dot1Q(vlan=10)/IP(src="10.80.0.9", dst="10.80.0.1")/ICMP()/b"some text", iface="br0", timeout=20)
 print("ping", a is not None and a[Dot1Q].vlan == 10 and a[ICMP].type == 0 and bytes(a[Raw].load).startswith(b"some text"))
 `
 

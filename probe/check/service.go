@@ -293,6 +293,14 @@ func ntpStamp(payload []byte) []byte {
 	return b
 }
 
+// ntpOffset is by how much the server's clock is ahead of ours (RFC 5905 §8):
+// we sent and were answered by our clock, and it came there and left by the
+// server's. What one way took longer than the other is half an error, so that
+// the error is at most half the time under way.
+func ntpOffset(sent, came, left, answered time.Time) time.Duration {
+	return (came.Sub(sent) + left.Sub(answered)) / 2
+}
+
 // describeNTP believes an answer that repeats our time (RFC 5905 §8), and says
 // by how much the server's differs.
 func describeNTP(q *Request, b []byte) (string, error) {
@@ -305,8 +313,7 @@ func describeNTP(q *Request, b []byte) (string, error) {
 	}
 	sent := fromNTP(binary.BigEndian.Uint64(b[24:]))
 	came, left := fromNTP(binary.BigEndian.Uint64(b[32:])), fromNTP(binary.BigEndian.Uint64(b[40:]))
-	offset := (came.Sub(sent) + left.Sub(now)) / 2
-	s := fmt.Sprintf("NTP, stratum %d, clock %+.3f ms", b[1], float64(offset)/1e6)
+	s := fmt.Sprintf("NTP, stratum %d, clock %+.3f ms", b[1], float64(ntpOffset(sent, came, left, now))/1e6)
 	if b[0]>>6 == 3 {
 		s += ", not synchronised"
 	}

@@ -135,6 +135,41 @@ func TestServices(t *testing.T) {
 	}
 }
 
+// TestNTPOffset: the difference of the clocks from the four times, and what is
+// left of it when the ways are not equally long.
+func TestNTPOffset(t *testing.T) {
+	zero := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for _, tc := range []struct {
+		ahead             time.Duration // the server's clock
+		there, held, back time.Duration
+		want              time.Duration
+	}{
+		{0, 0, 0, 0, 0},
+		{250 * time.Millisecond, time.Millisecond, time.Second, time.Millisecond, 250 * time.Millisecond},
+		{-3 * time.Hour, 20 * time.Millisecond, 0, 20 * time.Millisecond, -3 * time.Hour},
+		{0, time.Millisecond, 5 * time.Millisecond, 5190 * time.Microsecond, -2095 * time.Microsecond},
+		{time.Second, 4 * time.Second, 0, 0, 3 * time.Second},
+		{time.Second, 0, 0, 4 * time.Second, -time.Second},
+		{-time.Second, 4 * time.Second, time.Minute, 0, time.Second},
+	} {
+		came := zero.Add(tc.there)
+		left := came.Add(tc.held)
+		got := ntpOffset(zero, came.Add(tc.ahead), left.Add(tc.ahead), left.Add(tc.back))
+		if got != tc.want {
+			t.Errorf("%+v: %v", tc, got)
+		}
+		if wrong := (got - tc.ahead).Abs(); wrong > (tc.there+tc.back)/2 {
+			t.Errorf("%+v: wrong by %v", tc, wrong)
+		}
+	}
+	// And through the format of RFC 5905 §6, which is exact to a nanosecond.
+	for _, at := range []time.Time{zero, zero.Add(123456789), zero.Add(-time.Nanosecond), time.Date(2036, 2, 7, 6, 28, 15, 0, time.UTC)} {
+		if d := fromNTP(ntpTime(at)).Sub(at).Abs(); d > time.Nanosecond {
+			t.Errorf("%v: %v off", at, d)
+		}
+	}
+}
+
 // TestServiceTable: the rows of pyminitcp's table are there, with its ports and
 // payloads, and a request keeps what it says itself.
 func TestServiceTable(t *testing.T) {

@@ -99,7 +99,7 @@ def start():
 def wire():
     """Sequence number of the first probe, and lengths of packets of size 64."""
     sniff = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
-    sniff.settimeout(2)
+    sniff.settimeout(30)
     s = Session()
     s.say("1 send-probe ip-4 %s size 64" % NEAR, "2 send-probe ip-4 %s size 64 protocol udp port 9" % NEAR)
     got = {}
@@ -117,7 +117,7 @@ def wire():
 def unresolved():
     """Of 100 probes that are the first to a neighbour, how many are answered."""
     s = Session()
-    count = kinds(s.ask(*["%d send-probe ip-4 %s timeout 2" % (i + 1, NEAR) for i in range(100)]))
+    count = kinds(s.ask(*["%d send-probe ip-4 %s timeout 30" % (i + 1, NEAR) for i in range(100)]))
     s.end()
     return count
 
@@ -162,11 +162,11 @@ def tcp():
     """10,000 probes with TCP, all of them under way at once."""
     s = Session(TAPSTACK_IN_FLIGHT="16384")
     # Routers find each other on every way first.
-    s.ask(*["1 send-probe ip-4 %s protocol tcp port 81 timeout 2" % FAR] * 32)
+    s.ask(*["1 send-probe ip-4 %s protocol tcp port 81 timeout 30" % FAR] * 32)
     n = 10000
     if os.fork() == 0:
         try:
-            s.say(*["%d send-probe ip-4 %s protocol tcp port 83 timeout 9" % (i + 1, FAR) for i in range(n)])
+            s.say(*["%d send-probe ip-4 %s protocol tcp port 83 timeout 30" % (i + 1, FAR) for i in range(n)])
         except OSError:
             pass
         os._exit(0)
@@ -185,7 +185,7 @@ def syn():
     """Ten probes with TCP, of which five are lost."""
     s = Session()
     s.probe("ip-4 %s" % FAR)
-    replies = s.ask(*["1 send-probe ip-4 %s protocol tcp port 82 timeout 3" % FAR] * 10)
+    replies = s.ask(*["1 send-probe ip-4 %s protocol tcp port 82 timeout 8" % FAR] * 10)
     s.end()
     return {**kinds(replies), "worst_ms": max(microseconds(r) or 0 for r in replies) // 1000}
 
@@ -194,8 +194,8 @@ def udp():
     """Ports that answer and that are closed."""
     s = Session()
     s.probe("ip-4 %s" % FAR)
-    answer = {"open": s.probe("ip-4 %s protocol udp port 5353 timeout 1" % FAR)[1],
-              "closed": s.probe("ip-4 %s protocol udp port 9 timeout 1" % FAR)[1]}
+    answer = {"open": s.probe("ip-4 %s protocol udp port 5353 timeout 30" % FAR)[1],
+              "closed": s.probe("ip-4 %s protocol udp port 9 timeout 30" % FAR)[1]}
     s.end()
     return answer
 
@@ -211,25 +211,35 @@ def mpls():
 def sctp():
     s = Session()
     support = s.ask("1 check-support feature sctp")[0]
-    r = s.probe("ip-4 %s protocol sctp ttl 2 timeout 2" % FAR)
+    r = s.probe("ip-4 %s protocol sctp ttl 2 timeout 30" % FAR)
     s.end()
     return {"support": support[3], "reply": r[1]}
 
 
+def used_by_children():
+    """Seconds of a processor that processes have used that have ended."""
+    u = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return u.ru_utime + u.ru_stime
+
+
 def waiting():
     """What share of a processor is used while probes wait for the end."""
+    start = used_by_children()
     s = Session()
     s.probe("ip-4 %s" % FAR)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    s.end()
+    begun = used_by_children() - start  # what it takes to begin
+    s = Session()
+    s.probe("ip-4 %s" % FAR)
+    before = used_by_children()
     s.say("1 send-probe ip-4 %s timeout 2" % NOBODY)
     begin = time.monotonic()
     s.process.stdin.close()
     kind = s.hear()[0][1]
     s.process.wait()
     elapsed = time.monotonic() - begin
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = max(used_by_children() - before - begun, 0)
     s.process.stdout.close()
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"reply": kind, "seconds": round(elapsed, 2), "share": round(used / elapsed, 3)}
 
 
