@@ -65,7 +65,7 @@ func TestReadmeProgram(t *testing.T) {
 			}}}
 		var page *http.Response
 		// Nothing is printed when it listens; until then it refuses.
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 			if page, err = client.Get("http://10.77.0.7/architecture.md"); err == nil || time.Now().After(end) {
 				break
 			}

@@ -46,7 +46,7 @@ func pair(t testing.TB, client, server *Config) (c, s *Conn) {
 }
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -80,7 +80,7 @@ var fullClient = &Config{Client: option.ClientConfig{Terms: []string{"XTERM-256C
 	Speed: option.Speed{Tx: 9600, Rx: 9600}, Display: "here:0", Location: "room 1",
 	Env: []option.Var{{Name: "LANG", Value: "de_DE.ISO-8859-15@euro"}, {Name: "USER", Value: "me"}}}}
 
-var fullServer = &Config{MaxWait: 10 * time.Second,
+var fullServer = &Config{MaxWait: 30 * time.Second,
 	Server: option.ServerConfig{Env: []option.Var{{Name: "LANG"}, {Name: "USER"}, {Name: "SECRET"}}}}
 
 // TestHandshake: both ends come to terms without anybody's time running out,
@@ -463,7 +463,7 @@ func TestAnswersWhileWriting(t *testing.T) {
 		}
 	}
 	c := NewClientConn(a, &Config{Passive: true})
-	a.SetReadDeadline(time.Now().Add(20 * time.Second))
+	a.SetReadDeadline(time.Now().Add(time.Minute))
 	n, err := io.ReadFull(c, make([]byte, 32<<20))
 	if err != nil {
 		t.Fatal(n, err)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tapstack/tapstack/telnet"
@@ -188,13 +189,15 @@ func TestDefect11IdleTimeoutWorks(t *testing.T) {
 func TestDefect12ClientSettingsCount(t *testing.T) {
 	wantSaid(t, client(option.ClientConfig{}), "\xff\xfb\x56", "\xff\xfd\x56")
 	wantSaid(t, client(option.ClientConfig{NoCompress: true}), "\xff\xfb\x56\xff\xfb\x57", "\xff\xfe\x56\xff\xfe\x57")
-	a, b := net.Pipe()
-	defer b.Close()
-	c := telnet.NewClientConn(a, &telnet.Config{MaxWait: 5 * time.Millisecond})
-	start := time.Now()
-	if err := c.Handshake(context.Background()); err != nil || time.Since(start) > 5*time.Second {
-		t.Error(err, time.Since(start))
-	}
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		defer b.Close()
+		c := telnet.NewClientConn(a, &telnet.Config{MaxWait: 5 * time.Millisecond})
+		start := time.Now()
+		if err := c.Handshake(context.Background()); err != nil || time.Since(start) != 5*time.Millisecond {
+			t.Error(err, time.Since(start))
+		}
+	})
 }
 
 func TestDefect13SessionGoesToAFile(t *testing.T) {
@@ -324,7 +327,7 @@ func TestDefect19OneOpenOptionDoesNotDelay(t *testing.T) {
 			}
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := s.Handshake(ctx); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -124,42 +125,44 @@ func TestServerLimits(t *testing.T) {
 // TestRefusedAreBounded: those who are refused and do not read what they are told
 // are no more than a few, and none after a second.
 func TestRefusedAreBounded(t *testing.T) {
-	s := &Server{MaxConns: 1, Busy: "full\r\n", Config: &Config{Passive: true}, Handler: HandlerFunc(func(_ context.Context, c *Conn) { io.Copy(io.Discard, c) })}
-	defer s.Close()
-	near, far := net.Pipe()
-	defer far.Close()
-	served := make(chan struct{})
-	go func() { s.ServeConn(near); close(served) }()
-	for s.Stats().Open == 0 {
-		time.Sleep(time.Millisecond)
-	}
-	var deaf []net.Conn
-	for range maxRefusing {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{MaxConns: 1, Busy: "full\r\n", Config: &Config{Passive: true}, Handler: HandlerFunc(func(_ context.Context, c *Conn) { io.Copy(io.Discard, c) })}
+		defer s.Close()
 		near, far := net.Pipe()
 		defer far.Close()
-		s.ServeConn(near) // returns at once
-		deaf = append(deaf, far)
-	}
-	near, late := net.Pipe()
-	defer late.Close()
-	s.ServeConn(near)
-	if got, err := io.ReadAll(late); len(got) != 0 || err != nil {
-		t.Errorf("%q %v", got, err)
-	}
-	if got, err := io.ReadAll(deaf[0]); string(got) != "full\r\n" || err != nil {
-		t.Errorf("%q %v", got, err)
-	}
-	if st := s.Stats(); st.Refused != maxRefusing+1 || st.Open != 1 {
-		t.Errorf("%+v", st)
-	}
-	s.Close()
-	<-served
-	for _, far := range deaf {
-		far.Close()
-	}
-	for s.refusing.Load() != 0 {
-		time.Sleep(time.Millisecond)
-	}
+		served := make(chan struct{})
+		go func() { s.ServeConn(near); close(served) }()
+		for s.Stats().Open == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		var deaf []net.Conn
+		for range maxRefusing {
+			near, far := net.Pipe()
+			defer far.Close()
+			s.ServeConn(near) // returns at once
+			deaf = append(deaf, far)
+		}
+		near, late := net.Pipe()
+		defer late.Close()
+		s.ServeConn(near)
+		if got, err := io.ReadAll(late); len(got) != 0 || err != nil {
+			t.Errorf("%q %v", got, err)
+		}
+		if got, err := io.ReadAll(deaf[0]); string(got) != "full\r\n" || err != nil {
+			t.Errorf("%q %v", got, err)
+		}
+		if st := s.Stats(); st.Refused != maxRefusing+1 || st.Open != 1 {
+			t.Errorf("%+v", st)
+		}
+		s.Close()
+		<-served
+		for _, far := range deaf {
+			far.Close()
+		}
+		for s.refusing.Load() != 0 {
+			time.Sleep(time.Millisecond)
+		}
+	})
 }
 
 func TestIdleTimeout(t *testing.T) {

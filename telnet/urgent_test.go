@@ -100,7 +100,7 @@ func TestSynch(t *testing.T) {
 // awaitUrgent waits until the byte at the mark is here.
 func awaitUrgent(t *testing.T, u telnet.Urgent) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		if pending, err := u.UrgentPending(); err != nil || time.Now().After(end) {
 			t.Fatal("no urgent data: ", err)
 		} else if pending {
@@ -167,7 +167,7 @@ func TestOverTheStack(t *testing.T) {
 	})}
 	go s.Serve(l)
 	defer s.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	d := &telnet.Dialer{Dial: n.DialContext}
 	c, err := d.DialContext(ctx, "tcp", "127.0.0.1")

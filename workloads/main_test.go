@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 // settled waits until there are no more goroutines than there were, and no
 // frames.
 func settled(goroutines int) error {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		if runtime.NumGoroutine() <= goroutines && pkt.Live() == 0 {
 			return nil
 		}

@@ -92,7 +92,7 @@ func arp(t *testing.T, op uint16, sender ether.Addr, senderIP netip.Addr, dst et
 // receive runs Receive until each returns false.
 func receive(t *testing.T, d *Device, each func(b *pkt.Buf, p gopacket.Packet) (more bool)) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	more := true
 	err := d.Receive(ctx, 0, func(b *pkt.Buf) {
@@ -161,7 +161,7 @@ func TestMetadata(t *testing.T) {
 	}
 	send(t, d, arp(t, 1, ours, ourIP, ether.Broadcast, kernelIP))
 
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	wrote := make(chan error, 1)
 	go func() {

@@ -87,7 +87,7 @@ func TestMove(t *testing.T) {
 			if n, err := a.Send(0, frames); n != 4 || err != nil {
 				t.Fatalf("%s: sent %d, %v", name, n, err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			var got []string
 			idle := 0
 			err := b.Receive(ctx, 0, func(p *pkt.Buf) {

@@ -56,7 +56,7 @@ func TestStacks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.SetDeadline(time.Now().Add(20 * time.Second))
+			c.SetDeadline(time.Now().Add(30 * time.Second))
 			text := bytes.Repeat([]byte("some text "), 1<<17)
 			go c.Write(text)
 			got := make([]byte, len(text))
@@ -71,7 +71,7 @@ func TestStacks(t *testing.T) {
 			bn.Close()
 			select {
 			case <-an.Down():
-			case <-time.After(10 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Error("the link is still up")
 			}
 		})

@@ -29,7 +29,7 @@ func frame(typ ether.Type, payload string) *pkt.Buf {
 // one receives a frame.
 func one(t *testing.T, d ether.Device) (got []byte) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	d.Receive(ctx, 0, func(b *pkt.Buf) {
 		got = append([]byte(nil), b.Bytes()...)

@@ -34,13 +34,13 @@ func TestIntermixed(t *testing.T) {
 			c.Close()
 		}
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	conn, err := a.DialContext(ctx, "tcp", "10.0.0.2:7")
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	text := make([]byte, 100000)
 	go conn.Write(text)
 	if _, err := io.ReadFull(conn, text); err != nil {

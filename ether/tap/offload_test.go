@@ -174,7 +174,7 @@ func TestBusyPoll(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {
 		for _, o := range []Offload{OffloadOff, OffloadAuto} {
 			d := mustOpen(t, l, Options{Name: "tap7", Existing: true, Offload: o, BusyPoll: time.Second})
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			answered, idle := false, 0
 			if _, err := d.Send(0, []*pkt.Buf{arp(ours, ourIP, kernelIP)}); err != nil {
 				t.Fatal(err)

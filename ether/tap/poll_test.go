@@ -34,12 +34,12 @@ func TestPoll(t *testing.T) {
 			}
 			// Alone.
 			ask()
-			for end := time.Now().Add(10 * time.Second); polled.Load() == 0 && time.Now().Before(end); {
+			for end := time.Now().Add(30 * time.Second); polled.Load() == 0 && time.Now().Before(end); {
 				d.Poll(0, 8, count(&polled))
 			}
 			d.Poll(0, 8, count(&polled)) // there is nothing more
 			// With a receiver.
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			done := make(chan error, 1)
 			all := make(chan struct{}, 1)
 			go func() {

@@ -57,7 +57,7 @@ var (
 // receiveUntil runs Receive until ok says yes.
 func receiveUntil(t *testing.T, d ether.Device, ok func(f []byte) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	found := false
 	err := d.Receive(ctx, 0, func(b *pkt.Buf) {
@@ -250,7 +250,7 @@ func TestDownAndDeleted(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "deleted") {
 				t.Errorf("deleted: %v", err)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("Receive goes on after the interface was deleted")
 		}
 	})
@@ -294,7 +294,7 @@ func TestNoAllocations(t *testing.T) {
 		}
 		const turns = 1000
 		allocs := testing.AllocsPerRun(1, func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
 			left := turns
 			turn()

@@ -75,7 +75,7 @@ func (r *receiver) wait(t *testing.T, n int) []string {
 	for range n {
 		select {
 		case <-r.more:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("got %q", r.got)
 		}
 	}

@@ -22,7 +22,7 @@ func inhabited(t *testing.T) (ctx context.Context, enter func() (*telnet.Conn, *
 	}
 	server := newServer()
 	go server.Serve(l)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(func() { server.Close(); cancel() })
 	return ctx, func() (*telnet.Conn, *expect.Expecter) {
 		t.Helper()

@@ -55,7 +55,7 @@ func helper(what string) {
 func run(t *testing.T, o Options, argv ...string) (status int, out, errOut string) {
 	t.Helper()
 	RequireNamespace(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	var so, se bytes.Buffer
 	o.Stdin, o.Stdout, o.Stderr = strings.NewReader("input"), &so, &se
@@ -205,7 +205,7 @@ func TestRunSignals(t *testing.T) {
 		"not handled": {func(cancel func()) { cancel() }, ``, 128 + int(syscall.SIGTERM)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			r, w, err := os.Pipe()
 			if err != nil {

@@ -132,7 +132,7 @@ func TestDatagrams(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 			if _, err := c.Write([]byte(tc.request)); err != nil {
 				t.Fatal(err)
 			}
@@ -391,7 +391,7 @@ func dialTCP(t *testing.T, s *Service) *net.TCPConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	t.Cleanup(func() {
 		c.Close()
 		done()

@@ -21,7 +21,7 @@ import (
 	"github.com/tapstack/tapstack/telnet/option"
 )
 
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 type network interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tapstack/tapstack/telnet"
@@ -262,28 +263,22 @@ func TestNothingSecretIsAskedFor(t *testing.T) {
 	}
 }
 
-// listen serves each connection on loopback by f.
-func listen(t *testing.T, f func(net.Conn)) (host string, port int) {
+// listen serves each connection to a server of the test's by f, and returns how
+// it is dialled.
+func listen(t *testing.T, f func(net.Conn)) dialFunc {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	return func(context.Context, string, string) (net.Conn, error) {
+		client, server := loopPair(4000)
+		t.Cleanup(func() { client.Close() })
+		go func() {
+			defer server.Close()
+			f(server)
+		}()
+		return client, nil
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				f(c)
-			}()
-		}
-	}()
-	return "127.0.0.1", l.Addr().(*net.TCPAddr).Port
 }
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
 func serveShell(t *testing.T, x *Shell, maxWait time.Duration) net.Conn {
 	t.Helper()
@@ -292,16 +287,9 @@ func serveShell(t *testing.T, x *Shell, maxWait time.Duration) net.Conn {
 	for _, name := range Variables {
 		cfg.Server.Env = append(cfg.Server.Env, option.Var{Name: name})
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &telnet.Server{Handler: x, Config: cfg, Logger: x.Logger}
-	go s.Serve(l)
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, served := loopPair(4000)
+	go s.ServeConn(served)
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	t.Cleanup(func() { c.Close(); s.Close() })
 	return c
@@ -310,73 +298,75 @@ func serveShell(t *testing.T, x *Shell, maxWait time.Duration) net.Conn {
 // TestClient: all that a client of ours shows, in its place in the file, and the
 // same to the client itself.
 func TestClient(t *testing.T) {
-	store := &Store{Dir: t.TempDir()}
-	c := telnet.NewClientConn(serveShell(t, &Shell{Store: store, Wait: 10 * time.Second, IdleTimeout: 5 * time.Minute}, 10*time.Second), &telnet.Config{
-		Extra: func() []engine.Option {
-			o := option.NewComPort(true, false)
-			o.Signature = "port"
-			return []engine.Option{o}
-		},
-		Client: option.ClientConfig{Terms: []string{"XTERM", "vt220"}, Size: option.Size{Cols: 132, Rows: 43}, Speed: option.Speed{Tx: 9600, Rx: 300},
-			Display: "here:0", Env: []option.Var{{Name: "USER", Value: "me"}, {Name: "HOME"}, {Name: "LANG", Value: "de_DE.ISO-8859-15@euro"},
-				{Name: "AWS_SECRET_ACCESS_KEY", Value: "hush"}}}})
-	shown, err := io.ReadAll(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, _ := filepath.Glob(filepath.Join(store.Dir, "client", "*", unknownTerminal, "*.json"))
-	if len(files) != 1 {
-		t.Fatalf("%v", files)
-	}
-	b, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.ReplaceAll(string(shown), "\r\n", "\n"); got != string(b)+"\n" {
-		t.Errorf("shown:\n%s", got)
-	}
-	if strings.Contains(string(b), "hush") || strings.Contains(string(b), "SECRET") {
-		t.Error("a secret was kept")
-	}
-	var doc map[string]any
-	if err := json.Unmarshal(b, &doc); err != nil {
-		t.Fatal(err)
-	}
-	probe := doc["telnet-probe"].(object)
-	data, session := probe["fingerprint-data"].(object), probe["session_data"].(object)
-	if probe["fingerprint"] != filepath.Base(filepath.Dir(filepath.Dir(files[0]))) {
-		t.Error(probe["fingerprint"])
-	}
-	wantJSON(t, data, `{"HOME":"None","TERM":"Yes","USER":"True","charset":"UTF-8","encoding":"ISO-8859-15","probed-protocol":"client",
-		"refused-options":["AUTHENTICATION","BM","DET","ECHO","ENCRYPT","FORWARD_X","KERMIT","NAMS","NAOCRD","NAOFFD","NAOHTD","NAOHTS","NAOL","NAOLFD",
-		"NAOP","NAOVTD","NAOVTS","PRAGMA_HEARTBEAT","PRAGMA_LOGON","RCP","RCTE","RSP","SEND_URL","SNDLOC","SSPI_LOGON","SUPDUP","SUPDUPOUTPUT",
-		"SUPPRESS_LOCAL_ECHO","TLS","TN3270E","TTYLOC","VT3270REGIME","X3PAD","XAUTH"],
-		"supported-options":["BINARY","CHARSET","COM_PORT","EOR","LFLOW","LINEMODE","NAWS","NEW_ENVIRON","SGA","STATUS","TSPEED","TTYPE","XDISPLOC"],
-		"ttype-count":2}`, "SHELL", "IPADDRESS")
-	wantJSON(t, session["extra"].(object), `{"LANG":"de_DE.ISO-8859-15@euro","TERM":"vt220","USER":"me","charset":"UTF-8","cols":132,"rows":43,
-		"timeout":300,"tspeed":"300,9600","xdisploc":"here:0"}`)
-	wantJSON(t, session["comport"].(object), `{"signature":"port"}`)
-	if got := session["ttype_cycle"].([]any); len(got) != 2 || got[0] != "XTERM" || got[1] != "vt220" {
-		t.Error(got)
-	}
-	p := session["probe"].(object)
-	if p["WILL"].(object)["NAWS"] != 31.0 || p["WONT"].(object)["X3PAD"] != 30.0 || p["timeout"] != nil {
-		t.Error(p)
-	}
-	states := session["option_states"].(object)
-	if states["remote"].(object)["LINEMODE"] != true || states["remote"].(object)["ECHO"] != false || states["local"].(object)["ECHO"] != true {
-		t.Error(states)
-	}
-	timing := session["timing"].(object)
-	for _, key := range []string{"duration", "idle", "probe"} {
-		if f, ok := timing[key].(float64); !ok || f < 0 || f > 20 {
-			t.Errorf("%s: %v", key, timing[key])
+	synctest.Test(t, func(t *testing.T) {
+		store := &Store{Dir: t.TempDir()}
+		c := telnet.NewClientConn(serveShell(t, &Shell{Store: store, Wait: 10 * time.Second, IdleTimeout: 5 * time.Minute}, 10*time.Second), &telnet.Config{
+			Extra: func() []engine.Option {
+				o := option.NewComPort(true, false)
+				o.Signature = "port"
+				return []engine.Option{o}
+			},
+			Client: option.ClientConfig{Terms: []string{"XTERM", "vt220"}, Size: option.Size{Cols: 132, Rows: 43}, Speed: option.Speed{Tx: 9600, Rx: 300},
+				Display: "here:0", Env: []option.Var{{Name: "USER", Value: "me"}, {Name: "HOME"}, {Name: "LANG", Value: "de_DE.ISO-8859-15@euro"},
+					{Name: "AWS_SECRET_ACCESS_KEY", Value: "hush"}}}})
+		shown, err := io.ReadAll(c)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	one := doc["sessions"].([]any)[0].(object)
-	if _, err := time.Parse(time.RFC3339Nano, one["connected"].(string)); err != nil || one["ip"] != "127.0.0.1" {
-		t.Error(one, err)
-	}
+		files, _ := filepath.Glob(filepath.Join(store.Dir, "client", "*", unknownTerminal, "*.json"))
+		if len(files) != 1 {
+			t.Fatalf("%v", files)
+		}
+		b, err := os.ReadFile(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.ReplaceAll(string(shown), "\r\n", "\n"); got != string(b)+"\n" {
+			t.Errorf("shown:\n%s", got)
+		}
+		if strings.Contains(string(b), "hush") || strings.Contains(string(b), "SECRET") {
+			t.Error("a secret was kept")
+		}
+		var doc map[string]any
+		if err := json.Unmarshal(b, &doc); err != nil {
+			t.Fatal(err)
+		}
+		probe := doc["telnet-probe"].(object)
+		data, session := probe["fingerprint-data"].(object), probe["session_data"].(object)
+		if probe["fingerprint"] != filepath.Base(filepath.Dir(filepath.Dir(files[0]))) {
+			t.Error(probe["fingerprint"])
+		}
+		wantJSON(t, data, `{"HOME":"None","TERM":"Yes","USER":"True","charset":"UTF-8","encoding":"ISO-8859-15","probed-protocol":"client",
+			"refused-options":["AUTHENTICATION","BM","DET","ECHO","ENCRYPT","FORWARD_X","KERMIT","NAMS","NAOCRD","NAOFFD","NAOHTD","NAOHTS","NAOL","NAOLFD",
+			"NAOP","NAOVTD","NAOVTS","PRAGMA_HEARTBEAT","PRAGMA_LOGON","RCP","RCTE","RSP","SEND_URL","SNDLOC","SSPI_LOGON","SUPDUP","SUPDUPOUTPUT",
+			"SUPPRESS_LOCAL_ECHO","TLS","TN3270E","TTYLOC","VT3270REGIME","X3PAD","XAUTH"],
+			"supported-options":["BINARY","CHARSET","COM_PORT","EOR","LFLOW","LINEMODE","NAWS","NEW_ENVIRON","SGA","STATUS","TSPEED","TTYPE","XDISPLOC"],
+			"ttype-count":2}`, "SHELL", "IPADDRESS")
+		wantJSON(t, session["extra"].(object), `{"LANG":"de_DE.ISO-8859-15@euro","TERM":"vt220","USER":"me","charset":"UTF-8","cols":132,"rows":43,
+			"timeout":300,"tspeed":"300,9600","xdisploc":"here:0"}`)
+		wantJSON(t, session["comport"].(object), `{"signature":"port"}`)
+		if got := session["ttype_cycle"].([]any); len(got) != 2 || got[0] != "XTERM" || got[1] != "vt220" {
+			t.Error(got)
+		}
+		p := session["probe"].(object)
+		if p["WILL"].(object)["NAWS"] != 31.0 || p["WONT"].(object)["X3PAD"] != 30.0 || p["timeout"] != nil {
+			t.Error(p)
+		}
+		states := session["option_states"].(object)
+		if states["remote"].(object)["LINEMODE"] != true || states["remote"].(object)["ECHO"] != false || states["local"].(object)["ECHO"] != true {
+			t.Error(states)
+		}
+		timing := session["timing"].(object)
+		for _, key := range []string{"duration", "idle", "probe"} {
+			if f, ok := timing[key].(float64); !ok || f < 0 || f > 20 {
+				t.Errorf("%s: %v", key, timing[key])
+			}
+		}
+		one := doc["sessions"].([]any)[0].(object)
+		if _, err := time.Parse(time.RFC3339Nano, one["connected"].(string)); err != nil || one["ip"] != "127.0.0.1" {
+			t.Error(one, err)
+		}
+	})
 }
 
 // wantJSON compares but for some keys.
@@ -398,106 +388,110 @@ func wantJSON(t *testing.T, got object, want string, but ...string) {
 
 // TestOddClients: those with bad manners, and none of any.
 func TestOddClients(t *testing.T) {
-	probe := func(hello string, answer func(verb, code byte) string) object {
-		t.Helper()
-		store := &Store{Dir: t.TempDir()}
-		c := serveShell(t, &Shell{Store: store, Wait: 200 * time.Millisecond}, 100*time.Millisecond)
-		io.WriteString(c, hello)
-		b := make([]byte, 4096)
-		var in []byte
-		for {
-			n, err := c.Read(b)
-			if in = append(in, b[:n]...); err != nil {
-				break
-			}
-			for len(in) >= 3 && in[0] == 255 {
-				if in[1] == 250 {
-					end := strings.Index(string(in), "\xff\xf0")
-					if end < 0 {
-						break
-					}
-					in = in[end+2:]
-					continue
+	synctest.Test(t, func(t *testing.T) {
+		probe := func(hello string, answer func(verb, code byte) string) object {
+			t.Helper()
+			store := &Store{Dir: t.TempDir()}
+			c := serveShell(t, &Shell{Store: store, Wait: 200 * time.Millisecond}, 100*time.Millisecond)
+			io.WriteString(c, hello)
+			b := make([]byte, 4096)
+			var in []byte
+			for {
+				n, err := c.Read(b)
+				if in = append(in, b[:n]...); err != nil {
+					break
 				}
-				io.WriteString(c, answer(in[1], in[2]))
-				in = in[3:]
+				for len(in) >= 3 && in[0] == 255 {
+					if in[1] == 250 {
+						end := strings.Index(string(in), "\xff\xf0")
+						if end < 0 {
+							break
+						}
+						in = in[end+2:]
+						continue
+					}
+					io.WriteString(c, answer(in[1], in[2]))
+					in = in[3:]
+				}
+				if len(in) > 0 && in[0] != 255 {
+					in = nil // it is shown its fingerprint
+				}
 			}
-			if len(in) > 0 && in[0] != 255 {
-				in = nil // it is shown its fingerprint
+			files, _ := filepath.Glob(filepath.Join(store.Dir, "client", "*", "*", "*.json"))
+			if len(files) != 1 {
+				t.Fatalf("%d files", len(files))
+			}
+			raw, _ := os.ReadFile(files[0])
+			var doc map[string]any
+			if err := json.Unmarshal(raw, &doc); err != nil {
+				t.Fatal(err)
+			}
+			return doc["telnet-probe"].(object)["fingerprint-data"].(object)
+		}
+		// It wants us to have a window, offers to echo, and answers everything, also
+		// what it has agreed to.
+		data := probe("\xff\xfd\x1f\xff\xfb\x01\xff\xfb\x40\xff\xfb\x18", func(verb, code byte) string {
+			switch {
+			case verb == 253 && code == 3 || verb == 253 && code == 31:
+				return "\xff\xfb" + string([]byte{code})
+			case verb == 253:
+				return "\xff\xfc" + string([]byte{code})
+			}
+			return ""
+		})
+		want := map[string]string{"looped-negotiation": `["NAWS","SGA"]`, "directional-refusals": `["ECHO","NAWS"]`, "rejected-do": `["NAWS"]`,
+			"rejected-will": `["0x40","ECHO"]`, "supported-options": `["NAWS","SGA"]`}
+		for key, w := range want {
+			if got, _ := json.Marshal(data[key]); string(got) != w {
+				t.Errorf("%s: %s, want %s", key, got, w)
 			}
 		}
-		files, _ := filepath.Glob(filepath.Join(store.Dir, "client", "*", "*", "*.json"))
-		if len(files) != 1 {
-			t.Fatalf("%d files", len(files))
+		// It says nothing but a line.
+		data = probe("hello\r\n", func(_, _ byte) string { return "" })
+		if data["TERM"] != "None" || data["looped-negotiation"] != nil || len(data["supported-options"].([]any)) != 0 || len(data["refused-options"].([]any)) != 47 {
+			t.Error(data)
 		}
-		raw, _ := os.ReadFile(files[0])
-		var doc map[string]any
-		if err := json.Unmarshal(raw, &doc); err != nil {
-			t.Fatal(err)
+		// Microsoft's is spared what makes it crash.
+		c := serveShell(t, &Shell{Wait: 20 * time.Millisecond}, 100*time.Millisecond)
+		io.WriteString(c, "\xff\xfb\x18\xff\xfa\x18\x00ANSI\xff\xf0\xff\xfa\x18\x00VT100\xff\xf0")
+		all, _ := io.ReadAll(c)
+		if strings.Contains(string(all), "\xff\xfd\x25") || !strings.Contains(string(all), "\xff\xfd\x2c") {
+			t.Errorf("%q", all)
 		}
-		return doc["telnet-probe"].(object)["fingerprint-data"].(object)
-	}
-	// It wants us to have a window, offers to echo, and answers everything, also
-	// what it has agreed to.
-	data := probe("\xff\xfd\x1f\xff\xfb\x01\xff\xfb\x40\xff\xfb\x18", func(verb, code byte) string {
-		switch {
-		case verb == 253 && code == 3 || verb == 253 && code == 31:
-			return "\xff\xfb" + string([]byte{code})
-		case verb == 253:
-			return "\xff\xfc" + string([]byte{code})
+		// A game's client is asked for what games have.
+		c = serveShell(t, &Shell{Wait: 20 * time.Millisecond}, 100*time.Millisecond)
+		io.WriteString(c, "\xff\xfb\x18\xff\xfa\x18\x00Mudlet\xff\xf0\xff\xfa\x18\x00Mudlet\xff\xf0")
+		if all, _ := io.ReadAll(c); !strings.Contains(string(all), "\xff\xfd\xc9") {
+			t.Errorf("%q", all)
 		}
-		return ""
 	})
-	want := map[string]string{"looped-negotiation": `["NAWS","SGA"]`, "directional-refusals": `["ECHO","NAWS"]`, "rejected-do": `["NAWS"]`,
-		"rejected-will": `["0x40","ECHO"]`, "supported-options": `["NAWS","SGA"]`}
-	for key, w := range want {
-		if got, _ := json.Marshal(data[key]); string(got) != w {
-			t.Errorf("%s: %s, want %s", key, got, w)
-		}
-	}
-	// It says nothing but a line.
-	data = probe("hello\r\n", func(_, _ byte) string { return "" })
-	if data["TERM"] != "None" || data["looped-negotiation"] != nil || len(data["supported-options"].([]any)) != 0 || len(data["refused-options"].([]any)) != 47 {
-		t.Error(data)
-	}
-	// Microsoft's is spared what makes it crash.
-	c := serveShell(t, &Shell{Wait: 20 * time.Millisecond}, 100*time.Millisecond)
-	io.WriteString(c, "\xff\xfb\x18\xff\xfa\x18\x00ANSI\xff\xf0\xff\xfa\x18\x00VT100\xff\xf0")
-	all, _ := io.ReadAll(c)
-	if strings.Contains(string(all), "\xff\xfd\x25") || !strings.Contains(string(all), "\xff\xfd\x2c") {
-		t.Errorf("%q", all)
-	}
-	// A game's client is asked for what games have.
-	c = serveShell(t, &Shell{Wait: 20 * time.Millisecond}, 100*time.Millisecond)
-	io.WriteString(c, "\xff\xfb\x18\xff\xfa\x18\x00Mudlet\xff\xf0\xff\xfa\x18\x00Mudlet\xff\xf0")
-	if all, _ := io.ReadAll(c); !strings.Contains(string(all), "\xff\xfd\xc9") {
-		t.Errorf("%q", all)
-	}
 }
 
 // TestPost: what serves the session after the probe knows the file. Without one
 // the client sees its fingerprint.
 func TestPost(t *testing.T) {
-	store := &Store{Dir: t.TempDir()}
-	post := telnet.HandlerFunc(func(ctx context.Context, c *telnet.Conn) { io.WriteString(c, "post "+File(ctx)) })
-	read := func(x *Shell) string {
-		x.Post, x.Wait = post, 20*time.Millisecond
-		c := serveShell(t, x, time.Second)
-		io.WriteString(c, "\xff\xfc\x18")
-		c2 := telnet.NewClientConn(c, &telnet.Config{Passive: true})
-		all, _ := io.ReadAll(c2)
-		return string(all)
-	}
-	if s := read(&Shell{Store: store}); !strings.HasPrefix(s, "post "+store.Dir+"/client/") || !strings.HasSuffix(s, ".json") {
-		t.Error(s)
-	}
-	if s := read(&Shell{}); !strings.HasPrefix(s, "{\r\n  \"sessions\"") {
-		t.Error(s)
-	}
-	if s := read(&Shell{Store: &Store{Dir: "/dev/null/x"}}); !strings.HasPrefix(s, "{") {
-		t.Error(s)
-	}
-	if File(context.Background()) != "" {
-		t.Error("a file out of nothing")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		store := &Store{Dir: t.TempDir()}
+		post := telnet.HandlerFunc(func(ctx context.Context, c *telnet.Conn) { io.WriteString(c, "post "+File(ctx)) })
+		read := func(x *Shell) string {
+			x.Post, x.Wait = post, 20*time.Millisecond
+			c := serveShell(t, x, time.Second)
+			io.WriteString(c, "\xff\xfc\x18")
+			c2 := telnet.NewClientConn(c, &telnet.Config{Passive: true})
+			all, _ := io.ReadAll(c2)
+			return string(all)
+		}
+		if s := read(&Shell{Store: store}); !strings.HasPrefix(s, "post "+store.Dir+"/client/") || !strings.HasSuffix(s, ".json") {
+			t.Error(s)
+		}
+		if s := read(&Shell{}); !strings.HasPrefix(s, "{\r\n  \"sessions\"") {
+			t.Error(s)
+		}
+		if s := read(&Shell{Store: &Store{Dir: "/dev/null/x"}}); !strings.HasPrefix(s, "{") {
+			t.Error(s)
+		}
+		if File(context.Background()) != "" {
+			t.Error("a file out of nothing")
+		}
+	})
 }

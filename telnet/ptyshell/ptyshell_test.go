@@ -107,7 +107,7 @@ func serve(t *testing.T, mode string, x *Exec, client option.ClientConfig, cfg t
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	nc.SetDeadline(time.Now().Add(time.Minute))
 	c := telnet.NewClientConn(nc, &telnet.Config{Client: client})
 	t.Cleanup(func() { c.Close(); s.Close() })
 	return &session{t, c, x, over, func() { s.Close() }}
@@ -381,7 +381,7 @@ func TestCommandAfterSilence(t *testing.T) {
 	}
 	master.SetWriteDeadline(time.Unix(1, 0))
 	command(master, engine.EC)
-	slave.SetReadDeadline(time.Now().Add(10 * time.Second))
+	slave.SetReadDeadline(time.Now().Add(30 * time.Second))
 	got := make([]byte, 1)
 	if _, err := slave.Read(got); err != nil || got[0] != 0x7f {
 		t.Errorf("%q %v", got, err)

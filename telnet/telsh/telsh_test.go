@@ -21,7 +21,7 @@ const (
 	iacDoBinary    = "\xff\xfd\x00"
 	iacDoTType     = "\xff\xfd\x18"
 	iacWontTType   = "\xff\xfc\x18"
-	defaultSession = 20 * time.Second
+	defaultSession = 30 * time.Second
 )
 
 // peer is the client's end of a session.
