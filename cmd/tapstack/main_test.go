@@ -49,6 +49,17 @@ const patience = 30 * time.Second
 // with it has patience.
 const lifetime = 4 * patience
 
+// persist repeats what waits for moments only, which may be too short on a busy
+// machine, until f has done it: for as long as patience, and four times at least.
+func persist(f func() bool) bool {
+	for try, end := 0, time.Now().Add(patience); try < 4 || time.Now().Before(end); try++ {
+		if f() {
+			return true
+		}
+	}
+	return false
+}
+
 // tapstack returns the program with arguments and nothing but env of the
 // variables that would be its defaults.
 func tapstack(t *testing.T, env []string, args ...string) *exec.Cmd {

@@ -119,7 +119,10 @@ func TestTelnetFlagEffects(t *testing.T) {
 		if checked(t, l, c); <-told != "a\r\n" || time.Since(start) < 300*time.Millisecond {
 			t.Errorf("--connect-minwait: after %v", time.Since(start))
 		}
-		// Nobody has this address.
+		// Nobody has this address, of which the kernel is not to learn too soon.
+		if out, err := l.Output(t.Context(), "ip", "neighbour", "add", "10.77.0.200", "lladdr", "02:00:00:00:00:c8", "dev", lab.Bridge, "nud", "permanent"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 		status, _, errs := checked(t, l, tapstack(t, nil, "telnet", "--net", "host", "--connect-timeout", "0.1", "10.77.0.200"))
 		if status != 1 || !strings.Contains(errs, "no connection within 100ms") {
 			t.Errorf("--connect-timeout: status %d: %s", status, errs)

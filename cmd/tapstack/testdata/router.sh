@@ -5,7 +5,7 @@ set -e
 for pid in $1 $2 $3; do
 	n=0
 	while [ "$(readlink /proc/$pid/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do
-		n=$((n + 1)); [ $n -lt 200 ]; sleep 0.02
+		n=$((n + 1)); [ $n -lt 1500 ]; sleep 0.02
 	done
 done
 at() { pid=$1; shift; nsenter -t $pid -n "$@"; }
