@@ -274,10 +274,16 @@ func TestHostServers(t *testing.T) {
 				return [][]byte{pack(m)}
 			}, nil, func(q hostQuery) bool { return len(q.Answer) == 2 }},
 		} {
-			args := append([]string{"host", "--json", "-W", "0.4", "a.test", "A", "--server", serve(tc.f)}, tc.args...)
-			var r hostReport
-			status, out, errs := checked(t, l, tapstack(t, device, args...))
-			if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Queries) != 1 || !tc.ok(r.Queries[0]) || errs != "" || (status == 0) != r.Found {
+			var status int
+			var out, errs string
+			var err error
+			if !persist(func() bool { // a busy server is a silent one
+				var r hostReport
+				args := append([]string{"host", "--json", "-W", "0.4", "a.test", "A", "--server", serve(tc.f)}, tc.args...)
+				status, out, errs = checked(t, l, tapstack(t, device, args...))
+				err = json.Unmarshal([]byte(out), &r)
+				return err == nil && len(r.Queries) == 1 && tc.ok(r.Queries[0]) && errs == "" && (status == 0) == r.Found
+			}) {
 				t.Errorf("%s: status %d, %v\n%s%s", tc.what, status, err, out, errs)
 			}
 		}

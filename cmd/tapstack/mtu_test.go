@@ -106,14 +106,20 @@ func TestMTUCommand(t *testing.T) {
 		}
 
 		hush()
-		if j := run(1, "-W 0.3 -n 1 "+far6); j.MTU != 1280 || !j.BlackHole || len(j.Refused) != 0 || len(j.Hops) != 3 || *j.Hops[1].MTU != 1500 || j.Hops[1].BlackHole || *j.Hops[2].MTU != 1280 || !j.Hops[2].BlackHole {
+		// What is late on a busy machine looks as if it vanished.
+		var j mtuReport
+		if !persist(func() bool {
+			j = run(1, "-W 0.3 -n 1 "+far6)
+			return j.MTU == 1280 && j.BlackHole && len(j.Refused) == 0 && len(j.Hops) == 3 && j.Hops[1].MTU != nil && *j.Hops[1].MTU == 1500 && !j.Hops[1].BlackHole &&
+				j.Hops[2].MTU != nil && *j.Hops[2].MTU == 1280 && j.Hops[2].BlackHole
+		}) {
 			t.Errorf("hushed: %+v", j)
 		}
-		status, out, _ = checked(t, l, tapstack(t, env, "mtu", "-W", "0.3", "-n", "1", "-T", far4))
-		for _, want := range []string{"larger packets vanish between 10.81.0.2 and 8.8.4.4", "BLACK HOLE"} {
-			if status != 1 || !strings.Contains(out, want) {
-				t.Errorf("status %d, no %q in\n%s", status, want, out)
-			}
+		if !persist(func() bool {
+			status, out, _ = checked(t, l, tapstack(t, env, "mtu", "-W", "0.3", "-n", "1", "-T", far4))
+			return status == 1 && strings.Contains(out, "larger packets vanish between 10.81.0.2 and 8.8.4.4") && strings.Contains(out, "BLACK HOLE")
+		}) {
+			t.Errorf("status %d, no black hole in\n%s", status, out)
 		}
 	})
 }

@@ -109,7 +109,7 @@ func TestOwnFrames(t *testing.T) {
 			{"check 10.77.0.1 4", 1, near, []string{"probe 1: SYN ttl 64 to 10.77.0.1:4", "answer to probe 1: reset from 10.77.0.1, T ms"}},
 			{"check 10.77.0.1 " + port + " --udp", 0, near, []string{"probe 1: UDP ttl 64 to 10.77.0.1:" + port, "answer to probe 1: datagram from 10.77.0.1, T ms"}},
 			{"check 10.77.0.1 4 --udp", 1, near, []string{"probe 1: UDP ttl 64 to 10.77.0.1:4", "answer to probe 1: port unreachable from 10.77.0.1, T ms"}},
-			{"trace -u -c 1 -m 2 -i 0.1 -G 0.5 8.8.8.8", 1, arp, []string{
+			{"trace -u -c 1 -m 2 -i 0.1 -G 30 8.8.8.8", 1, arp, []string{
 				"probe 1: UDP ttl 1 to 8.8.8.8:33434", "answer to probe 1: time exceeded from 10.77.0.1, T ms",
 				"probe 2: UDP ttl 2 to 8.8.8.8:33434", "answer to probe 2: time exceeded from R, T ms"}},
 			{"mtu 10.77.0.1", 0, near, []string{"probe 1: ICMP echo N ttl 64 to 10.77.0.1", "answer to probe 1: echo reply from 10.77.0.1, T ms",

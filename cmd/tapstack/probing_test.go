@@ -111,7 +111,7 @@ func TestAgainstKernel(t *testing.T) {
 						first, middle = "fd77::1", "fd8"
 					}
 					var j traceReport
-					line := "trace -j -c 2 -i 0.1 -G 1 -Z 1 " + flags + " " + far
+					line := "trace -j -c 2 -i 0.1 -G 30 -Z 30 " + flags + " " + far
 					if err := json.Unmarshal([]byte(command(t, 0, line)), &j); err != nil {
 						t.Errorf("%s: %v", line, err)
 						continue

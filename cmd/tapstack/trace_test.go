@@ -238,8 +238,12 @@ func TestTraceRow(t *testing.T) {
 			for far := range way {
 				all(t, "in session", report(t, 0, "trace -n -j -c 3 -i 0.2 --in-session -P 81 "+far), far)
 				for _, flags := range []string{"", "-T -P 81"} {
-					j := report(t, 1, "trace -n -j -c 1 -U 2 -Z 0.3 -G 0.3 -i 0.1 "+flags+" "+far)
-					if h := j.Report.Hubs; j.Report.Reached || j.Report.End != "silent" || len(h) != 4 || h[1].Host != way[far][1] || h[2].Host != "???" {
+					var j traceReport
+					if !persist(func() bool { // what is late is not seen either
+						j = report(t, 1, "trace -n -j -c 1 -U 2 -Z 0.3 -G 0.3 -i 0.1 "+flags+" "+far)
+						h := j.Report.Hubs
+						return !j.Report.Reached && j.Report.End == "silent" && len(h) == 4 && h[1].Host == way[far][1] && h[2].Host == "???"
+					}) {
 						t.Errorf("%s passes the firewall: %+v", flags, j.Report)
 					}
 				}
