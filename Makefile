@@ -32,13 +32,14 @@ build: ## build bin/tapstack
 demo: build ## see the stack work against the Linux kernel, in a private lab without root
 	$(BIN) demo
 
+# The limits are for tests that hang: all of them take less than five minutes.
 test: ## run all tests, those with a TAP in private namespaces
-	$(GO) test -timeout 5m ./...
-	$(GO) -C workloads test -timeout 2m .
+	$(GO) test -timeout 10m ./...
+	$(GO) -C workloads test -timeout 10m .
 
 race: ## run the tests of packages with goroutines under the race detector
-	$(GO) test -race -timeout 10m $(RACE)
-	$(GO) -C workloads test -race -timeout 5m .
+	$(GO) test -race -timeout 20m $(RACE)
+	$(GO) -C workloads test -race -timeout 20m .
 
 lint: ## check format, vet and staticcheck
 	@out=$$(gofmt -l .) && test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
@@ -58,7 +59,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	done
 
 cover: ## run all tests and print how much they cover; details in cover.out
-	$(GO) test -timeout 5m -coverprofile=cover.out ./...
+	$(GO) test -timeout 10m -coverprofile=cover.out ./...
 	$(GO) tool cover -func=cover.out | tail -n 1
 
 soak: ## hold 10,000 connections for SOAK (3m), make 100,000, flood, load, fuzz frames, fill tables: what it costs
