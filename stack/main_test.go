@@ -30,10 +30,7 @@ func TestMain(m *testing.M) {
 // leftovers describes what is still there. A goroutine that has been told to
 // end needs a moment for it, which is all the wall clock is used for.
 func leftovers(before int) string {
-	for range 200 {
-		if runtime.NumGoroutine() <= before {
-			break
-		}
+	for end := time.Now().Add(30 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(end); {
 		time.Sleep(5 * time.Millisecond)
 	}
 	var b strings.Builder
