@@ -33,11 +33,14 @@ const (
 
 // Bounds of what an advertisement may set: the lower ones are Linux's, so that
 // one message cannot make a host flood its neighbours with solicitations, the
-// upper one is RFC 4861 §6.2.1's.
+// upper ones so that it cannot stop it asking, nor leave its next address
+// tentative for the 49 days that the field has room for. That of the reachable
+// time is RFC 4861 §6.2.1's, the other is internal/neigh's; Linux has none.
 const (
 	minReachable = 100 * time.Millisecond
 	maxReachable = time.Hour
 	minRetrans   = 10 * time.Millisecond
+	maxRetrans   = time.Minute
 )
 
 // SLAACHost carries out what the core decides. Its methods are called from
@@ -182,7 +185,7 @@ func (s *SLAAC) Input(now mono.Time, src netip.Addr, ra *RouterAdvert) {
 			reachable = min(max(ra.Reachable, minReachable), maxReachable)
 		}
 		if ra.Retrans != 0 {
-			retrans = max(ra.Retrans, minRetrans)
+			retrans = min(max(ra.Retrans, minRetrans), maxRetrans)
 		}
 		s.host.SetTimers(reachable, retrans)
 	}

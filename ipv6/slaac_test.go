@@ -234,6 +234,9 @@ func TestLinkParameters(t *testing.T) {
 	n.Input(n.now, hostB, &RouterAdvert{Reachable: time.Millisecond, Retrans: time.Millisecond})
 	n.Input(n.now, hostB, &RouterAdvert{Reachable: 1000 * time.Hour})
 	n.expect(t, "0s timers 100ms 10ms", "0s timers 1h0m0s 0s")
+	// Nor one that asks nothing more, whose addresses stay tentative.
+	n.Input(n.now, hostB, &RouterAdvert{Retrans: 49 * 24 * time.Hour})
+	n.expect(t, "0s timers 0s 1m0s")
 }
 
 func TestDefaultRouters(t *testing.T) {
