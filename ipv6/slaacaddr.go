@@ -168,9 +168,25 @@ func (s *SLAAC) refreshTemporary(now mono.Time, i int, p *PrefixInfo) {
 		a.Routers = stable.Routers
 		s.update(now, a)
 	}
-	if !found {
+	if !found && !s.goesOn(now, stable.net) {
 		s.makeTemporary(now, stable.net, 0)
 	}
+}
+
+// goesOn has the youngest temporary address of a prefix wait for a successor
+// again, and reports whether there is one: none could be made when it was time,
+// as the prefix was about to end, and now it has been prolonged. With each
+// advertisement of a prefix that is never preferred for long there would else be
+// one more address.
+func (s *SLAAC) goesOn(now mono.Time, prefix netip.Prefix) bool {
+	for n := len(s.addresses) - 1; n >= 0; n-- {
+		a := &s.addresses[n]
+		if a.Temporary && a.net == prefix && a.prefix.IsValid() && a.Preferred.Sub(now) > regenAdvance {
+			a.succeeded = false
+			return true
+		}
+	}
+	return false
 }
 
 // makeTemporary makes a temporary address beside the stable one of a prefix,

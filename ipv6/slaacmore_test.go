@@ -230,6 +230,31 @@ func TestNoTemporaryForShortLives(t *testing.T) {
 	}
 }
 
+// TestTemporaryOfShortLives: a prefix that each advertisement prefers for a few
+// seconds more has one temporary address, not one more with each.
+func TestTemporaryOfShortLives(t *testing.T) {
+	n := privacyNet(t, true)
+	short := &RouterAdvert{Prefixes: []PrefixInfo{prefixInfo("2001:db8::/64", time.Hour, regenAdvance+3*time.Second)}}
+	n.Input(n.now, hostA, short)
+	if a := n.added(t); len(a) != 2 {
+		t.Fatalf("%v", a)
+	}
+	for at := 4 * time.Second; at < 2*time.Minute; at += 4 * time.Second {
+		n.runTo(t, at)
+		n.Input(n.now, hostA, short)
+		if a := n.added(t); len(a) > 0 {
+			t.Fatalf("%v more after %v", a, at)
+		}
+	}
+	// It has a successor when its own time is over.
+	long := &RouterAdvert{Prefixes: []PrefixInfo{prefixInfo("2001:db8::/64", 48*time.Hour, 48*time.Hour)}}
+	n.Input(n.now, hostA, long)
+	n.runTo(t, tempPreferredLifetime)
+	if a := n.added(t); len(a) != 1 {
+		t.Errorf("%v after a day", a)
+	}
+}
+
 // TestRouterPreferences: RFC 4191 §2.2, §2.3, §3.1.
 func TestRouterPreferences(t *testing.T) {
 	n := quiet(t)

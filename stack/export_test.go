@@ -12,6 +12,10 @@ import (
 // them are TIME-WAIT records.
 func (s *Stack) Table() (entries, timeWait int) { return int(s.tcp.size.Load()), s.tcp.wait.len() }
 
+// Generation returns how often the configuration has changed, after which each
+// connection looks for its route again.
+func (s *Stack) Generation() uint64 { return s.cfg.Load().gen }
+
 // Timers returns the number of timers queued.
 func (s *Stack) Timers() int { return s.timers.Len() }
 

@@ -8,16 +8,20 @@ import (
 )
 
 // This file owns what the sockets of an address are told when the host loses it,
-// to another host that insists on it (RFC 5227 §2.4) or because its lease is
-// over (RFC 2131 §4.4.5). Taking an address away by DelAddr ends connections
-// too, but is the user's own doing, and no news for sockets without one.
+// to another host that insists on it (RFC 5227 §2.4) or because its lease or
+// its valid lifetime is over (RFC 2131 §4.4.5, RFC 4862 §5.5.4). Taking an address
+// away by DelAddr ends connections too, but is the user's own doing, and no news
+// for sockets without one.
 
 // LoseAddr takes an address away that the host may not use any more. Connections
 // from it end with EADDRNOTAVAIL, and so does the next call on each datagram
 // socket that is bound to it or connected from it. EADDRNOTAVAIL when the
 // interface lacks it.
-func (i *Interface) LoseAddr(a netip.Addr) error {
-	if err := i.DelAddr(a); err != nil {
+func (i *Interface) LoseAddr(a netip.Addr) error { return i.loseAddr(a, OriginStatic) }
+
+// loseAddr is LoseAddr as delAddr is DelAddr.
+func (i *Interface) loseAddr(a netip.Addr, by Origin) error {
+	if err := i.delAddr(a, by); err != nil {
 		return err
 	}
 	if i.stack.InterfaceOf(a) == nil { // not on another interface either

@@ -115,7 +115,7 @@ func (h *slaacHost) UpdateAddress(p netip.Prefix, info ipv6.AddressInfo) {
 
 // RemoveAddress implements ipv6.SLAACHost.
 func (h *slaacHost) RemoveAddress(p netip.Prefix) {
-	h.later(func(i *Interface) { i.delAddr(p.Addr(), OriginRouter) })
+	h.later(func(i *Interface) { i.loseAddr(p.Addr(), OriginRouter) })
 }
 
 // Deprecate implements ipv6.SLAACHost.
@@ -154,8 +154,9 @@ func (h *slaacHost) RemoveOnLink(p netip.Prefix) {
 
 // SetMTU implements ipv6.SLAACHost.
 func (h *slaacHost) SetMTU(mtu int) {
-	if mtu >= ipv6.MinMTU && mtu <= h.mtu {
-		h.mtu6.Store(int32(mtu))
+	// Most advertisements say what the last one said, and a change has every
+	// connection look for its route again.
+	if mtu >= ipv6.MinMTU && mtu <= h.mtu && h.mtu6.Swap(int32(mtu)) != int32(mtu) {
 		h.later(func(i *Interface) { i.stack.refreshRoutes() })
 	}
 }
