@@ -97,6 +97,16 @@ func (c *config) byAddrAny(a netip.Addr) bool {
 	return slices.ContainsFunc(c.addrs, func(x *address) bool { return x.addr() == a })
 }
 
+// ours reports whether an address is one of ours to who looks from interface i,
+// nil for the whole host: on another link a neighbour may have a link-local one
+// of ours (RFC 4007 §6).
+func (c *config) ours(a netip.Addr, i *Interface) bool {
+	if i != nil && !i.loopback && a.Is6() && a.IsLinkLocalUnicast() {
+		return c.byAddrIn(a, i)
+	}
+	return c.byAddrAny(a)
+}
+
 // onLink returns the interface on whose link addr lies, or nil.
 func (c *config) onLink(addr netip.Addr) *Interface {
 	if z := addr.Zone(); z != "" {

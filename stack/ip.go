@@ -249,7 +249,11 @@ func (i *Interface) acceptIPv6(c *config, h ipv6.Header, looped bool) Drop {
 		// RFC 4291 §2.5.5.2: they stand for IPv4 in interfaces to programs. On a
 		// wire they would pass for the IPv4 address; Linux drops them as well.
 		return DropMartian
-	case !i.loopback && (src.IsLoopback() && !i.localnet || !looped && c.byAddr[src] != nil && c.byAddr[src].state != addrTentative):
+	case !i.loopback && src.IsLoopback() && !i.localnet:
+		return DropMartian
+	}
+	// One of our own, but not of another link.
+	if a := c.local(src, i); a != nil && !i.loopback && !looped && a.state != addrTentative {
 		return DropMartian
 	}
 	if dst.IsMulticast() {

@@ -70,7 +70,7 @@ func (i *Interface) acceptRedirect(now mono.Time, from netip.Addr, q icmp.Quoted
 	s := i.stack
 	c := s.cfg.Load()
 	if i.noRedirects || i.loopback || gateway == from || gateway.IsUnspecified() || gateway.IsMulticast() || c.isBroadcast(gateway, i) ||
-		dst.IsMulticast() || c.byAddrAny(gateway) || q.Src.IsValid() && c.local(q.Src, i) == nil || q.Dst != dst {
+		dst.IsMulticast() || c.ours(gateway, i) || q.Src.IsValid() && c.local(q.Src, i) == nil || q.Dst != dst {
 		return false
 	}
 	if gateway.Is4() {

@@ -82,7 +82,7 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 	switch {
 	case dst.IsUnspecified():
 		return route{}, syscall.ENETUNREACH
-	case c.local(dst, s.lo) != nil && !dst.IsMulticast():
+	case c.local(dst, s.lo) != nil && (dst.Is4() || c.ours(dst, oif)) && !dst.IsMulticast():
 		// Everything to ourselves stays inside (RFC 1122 §3.3.1.1), by whatever
 		// interface it is to leave, where Linux sends it to the others there.
 		if c.local(dst, s.lo).state == addrTentative {

@@ -151,10 +151,13 @@ func (t Routes) Add(r Route) error {
 
 // checkRoute completes a route, or says what is wrong with it.
 func (c *config) checkRoute(r *Route) error {
-	gw := r.Gateway
+	gw, in := r.Gateway, r.Interface
+	if in == nil {
+		in = c.onLink(gw)
+	}
 	bad := func(err error) error { return fmt.Errorf("route to %v via %v: %w", r.Dst, gw, err) }
 	if !r.Dst.IsValid() || int(r.Type) >= len(routeTypes) || r.MTU < 0 || r.MTU > 0 && r.MTU < minMTU4 || r.Metric < 0 ||
-		gw.IsValid() && (gw.Is4() != r.Dst.Addr().Is4() || gw.IsUnspecified() || gw.IsMulticast() || c.byAddrAny(gw.WithZone(""))) {
+		gw.IsValid() && (gw.Is4() != r.Dst.Addr().Is4() || gw.IsUnspecified() || gw.IsMulticast() || c.ours(gw.WithZone(""), in)) {
 		return bad(syscall.EINVAL)
 	}
 	r.Dst = r.Dst.Masked()
@@ -168,7 +171,7 @@ func (c *config) checkRoute(r *Route) error {
 		return nil
 	}
 	if r.Interface == nil && gw.IsValid() {
-		if r.Interface = c.onLink(gw); r.Interface == nil {
+		if r.Interface = in; in == nil {
 			return fmt.Errorf("gateway %v is not on any link: %w", gw, syscall.ENETUNREACH)
 		}
 	}
