@@ -186,9 +186,8 @@ func up(t *testing.T, start func(*exec.Cmd) error, c *exec.Cmd) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.ready, err = r.out.ReadString('\n'); strings.HasPrefix(r.ready, "lease ") {
-		r.lease = r.ready
-		r.ready, err = r.out.ReadString('\n')
+	for r.ready, err = r.out.ReadString('\n'); strings.HasPrefix(r.ready, "lease"); r.ready, err = r.out.ReadString('\n') {
+		r.lease += r.ready
 	}
 	if err != nil || !strings.HasPrefix(r.ready, "ready ") {
 		t.Fatalf("instead of ready: %q, %v; %s", r.ready, err, r.errors())

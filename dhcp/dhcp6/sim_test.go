@@ -103,7 +103,9 @@ func (v *simServer) serve(b []byte, from netip.AddrPort) {
 	r := &dhcp6.Message{Type: dhcp6.Reply, XID: q.XID}
 	r.Options.Add(dhcp6.OptClientID, q.Options.Get(dhcp6.OptClientID)...)
 	r.Options.Add(dhcp6.OptServerID, v.duid...)
-	r.Options.AddAddrs(dhcp6.OptDNS, pool[2].Addr())
+	if q.Type != dhcp6.Confirm {
+		r.Options.AddAddrs(dhcp6.OptDNS, pool[2].Addr())
+	}
 	asked := q.Options.Get(dhcp6.OptIANA)
 	has := func(p netip.Prefix) bool { return bytes.Contains(asked, p.Addr().AsSlice()) }
 	status := func(s dhcp6.StatusCode) { r.Options.Add(dhcp6.OptStatus, 0, byte(s)) }
@@ -406,6 +408,10 @@ func TestLeaseFile(t *testing.T) {
 	m.n.RunFor(6 * time.Second)
 	m.wantSaid("CONFIRM")
 	m.wantLeases(pool[0])
+	// The servers have not said again what else they told.
+	if l := m.runner.Status().Lease; !slices.Equal(l.DNS, []netip.Addr{pool[2].Addr()}) {
+		t.Errorf("%+v", l)
+	}
 	m.stop()
 	m.first = 1
 	m.run()

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/tapstack/tapstack/dhcp/internal/both"
@@ -40,8 +41,17 @@ type record struct {
 	T1       uint32    `json:"t1"` // seconds
 	T2       uint32    `json:"t2"`
 	Leases   []kept    `json:"leases"`
+	Options  []byte    `json:"options,omitempty"` // those of keptOptions, as they were in the message
 	Checksum string    `json:"sum"`
 }
+
+// keptOptions are what else of an answer is kept: the server that confirms
+// addresses says none of it again (RFC 8415 §18.3.3), and the host would be
+// without name servers until T1.
+var keptOptions = []OptionCode{OptDNS, OptSearch, OptSNTP, OptNTP, OptFQDN, OptCaptivePortal}
+
+// maxKept is how many bytes of them a file has room for.
+const maxKept = 4096
 
 // kept is an address, of length 128, or a delegated prefix.
 type kept struct {
@@ -107,6 +117,11 @@ func (s *store) parse(b []byte, wall time.Time, now mono.Time) (l Lease, err err
 			l.Addrs = append(l.Addrs, g)
 		}
 	}
+	o, d := parseOptions(c.Options)
+	if d != DropNone {
+		return Lease{}, fmt.Errorf("%s %s: not one of this program", leaseFile, s.path)
+	}
+	l.setRest(o)
 	l.Server, l.T1, l.T2 = server, fromUint(c.T1), fromUint(c.T2)
 	l.Acquired = now.Add(-min(age, 1<<33*time.Second))
 	return l, nil
@@ -132,6 +147,11 @@ func (s *store) save(wall time.Time, now mono.Time, l *Lease) error {
 	}
 	add(l.Addrs, false)
 	add(l.Prefixes, true)
+	for _, o := range l.Options {
+		if slices.Contains(keptOptions, o.Code) && len(c.Options)+len(o.Data)+4 <= maxKept {
+			c.Options = appendOption(c.Options, o.Code, o.Data)
+		}
+	}
 	return both.WriteFile(leaseFile, s.path, &c)
 }
 
