@@ -240,7 +240,8 @@ func busyLab(t *testing.T) *lab.Lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	newHost(t, l, hostOptions{parallel: true, bare: true, device: 1, nic: stack.InterfaceConfig{DisableIPv6: true}})
+	h := newHost(t, l, hostOptions{parallel: true, bare: true, device: 1, nic: stack.InterfaceConfig{DisableIPv6: true}})
+	h.expect("what is for everybody on the link", "arp.drop.not-ours", "udp.drop.no-socket")
 	return l
 }
 
