@@ -83,6 +83,7 @@ func (s *Stack) inputND(b *batch, p packet, typ uint8) bool {
 // inputSolicit answers for our addresses (RFC 4861 §7.2.3, §7.2.4) and notices
 // another host probing the address that we are probing (RFC 4862 §5.4.3).
 func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolicit) {
+	i.stack.stats.ND.SolicitIn.inc()
 	a := i.stack.cfg.Load().local(m.Target, i)
 	if a == nil || a.iface != i {
 		i.stack.stats.IPv6.Drop[DropForeignIP].inc()
@@ -137,7 +138,7 @@ func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolici
 
 // inputAdvert is RFC 4861 §7.2.5, and RFC 4862 §5.4.4 for our own addresses.
 func (i *Interface) inputAdvert(now mono.Time, m *ipv6.NeighborAdvert) {
-	i.stack.stats.ND.Advert.inc()
+	i.stack.stats.ND.AdvertIn.inc()
 	own := i.stack.cfg.Load().local(m.Target, i)
 	i.enter(now)
 	defer i.leave()

@@ -99,8 +99,9 @@ type counters struct {
 		Parse                                                                                        [icmp.NumDrops]counter
 	}
 	ND struct {
-		Solicit, Advert, RouterSolicit, RouterAdvert, Duplicate, Looped counter
-		Drop                                                            [ipv6.NumDrops]counter
+		// Solicit, Advert and RouterSolicit were sent, the others came.
+		Solicit, Advert, RouterSolicit, SolicitIn, AdvertIn, RouterAdvert, Duplicate, Looped counter
+		Drop                                                                                 [ipv6.NumDrops]counter
 	}
 	IGMP, MLD membershipCounters
 
