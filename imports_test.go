@@ -73,6 +73,7 @@ var layers = []layer{
 	{"dhcp", []string{"dhcp/internal/both", "ether", "stack", "internal/linklocal", "internal/mono"}},
 	{"dhcp/dhcp6", []string{"dhcp", "dhcp/internal/both", "ether", "stack", "internal/mono"}},
 	{"dhcp/internal/both", []string{"stack", "internal/mono"}},
+	{"dhcp/internal/bothtest", []string{"ether", "ether/wire", "stack", "stack/simnet", "internal/mono", "internal/pkt"}},
 	// tcp for Info and traces, icmp for the names of messages, x/sys for those of errnos.
 	{"probe/check", []string{"socket", "tcp", "icmp", "internal/mono", "golang.org/x/sys"}},
 	// The messages of DNS and how its records are written are another module's.

@@ -84,14 +84,18 @@ func Run(nic *stack.Interface, opt RunOptions) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	go r.loop.Run(woken, func(now mono.Time) (mono.Time, bool) {
-		r.step(now)
-		return r.deadline(), r.ended
-	})
+	go r.loop.Run(woken, r.turn)
 	return r, nil
 }
 
-// newRunner makes a runner that is driven by calls of step.
+// turn takes a step, and returns when the next is needed and whether it was the
+// last.
+func (r *Runner) turn(now mono.Time) (next mono.Time, ended bool) {
+	r.step(now)
+	return r.deadline(), r.ended
+}
+
+// newRunner makes a runner that is driven by calls of turn.
 func newRunner(nic *stack.Interface, opt RunOptions, now mono.Time, wake func()) (*Runner, error) {
 	s := nic.Stack()
 	udp, err := s.NewUDP(false)

@@ -14,19 +14,16 @@ import (
 
 	"github.com/tapstack/tapstack/arp"
 	"github.com/tapstack/tapstack/dhcp"
+	"github.com/tapstack/tapstack/dhcp/internal/bothtest"
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/wire"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/stack"
-	"github.com/tapstack/tapstack/stack/simnet"
 )
 
 // sim is a segment in virtual time with a DHCP server and a client on it.
 type sim struct {
-	*testing.T
-	n    *simnet.Net
-	seg  *wire.Segment
-	live int64
+	*bothtest.Sim
 
 	server *stack.Stack
 	udp    *stack.Datagram
@@ -38,23 +35,16 @@ type sim struct {
 	edit   func(r *dhcp.Message)    // may change what the server answers
 	refuse func(*dhcp.Message) bool // NAK
 
-	host   *stack.Stack
-	nic    *stack.Interface
-	cable  *wire.Port
 	rogue  *wire.Port
 	runner dhcp.Manual
 	opt    dhcp.RunOptions
-	news   []string
-	timer  int // numbers steps, so that old ones do nothing
-	ended  bool
 }
 
 // newSim makes the segment and the server, which is 10.0.0.1; start adds the
 // client.
 func newSim(t *testing.T) *sim {
-	m := &sim{T: t, n: simnet.New(5), live: pkt.Live(), up: true, lease: time.Hour, bad: map[netip.Addr]bool{}, pool: leased}
-	m.seg = m.n.Segment(wire.Options{Delay: time.Millisecond})
-	m.server, _ = m.n.Host(m.seg, stack.Config{}, nil, routerAddr.String())
+	m := &sim{Sim: bothtest.New(t, 5), up: true, lease: time.Hour, bad: map[netip.Addr]bool{}, pool: leased}
+	m.server, _ = m.N.Host(m.Seg, stack.Config{}, nil, routerAddr.String())
 	var err error
 	if m.udp, err = m.server.NewUDP(false); err == nil {
 		m.udp.Set(stack.DatagramBroadcast, 1)
@@ -63,17 +53,8 @@ func newSim(t *testing.T) *sim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, 2000)
-	m.udp.Waiters().Add(&stack.Waiter{Want: stack.ReadyIn, F: func(stack.Ready) {
-		for {
-			n, _, from, err := m.udp.RecvFrom(b)
-			if err != nil {
-				return
-			}
-			m.serve(b[:n], from)
-		}
-	}})
-	t.Cleanup(m.close)
+	bothtest.Serve(m.udp, m.serve)
+	t.Cleanup(func() { m.Close(m.server) })
 	return m
 }
 
@@ -135,13 +116,7 @@ func (m *sim) serve(b []byte, from netip.AddrPort) {
 // start adds the client's host and its runner.
 func (m *sim) start(opt dhcp.RunOptions, acd bool) {
 	m.Helper()
-	m.host = stack.New(stack.Config{Clock: m.n.Clock(), Seed: 9})
-	m.cable = m.seg.Attach("client", ether.Addr{2, 0, 0, 0, 9, 9})
-	var err error
-	m.nic, err = m.host.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: m.cable, MAC: m.cable.Addr(), ACD: acd, DisableIPv6: true})
-	if err != nil {
-		m.Fatal(err)
-	}
+	m.Attach(stack.InterfaceConfig{ACD: acd, DisableIPv6: true})
 	m.opt = opt
 	m.run()
 }
@@ -150,60 +125,14 @@ func (m *sim) run() {
 	m.Helper()
 	opt := m.opt
 	opt.Changed = func(l dhcp.Lease, have bool) {
-		m.news = append(m.news, fmt.Sprintf("%v %v", l.Addr.Addr(), have))
+		m.News = append(m.News, fmt.Sprintf("%v %v", l.Addr.Addr(), have))
 	}
-	opt.Trouble = func(err error) { m.news = append(m.news, err.Error()) }
+	opt.Trouble = func(err error) { m.News = append(m.News, err.Error()) }
 	var err error
-	if m.runner, err = dhcp.NewManual(m.nic, opt, m.n.Now(), func() { m.n.After(0, m.step) }); err != nil {
+	if m.runner, err = dhcp.NewManual(m.NIC, opt, m.N.Now(), m.Wake); err != nil {
 		m.Fatal(err)
 	}
-	m.ended = false
-	m.step()
-}
-
-func (m *sim) step() {
-	if m.ended {
-		return
-	}
-	m.timer++
-	mine := m.timer
-	if d := m.runner.Step(m.n.Now()); d != 0 {
-		m.n.At(d, func() {
-			if m.timer == mine {
-				m.step()
-			}
-		})
-	}
-}
-
-// stop is the runner's Close.
-func (m *sim) stop() {
-	if !m.ended {
-		m.runner.Stop()
-		m.step()
-		m.ended = true
-	}
-}
-
-// close ends all and looks for what is left: buffers, and timers by running
-// until nothing is due any more.
-func (m *sim) close() {
-	if m.host != nil {
-		m.stop()
-		m.n.RunFor(time.Second) // what it has sent arrives
-		m.host.Close()
-	}
-	m.server.Close()
-	m.seg.Close()
-	if n := pkt.Live() - m.live; n != 0 {
-		m.Errorf("%d buffers leaked", n)
-	}
-	for left := 0; m.n.Step(); left++ {
-		if left > 1000 {
-			m.Error("a timer is left that goes on for ever")
-			return
-		}
-	}
+	m.Drive(m.runner)
 }
 
 // said returns what the server heard since the last call.
@@ -222,14 +151,14 @@ func (m *sim) wantSaid(want string) {
 
 func (m *sim) wantAddrs(want ...netip.Prefix) {
 	m.Helper()
-	if got := m.nic.Addrs(); !slices.Equal(got, want) {
+	if got := m.NIC.Addrs(); !slices.Equal(got, want) {
 		m.Errorf("addresses %v, want %v", got, want)
 	}
 }
 
 // watch shows f every frame that the client sends.
 func (m *sim) watch(f func([]byte)) {
-	m.cable.SetImpairment(wire.Impairment{Drop: func(frame []byte) bool {
+	m.Cable.SetImpairment(wire.Impairment{Drop: func(frame []byte) bool {
 		f(frame)
 		return false
 	}})
@@ -237,9 +166,9 @@ func (m *sim) watch(f func([]byte)) {
 
 // claim has another host say that the address is its own.
 func (m *sim) claim(a netip.Addr) {
-	m.n.After(0, func() {
+	m.N.After(0, func() {
 		if m.rogue == nil {
-			m.rogue = m.seg.Attach("rogue", rogueMAC)
+			m.rogue = m.Seg.Attach("rogue", rogueMAC)
 			m.rogue.Attach(func(p *pkt.Buf) { p.Put() }, func() {})
 		}
 		b := make([]byte, ether.HeaderLen+arp.PacketLen)
@@ -267,29 +196,29 @@ func TestADayInSimnet(t *testing.T) {
 	m := newSim(t)
 	m.start(dhcp.RunOptions{LinkLocal: true}, true)
 	var lost, flaps int
-	rnd := m.n.Rand()
+	rnd := m.N.Rand()
 	for hour := range 24 {
 		// The server is away from the 3rd hour on for three hours, and for half
 		// an hour later on, which no lease notices.
 		m.up = !(hour >= 3 && hour < 6) && hour != 15
 		if hour == 15 {
-			m.n.After(30*time.Minute, func() { m.up = true })
+			m.N.After(30*time.Minute, func() { m.up = true })
 		}
 		if hour == 12 { // the network is another one from here on
 			m.pool = leased[1:]
 		}
 		for range rnd.IntN(4) {
 			flaps++
-			m.n.After(time.Duration(rnd.Int64N(int64(59*time.Minute))), func() {
-				m.cable.SetImpairment(wire.Impairment{Loss: 1})
-				m.n.After(time.Duration(1+rnd.IntN(40))*time.Second, func() {
-					m.cable.SetImpairment(wire.Impairment{})
-					m.nic.Reclaim()
+			m.N.After(time.Duration(rnd.Int64N(int64(59*time.Minute))), func() {
+				m.Cable.SetImpairment(wire.Impairment{Loss: 1})
+				m.N.After(time.Duration(1+rnd.IntN(40))*time.Second, func() {
+					m.Cable.SetImpairment(wire.Impairment{})
+					m.NIC.Reclaim()
 					m.runner.LinkUp()
 				})
 			})
 		}
-		m.n.RunFor(time.Hour)
+		m.N.RunFor(time.Hour)
 		switch s := m.runner.Status(); {
 		case hour < 3 || hour > 6 && hour < 12:
 			if !s.Bound || s.Lease.Addr != leased[0] {
@@ -305,24 +234,24 @@ func TestADayInSimnet(t *testing.T) {
 			}
 		}
 	}
-	for _, n := range m.news {
+	for _, n := range m.News {
 		if strings.HasSuffix(n, "false") {
 			lost++
 		}
 	}
 	if flaps < 10 || lost < 2 {
-		t.Errorf("%d flaps, %d leases lost: %q", flaps, lost, m.news)
+		t.Errorf("%d flaps, %d leases lost: %q", flaps, lost, m.News)
 	}
-	m.n.RunFor(2 * time.Minute) // what the last flap has disturbed
+	m.N.RunFor(2 * time.Minute) // what the last flap has disturbed
 	m.wantAddrs(leased[1])
 	if s := m.said(); strings.Count(s, "REQUEST") < 40 || strings.Count(s, "DECLINE") > 0 {
 		t.Errorf("the server heard %d requests, %d declines", strings.Count(s, "REQUEST"), strings.Count(s, "DECLINE"))
 	}
-	m.stop()
-	m.n.RunFor(time.Second)
+	m.Stop()
+	m.N.RunFor(time.Second)
 	m.wantSaid("RELEASE")
 	m.wantAddrs()
-	if rt := m.host.Routes().List(); len(rt) != 0 {
+	if rt := m.Host.Routes().List(); len(rt) != 0 {
 		t.Errorf("routes left: %v", rt)
 	}
 	if n := runtime.NumGoroutine(); n > goroutines {
@@ -337,21 +266,21 @@ func TestFallback(t *testing.T) {
 	m := newSim(t)
 	m.up = false
 	m.start(dhcp.RunOptions{LinkLocal: true}, false)
-	m.n.RunFor(12 * time.Second)
-	if n := m.host.Counters()["arp.probe"]; n > 1 {
+	m.N.RunFor(12 * time.Second)
+	if n := m.Host.Counters()["arp.probe"]; n > 1 {
 		t.Errorf("%d probes before servers had their time", n)
 	}
-	m.n.RunFor(8 * time.Second)
+	m.N.RunFor(8 * time.Second)
 	ll := m.runner.Status().LinkLocal
 	if ll.Bits() != 16 || !strings.HasPrefix(ll.String(), "169.254.") {
 		t.Fatalf("%+v", m.runner.Status())
 	}
 	m.wantAddrs(ll)
-	if c := m.host.Counters(); c["arp.probe"] != 3 || c["arp.announce"] == 0 {
+	if c := m.Host.Counters(); c["arp.probe"] != 3 || c["arp.announce"] == 0 {
 		t.Errorf("%d probes, %d announcements", c["arp.probe"], c["arp.announce"])
 	}
 	// A neighbour of the same kind, and a connection with it.
-	other, _ := m.n.Host(m.seg, stack.Config{}, nil, "169.254.77.7/16")
+	other, _ := m.N.Host(m.Seg, stack.Config{}, nil, "169.254.77.7/16")
 	defer other.Close()
 	l, err := other.BindTCP(netip.MustParseAddrPort("0.0.0.0:7"), false, false)
 	if err == nil {
@@ -360,16 +289,16 @@ func TestFallback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := m.host.DialTCP(netip.AddrPort{}, netip.MustParseAddrPort("169.254.77.7:7"))
+	c, err := m.Host.DialTCP(netip.AddrPort{}, netip.MustParseAddrPort("169.254.77.7:7"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	if _, err := c.Write([]byte("x")); err != nil || c.LocalAddr().Addr() != ll.Addr() {
 		t.Fatalf("from %v: %v", c.LocalAddr(), err)
 	}
 	m.up = true
-	m.n.RunFor(2 * time.Minute)
+	m.N.RunFor(2 * time.Minute)
 	s := m.runner.Status()
 	if !s.Bound || s.Lease.Addr != leased[0] || s.LinkLocal.IsValid() {
 		t.Errorf("%+v", s)
@@ -381,29 +310,29 @@ func TestFallback(t *testing.T) {
 		t.Errorf("the connection: %v", err)
 	}
 	for _, to := range []string{"10.0.0.1:9", "8.8.8.8:9"} {
-		u, _ := m.host.NewUDP(false)
+		u, _ := m.Host.NewUDP(false)
 		if err := u.Connect(netip.MustParseAddrPort(to)); err != nil || u.LocalAddr().Addr() != leased[0].Addr() {
 			t.Errorf("to %s from %v: %v", to, u.LocalAddr(), err)
 		}
 		u.Close()
 	}
 	c.Abort()
-	m.n.RunFor(time.Minute)
+	m.N.RunFor(time.Minute)
 	m.wantAddrs(leased[0])
-	if !slices.ContainsFunc(m.host.Routes().List(), func(r stack.Route) bool { return r.Dst.String() == "169.254.0.0/16" }) {
-		t.Errorf("no route to link-local neighbours: %v", m.host.Routes().List())
+	if !slices.ContainsFunc(m.Host.Routes().List(), func(r stack.Route) bool { return r.Dst.String() == "169.254.0.0/16" }) {
+		t.Errorf("no route to link-local neighbours: %v", m.Host.Routes().List())
 	}
 
 	// The server goes: the lease ends, the old address comes back.
 	m.up = false
-	m.n.RunFor(time.Hour + time.Minute)
+	m.N.RunFor(time.Hour + time.Minute)
 	if s := m.runner.Status(); s.Bound || s.LinkLocal != ll {
 		t.Errorf("%+v", s)
 	}
 	m.wantAddrs(ll)
 	// Its user takes it away: that is that.
-	m.nic.DelAddr(ll.Addr())
-	m.n.RunFor(time.Hour)
+	m.NIC.DelAddr(ll.Addr())
+	m.N.RunFor(time.Hour)
 	m.wantAddrs()
 }
 
@@ -420,8 +349,8 @@ func TestFallbackIsForbidden(t *testing.T) {
 		m.pool = nil
 		m.edit = func(r *dhcp.Message) { r.Options.Set(dhcp.OptAutoConfigure, c.say) }
 		m.start(dhcp.RunOptions{LinkLocal: c.on}, false)
-		m.n.RunFor(time.Minute)
-		if got := m.nic.Addrs(); len(got) != c.want {
+		m.N.RunFor(time.Minute)
+		if got := m.NIC.Addrs(); len(got) != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
@@ -444,22 +373,22 @@ func TestFallbackConflicts(t *testing.T) {
 			m.claim(a.TargetIP())
 		}
 	})
-	m.n.RunFor(time.Minute)
+	m.N.RunFor(time.Minute)
 	n := len(asked)
 	if n < 10 {
 		t.Errorf("%d addresses in a minute", n)
 	}
-	m.n.RunFor(10 * time.Minute)
+	m.N.RunFor(10 * time.Minute)
 	if got := len(asked) - n; got < 8 || got > 11 {
 		t.Errorf("%d more in ten minutes", got)
 	}
 	greedy = false
-	m.n.RunFor(2 * time.Minute)
+	m.N.RunFor(2 * time.Minute)
 	ll := m.runner.Status().LinkLocal
 	m.wantAddrs(ll)
 
 	// Twice within ten seconds.
-	u, err := m.host.NewUDP(false)
+	u, err := m.Host.NewUDP(false)
 	if err == nil {
 		err = u.Bind(netip.AddrPortFrom(ll.Addr(), 9))
 	}
@@ -468,15 +397,15 @@ func TestFallbackConflicts(t *testing.T) {
 	}
 	defer u.Close()
 	m.claim(ll.Addr())
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantAddrs(ll)
 	m.claim(ll.Addr())
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantAddrs()
 	if err := u.TakeError(); err != syscall.EADDRNOTAVAIL {
 		t.Errorf("its socket hears %v", err)
 	}
-	m.n.RunFor(2 * time.Minute)
+	m.N.RunFor(2 * time.Minute)
 	if s := m.runner.Status(); !s.LinkLocal.IsValid() || s.LinkLocal == ll {
 		t.Errorf("%+v after %v", s, ll)
 	}
@@ -486,31 +415,31 @@ func TestFallbackConflicts(t *testing.T) {
 // is declined, and the next one taken; one that is lost later is declined too.
 func TestDeclineInSimnet(t *testing.T) {
 	m := newSim(t)
-	owner, _ := m.n.Host(m.seg, stack.Config{}, nil, leased[0].String())
+	owner, _ := m.N.Host(m.Seg, stack.Config{}, nil, leased[0].String())
 	m.start(dhcp.RunOptions{}, true)
-	m.n.RunFor(30 * time.Second)
+	m.N.RunFor(30 * time.Second)
 	m.wantSaid("DISCOVER REQUEST DECLINE DISCOVER REQUEST")
 	m.wantAddrs(leased[1])
-	if !m.runner.Status().Bound || m.nic.Ready(t.Context()) != nil {
-		t.Errorf("%+v, %v", m.runner.Status(), m.nic.Ready(t.Context()))
+	if !m.runner.Status().Bound || m.NIC.Ready(t.Context()) != nil {
+		t.Errorf("%+v, %v", m.runner.Status(), m.NIC.Ready(t.Context()))
 	}
 	owner.Close()
-	c, err := m.host.DialTCP(netip.AddrPort{}, netip.AddrPortFrom(routerAddr.Addr(), 9))
+	c, err := m.Host.DialTCP(netip.AddrPort{}, netip.AddrPortFrom(routerAddr.Addr(), 9))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = c
 	m.bad = map[netip.Addr]bool{}
 	m.claim(leased[1].Addr())
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.claim(leased[1].Addr())
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("DECLINE")
 	m.wantAddrs()
-	m.n.RunFor(30 * time.Second)
+	m.N.RunFor(30 * time.Second)
 	m.wantAddrs(leased[0])
-	if want := []string{"10.0.0.51 true", "10.0.0.51 false", "10.0.0.50 true"}; !slices.Equal(m.news, want) {
-		t.Errorf("%q, want %q", m.news, want)
+	if want := []string{"10.0.0.51 true", "10.0.0.51 false", "10.0.0.50 true"}; !slices.Equal(m.News, want) {
+		t.Errorf("%q, want %q", m.News, want)
 	}
 }
 
@@ -518,17 +447,17 @@ func TestDeclineInSimnet(t *testing.T) {
 func TestCloseWaitsForNothing(t *testing.T) {
 	m := newSim(t)
 	m.start(dhcp.RunOptions{}, true)
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("DISCOVER REQUEST")
 	if m.runner.Status().Bound {
 		t.Error("bound before the address was probed")
 	}
-	now := m.n.Now()
-	m.stop()
-	if m.n.Now() != now {
+	now := m.N.Now()
+	m.Stop()
+	if m.N.Now() != now {
 		t.Error("it took time")
 	}
-	m.n.RunFor(time.Minute)
+	m.N.RunFor(time.Minute)
 	// An address that is still probed may not be used, be it to give it back
 	// (RFC 5227 §2.1.1): the server gets it when the lease is over.
 	m.wantSaid("")
@@ -540,7 +469,7 @@ func TestCloseWaitsForNothing(t *testing.T) {
 func TestExpiryTellsSockets(t *testing.T) {
 	m := newSim(t)
 	m.start(dhcp.RunOptions{}, false)
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantAddrs(leased[0])
 	l, err := m.server.BindTCP(netip.MustParseAddrPort("0.0.0.0:7"), false, false)
 	if err == nil {
@@ -549,13 +478,13 @@ func TestExpiryTellsSockets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := m.host.DialTCP(netip.AddrPort{}, netip.AddrPortFrom(routerAddr.Addr(), 7))
+	c, err := m.Host.DialTCP(netip.AddrPort{}, netip.AddrPortFrom(routerAddr.Addr(), 7))
 	if err != nil {
 		t.Fatal(err)
 	}
-	bound, _ := m.host.NewUDP(false)
-	connected, _ := m.host.NewUDP(false)
-	wild, _ := m.host.NewUDP(false)
+	bound, _ := m.Host.NewUDP(false)
+	connected, _ := m.Host.NewUDP(false)
+	wild, _ := m.Host.NewUDP(false)
 	if err := bound.Bind(netip.AddrPortFrom(leased[0].Addr(), 9)); err != nil {
 		t.Fatal(err)
 	}
@@ -566,11 +495,11 @@ func TestExpiryTellsSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.up = false
-	m.n.RunFor(time.Hour - 2*time.Second)
+	m.N.RunFor(time.Hour - 2*time.Second)
 	if c.Err() != nil || bound.TakeError() != nil {
 		t.Errorf("before the end: %v", c.Err())
 	}
-	m.n.RunFor(2 * time.Second)
+	m.N.RunFor(2 * time.Second)
 	m.wantAddrs()
 	if err := c.Err(); err != syscall.EADDRNOTAVAIL {
 		t.Errorf("the connection: %v", err)
@@ -583,8 +512,8 @@ func TestExpiryTellsSockets(t *testing.T) {
 	if err := wild.TakeError(); err != nil {
 		t.Errorf("a socket of no address: %v", err)
 	}
-	if want := []string{"10.0.0.50 true", "10.0.0.50 false"}; !slices.Equal(m.news, want) {
-		t.Errorf("%q, want %q", m.news, want)
+	if want := []string{"10.0.0.50 true", "10.0.0.50 false"}; !slices.Equal(m.News, want) {
+		t.Errorf("%q, want %q", m.News, want)
 	}
 	for _, u := range []*stack.Datagram{bound, connected, wild} {
 		u.Close()
@@ -599,58 +528,58 @@ func TestLeaseFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lease")
 	m.lease = 1000 * time.Hour // of the wall's time, which goes on
 	m.start(dhcp.RunOptions{LeaseFile: file}, false)
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("DISCOVER REQUEST")
-	m.stop()
-	m.n.RunFor(time.Second)
+	m.Stop()
+	m.N.RunFor(time.Second)
 	m.wantSaid("") // kept
 	m.wantAddrs()
 	m.run()
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("REQUEST")
 	m.wantAddrs(leased[0])
-	m.stop()
+	m.Stop()
 
 	m.pool = leased[1:] // the address is another's
 	m.run()
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("REQUEST DISCOVER REQUEST")
 	m.wantAddrs(leased[1])
-	m.stop()
+	m.Stop()
 
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m.news = nil
+	m.News = nil
 	m.run()
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("DISCOVER REQUEST")
-	if len(m.news) != 2 || !strings.Contains(m.news[0], "lease file") {
-		t.Errorf("of a damaged file: %q", m.news)
+	if len(m.News) != 2 || !strings.Contains(m.News[0], "lease file") {
+		t.Errorf("of a damaged file: %q", m.News)
 	}
-	m.stop()
+	m.Stop()
 
 	// A link-local address is remembered beside the lease, and tried first.
 	m.up, m.opt.LinkLocal = false, true
 	m.run()
-	m.n.RunFor(time.Minute)
+	m.N.RunFor(time.Minute)
 	ll := m.runner.Status().LinkLocal
 	m.claim(ll.Addr())
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.claim(ll.Addr())
-	m.n.RunFor(time.Minute)
+	m.N.RunFor(time.Minute)
 	second := m.runner.Status().LinkLocal
-	m.stop()
+	m.Stop()
 	m.run()
-	m.n.RunFor(time.Minute)
+	m.N.RunFor(time.Minute)
 	if got := m.runner.Status().LinkLocal; got != second || second == ll || !ll.IsValid() {
 		t.Errorf("%v, then %v, after the start %v", ll, second, got)
 	}
-	m.stop()
+	m.Stop()
 	m.up = true
 	m.said()
 	m.run()
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("REQUEST")
 }
 
@@ -664,12 +593,12 @@ func TestUseOfALease(t *testing.T) {
 		r.Options.Set(dhcp.OptStaticRoutes, 172, 16, 0, 0, 10, 0, 0, 3)
 	}
 	m.start(dhcp.RunOptions{}, false)
-	m.n.RunFor(time.Second)
-	if m.nic.MTU4() != 1400 || m.nic.MTU() != 1500 {
-		t.Errorf("MTU %d", m.nic.MTU4())
+	m.N.RunFor(time.Second)
+	if m.NIC.MTU4() != 1400 || m.NIC.MTU() != 1500 {
+		t.Errorf("MTU %d", m.NIC.MTU4())
 	}
 	routes := func() (list []string) {
-		for _, r := range m.host.Routes().List() {
+		for _, r := range m.Host.Routes().List() {
 			list = append(list, fmt.Sprintf("%v %v", r.Dst, r.Gateway))
 		}
 		return list
@@ -678,11 +607,11 @@ func TestUseOfALease(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	// With an address of its user's the interface has routes without the lease.
-	if err := m.nic.AddAddr(netip.MustParsePrefix("10.9.9.9/24")); err != nil {
+	if err := m.NIC.AddAddr(netip.MustParsePrefix("10.9.9.9/24")); err != nil {
 		t.Fatal(err)
 	}
-	mine := stack.Route{Dst: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("10.0.0.9"), Interface: m.nic}
-	if err := m.host.AddRoute(mine); err != nil {
+	mine := stack.Route{Dst: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("10.0.0.9"), Interface: m.NIC}
+	if err := m.Host.AddRoute(mine); err != nil {
 		t.Fatal(err)
 	}
 	l, err := m.server.BindTCP(netip.MustParseAddrPort("0.0.0.0:7"), false, false)
@@ -692,7 +621,7 @@ func TestUseOfALease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := m.host.DialTCP(netip.AddrPort{}, netip.AddrPortFrom(routerAddr.Addr(), 7))
+	c, err := m.Host.DialTCP(netip.AddrPort{}, netip.AddrPortFrom(routerAddr.Addr(), 7))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -700,9 +629,9 @@ func TestUseOfALease(t *testing.T) {
 		r.Options.Set(dhcp.OptMTU, 1, 0) // below what every host accepts: not followed
 		r.Options.Set(dhcp.OptRoutes, 0, 10, 0, 0, 2, 24, 192, 0, 2, 10, 0, 0, 9, 25, 198, 51, 100, 128, 0, 0, 0, 0)
 	}
-	m.n.RunFor(40 * time.Minute)
-	if m.nic.MTU4() != 1500 {
-		t.Errorf("MTU %d", m.nic.MTU4())
+	m.N.RunFor(40 * time.Minute)
+	if m.NIC.MTU4() != 1500 {
+		t.Errorf("MTU %d", m.NIC.MTU4())
 	}
 	if got, want := routes(), []string{"198.51.100.128/25 invalid IP", "192.0.2.0/24 10.0.0.9", "0.0.0.0/0 10.0.0.2"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
@@ -711,7 +640,7 @@ func TestUseOfALease(t *testing.T) {
 		t.Errorf("the connection: %v", c.Err())
 	}
 	c.Abort()
-	m.stop()
+	m.Stop()
 	if got, want := routes(), []string{"192.0.2.0/24 10.0.0.9"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -721,9 +650,9 @@ func TestUseOfALease(t *testing.T) {
 func TestUserRemovesAddress(t *testing.T) {
 	m := newSim(t)
 	m.start(dhcp.RunOptions{LinkLocal: true}, false)
-	m.n.RunFor(time.Second)
-	m.nic.DelAddr(leased[0].Addr())
-	m.n.RunFor(time.Hour)
+	m.N.RunFor(time.Second)
+	m.NIC.DelAddr(leased[0].Addr())
+	m.N.RunFor(time.Hour)
 	m.wantAddrs()
 	if s := m.runner.Status(); s.Bound || s.State != dhcp.Stopped {
 		t.Errorf("%+v", s)
@@ -743,12 +672,12 @@ func TestOtherAddress(t *testing.T) {
 		}
 	})
 	own := netip.MustParsePrefix("10.9.9.9/24")
-	if err := m.nic.AddAddr(own); err != nil {
+	if err := m.NIC.AddAddr(own); err != nil {
 		t.Fatal(err)
 	}
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.up = true
-	m.n.RunFor(40 * time.Minute)
+	m.N.RunFor(40 * time.Minute)
 	m.wantAddrs(own, leased[0])
 	if want := []string{"0.0.0.0", "0.0.0.0", "10.0.0.50"}; !slices.Equal(sources, want) {
 		t.Errorf("sent from %v, want %v", sources, want)
@@ -761,18 +690,18 @@ func TestInformInSimnet(t *testing.T) {
 	m.edit = func(r *dhcp.Message) { r.Options.SetAddr(dhcp.OptDNS, routerAddr.Addr()) }
 	m.start(dhcp.RunOptions{Inform: netip.MustParseAddr("10.0.0.99")}, false)
 	own := netip.MustParsePrefix("10.0.0.99/24")
-	m.stop()
-	if err := m.nic.AddAddr(own); err != nil {
+	m.Stop()
+	if err := m.NIC.AddAddr(own); err != nil {
 		t.Fatal(err)
 	}
 	m.run()
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("INFORM")
 	if s := m.runner.Status(); !s.Informed || s.Bound || len(s.Lease.DNS) != 1 {
 		t.Errorf("%+v", s)
 	}
-	m.stop()
-	m.n.RunFor(time.Second)
+	m.Stop()
+	m.N.RunFor(time.Second)
 	m.wantSaid("")
 	m.wantAddrs(own)
 }

@@ -5,24 +5,15 @@ import (
 	"github.com/tapstack/tapstack/stack"
 )
 
-// Manual is a runner that its test drives, so that it works in stack/simnet,
-// where there is one goroutine.
+// Manual is a runner that its test drives: see package bothtest.
 type Manual struct{ *Runner }
 
-// NewManual makes a runner that calls wake when it wants a Step.
+// NewManual makes one that calls wake when it wants a turn.
 func NewManual(nic *stack.Interface, opt RunOptions, now mono.Time, wake func()) (Manual, error) {
 	r, err := newRunner(nic, opt, now, wake)
 	return Manual{r}, err
 }
 
-// Step does what is to be done at now and returns when the next one is needed.
-func (m Manual) Step(now mono.Time) mono.Time {
-	m.step(now)
-	if m.ended {
-		return 0
-	}
-	return m.deadline()
-}
-
-// Stop is Close for a runner without a goroutine: the next Step ends it.
-func (m Manual) Stop() { m.loop.Stop() }
+// Turn and Stop are those of bothtest.Runner.
+func (m Manual) Turn(now mono.Time) (next mono.Time, ended bool) { return m.turn(now) }
+func (m Manual) Stop()                                           { m.loop.Stop() }

@@ -15,11 +15,9 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/dhcp/dhcp6"
-	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/dhcp/internal/bothtest"
 	"github.com/tapstack/tapstack/ether/wire"
-	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/stack"
-	"github.com/tapstack/tapstack/stack/simnet"
 )
 
 // pool are the addresses of the servers.
@@ -27,10 +25,7 @@ var pool = []netip.Prefix{netip.MustParsePrefix("fd00::1:1/128"), netip.MustPars
 
 // sim is a segment in virtual time with two DHCPv6 servers and a client on it.
 type sim struct {
-	*testing.T
-	n    *simnet.Net
-	seg  *wire.Segment
-	live int64
+	*bothtest.Sim
 
 	servers [2]*simServer
 	log     []string // what clients asked
@@ -38,15 +33,9 @@ type sim struct {
 	first   int      // of the pool: the first that fits the link
 	bad     map[netip.Prefix]bool
 
-	host   *stack.Stack
-	nic    *stack.Interface
-	cable  *wire.Port
 	runner dhcp6.Manual
 	opt    dhcp6.RunOptions
 	advice dhcp6.Advice
-	news   []string
-	timer  int // numbers steps, so that old ones do nothing
-	ended  bool
 }
 
 type simServer struct {
@@ -58,12 +47,11 @@ type simServer struct {
 }
 
 func newSim(t *testing.T) *sim {
-	m := &sim{T: t, n: simnet.New(7), live: pkt.Live(), life: 3600, bad: map[netip.Prefix]bool{}}
-	m.seg = m.n.Segment(wire.Options{Delay: time.Millisecond})
+	m := &sim{Sim: bothtest.New(t, 7), life: 3600, bad: map[netip.Prefix]bool{}}
 	for i := range m.servers {
 		v := &simServer{m: m, up: i == 0, duid: []byte{0, 3, 0, 1, 9, 9, 9, 9, 9, byte(i)}}
 		var nic *stack.Interface
-		v.s, nic = m.n.Host(m.seg, stack.Config{}, nil, fmt.Sprintf("fe80::%d/64", 0xa+i))
+		v.s, nic = m.N.Host(m.Seg, stack.Config{}, nil, fmt.Sprintf("fe80::%d/64", 0xa+i))
 		var err error
 		if v.udp, err = v.s.NewUDP(true); err == nil {
 			err = v.udp.Bind(netip.AddrPortFrom(netip.IPv6Unspecified(), dhcp6.ServerPort))
@@ -74,19 +62,10 @@ func newSim(t *testing.T) *sim {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := make([]byte, 2000)
-		v.udp.Waiters().Add(&stack.Waiter{Want: stack.ReadyIn, F: func(stack.Ready) {
-			for {
-				n, _, from, err := v.udp.RecvFrom(b)
-				if err != nil {
-					return
-				}
-				v.serve(b[:n], from)
-			}
-		}})
+		bothtest.Serve(v.udp, v.serve)
 		m.servers[i] = v
 	}
-	t.Cleanup(m.close)
+	t.Cleanup(func() { m.Close(m.servers[0].s, m.servers[1].s) })
 	return m
 }
 
@@ -149,13 +128,7 @@ func (v *simServer) serve(b []byte, from netip.AddrPort) {
 // start adds the client's host and its runner.
 func (m *sim) start(opt dhcp6.RunOptions) {
 	m.Helper()
-	m.host = stack.New(stack.Config{Clock: m.n.Clock(), Seed: 9})
-	m.cable = m.seg.Attach("client", ether.Addr{2, 0, 0, 0, 9, 9})
-	var err error
-	m.nic, err = m.host.AddInterface(stack.InterfaceConfig{Name: "eth0", Device: m.cable, MAC: m.cable.Addr()})
-	if err != nil {
-		m.Fatal(err)
-	}
+	m.Attach(stack.InterfaceConfig{})
 	m.opt = opt
 	m.run()
 }
@@ -169,62 +142,14 @@ func (m *sim) run() {
 		if len(l.Addrs) > 0 {
 			a = l.Addrs[len(l.Addrs)-1].Prefix.Addr().String()
 		}
-		m.news = append(m.news, fmt.Sprintf("%v %v", a, have))
+		m.News = append(m.News, fmt.Sprintf("%v %v", a, have))
 	}
-	opt.Trouble = func(err error) { m.news = append(m.news, err.Error()) }
+	opt.Trouble = func(err error) { m.News = append(m.News, err.Error()) }
 	var err error
-	if m.runner, err = dhcp6.NewManual(m.nic, opt, m.n.Now(), func() { m.n.After(0, m.step) }); err != nil {
+	if m.runner, err = dhcp6.NewManual(m.NIC, opt, m.N.Now(), m.Wake); err != nil {
 		m.Fatal(err)
 	}
-	m.ended = false
-	m.step()
-}
-
-func (m *sim) step() {
-	if m.ended {
-		return
-	}
-	m.timer++
-	mine := m.timer
-	if d := m.runner.Step(m.n.Now()); d != 0 {
-		m.n.At(max(d, m.n.Now()), func() {
-			if m.timer == mine {
-				m.step()
-			}
-		})
-	}
-}
-
-// stop is the runner's Close.
-func (m *sim) stop() {
-	if !m.ended {
-		m.runner.Stop()
-		m.step()
-		m.ended = true
-	}
-}
-
-// close ends all and looks for what is left: buffers, and timers by running until
-// nothing is due any more.
-func (m *sim) close() {
-	if m.host != nil {
-		m.stop()
-		m.n.RunFor(time.Second) // what it has sent arrives
-		m.host.Close()
-	}
-	for _, v := range m.servers {
-		v.s.Close()
-	}
-	m.seg.Close()
-	if n := pkt.Live() - m.live; n != 0 {
-		m.Errorf("%d buffers leaked", n)
-	}
-	for left := 0; m.n.Step(); left++ {
-		if left > 1000 {
-			m.Error("a timer is left that goes on for ever")
-			return
-		}
-	}
+	m.Drive(m.runner)
 }
 
 func (m *sim) wantSaid(want string) {
@@ -237,7 +162,7 @@ func (m *sim) wantSaid(want string) {
 
 // leases are the addresses that are not link-local.
 func (m *sim) leases() []netip.Prefix {
-	return slices.DeleteFunc(m.nic.Addrs(), func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
+	return slices.DeleteFunc(m.NIC.Addrs(), func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
 }
 
 func (m *sim) wantLeases(want ...netip.Prefix) {
@@ -253,7 +178,7 @@ func TestRunner(t *testing.T) {
 	m := newSim(t)
 	hops := map[byte]bool{}
 	m.start(dhcp6.RunOptions{Mode: dhcp6.Stateful})
-	m.cable.SetImpairment(wire.Impairment{Drop: func(f []byte) bool {
+	m.Cable.SetImpairment(wire.Impairment{Drop: func(f []byte) bool {
 		if len(f) > 58 && f[12] == 0x86 && f[20] == 17 && binary.BigEndian.Uint16(f[56:]) == dhcp6.ServerPort {
 			hops[f[21]] = true
 			if !bytes.Equal(f[38:54], dhcp6.AllServers.AsSlice()) || binary.BigEndian.Uint16(f[54:]) != dhcp6.ClientPort {
@@ -262,32 +187,32 @@ func TestRunner(t *testing.T) {
 		}
 		return false
 	}})
-	m.n.RunFor(900 * time.Millisecond)
+	m.N.RunFor(900 * time.Millisecond)
 	m.wantSaid("") // no address to ask from
-	m.n.RunFor(5 * time.Second)
+	m.N.RunFor(5 * time.Second)
 	m.wantSaid("SOLICIT REQUEST")
 	m.wantLeases(pool[0])
 	s := m.runner.Status()
-	if !s.Bound || s.State != dhcp6.Bound || len(s.Lease.DNS) != 1 || !slices.Equal(m.news, []string{"fd00::1:1 true"}) {
-		t.Errorf("%+v %q", s, m.news)
+	if !s.Bound || s.State != dhcp6.Bound || len(s.Lease.DNS) != 1 || !slices.Equal(m.News, []string{"fd00::1:1 true"}) {
+		t.Errorf("%+v %q", s, m.News)
 	}
 	if len(hops) != 1 || !hops[1] {
 		t.Errorf("hop limits %v", hops)
 	}
 	// Nothing beside it is on the link (RFC 5942).
-	for _, r := range m.host.Routes().List() {
+	for _, r := range m.Host.Routes().List() {
 		if r.Dst.Bits() < 128 && r.Dst.Addr().As16()[0] == 0xfd {
 			t.Errorf("route %v", r)
 		}
 	}
-	m.n.RunFor(30 * time.Minute)
+	m.N.RunFor(30 * time.Minute)
 	m.wantSaid("RENEW")
-	m.stop()
+	m.Stop()
 	m.wantLeases()
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("RELEASE")
-	if !slices.Equal(m.news, []string{"fd00::1:1 true", "fd00::1:1 false"}) {
-		t.Errorf("%q", m.news)
+	if !slices.Equal(m.News, []string{"fd00::1:1 true", "fd00::1:1 false"}) {
+		t.Errorf("%q", m.News)
 	}
 }
 
@@ -296,20 +221,20 @@ func TestRunner(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	m := newSim(t)
 	m.start(dhcp6.RunOptions{Mode: dhcp6.Stateful})
-	m.n.RunFor(5 * time.Second)
+	m.N.RunFor(5 * time.Second)
 	m.servers[0].up, m.servers[1].up = false, true
 	m.log = nil
-	m.n.RunFor(50 * time.Minute)
+	m.N.RunFor(50 * time.Minute)
 	m.wantSaid("REBIND")
 	m.servers[1].up = false
-	u, _ := m.host.NewUDP(true)
+	u, _ := m.Host.NewUDP(true)
 	defer u.Close()
 	if err := u.Bind(netip.AddrPortFrom(pool[0].Addr(), 9)); err != nil {
 		t.Fatal(err)
 	}
-	m.n.RunFor(90 * time.Minute)
+	m.N.RunFor(90 * time.Minute)
 	m.wantLeases(pool[0]) // no longer preferred, but valid
-	m.n.RunFor(40 * time.Minute)
+	m.N.RunFor(40 * time.Minute)
 	m.wantLeases()
 	if err := u.TakeError(); err != syscall.EADDRNOTAVAIL {
 		t.Errorf("its socket hears %v", err)
@@ -318,27 +243,27 @@ func TestExpiry(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	m.servers[0].up = true
-	m.n.RunFor(80 * time.Minute)
+	m.N.RunFor(80 * time.Minute)
 	m.wantLeases(pool[0])
 }
 
 // TestDecline: addresses that other hosts have are declined, until one is free.
 func TestDecline(t *testing.T) {
 	m := newSim(t)
-	other, _ := m.n.Host(m.seg, stack.Config{}, nil, pool[0].String(), pool[1].String())
+	other, _ := m.N.Host(m.Seg, stack.Config{}, nil, pool[0].String(), pool[1].String())
 	defer other.Close()
 	m.start(dhcp6.RunOptions{Mode: dhcp6.Stateful})
-	m.n.RunFor(30 * time.Second)
+	m.N.RunFor(30 * time.Second)
 	m.wantSaid("SOLICIT REQUEST DECLINE SOLICIT REQUEST DECLINE SOLICIT REQUEST")
 	m.wantLeases(pool[2])
 	// One that the interface has already stays its user's.
-	m.stop()
-	if err := m.nic.AddAddr(pool[2]); err != nil {
+	m.Stop()
+	if err := m.NIC.AddAddr(pool[2]); err != nil {
 		t.Fatal(err)
 	}
 	m.run()
-	m.n.RunFor(10 * time.Second)
-	m.stop()
+	m.N.RunFor(10 * time.Second)
+	m.Stop()
 	m.wantLeases(pool[2])
 }
 
@@ -346,10 +271,10 @@ func TestDecline(t *testing.T) {
 func TestUserRemoves(t *testing.T) {
 	m := newSim(t)
 	m.start(dhcp6.RunOptions{Mode: dhcp6.Stateful})
-	m.n.RunFor(5 * time.Second)
+	m.N.RunFor(5 * time.Second)
 	m.log = nil
-	m.nic.DelAddr(pool[0].Addr())
-	m.n.RunFor(time.Hour)
+	m.NIC.DelAddr(pool[0].Addr())
+	m.N.RunFor(time.Hour)
 	m.wantSaid("RELEASE")
 	m.wantLeases()
 }
@@ -361,35 +286,35 @@ func TestAdvice(t *testing.T) {
 	m.start(dhcp6.RunOptions{Alone: time.Minute})
 	m.advice = dhcp6.Advice{Router: true}
 	m.runner.LinkUp()
-	m.n.RunFor(2 * time.Minute)
+	m.N.RunFor(2 * time.Minute)
 	m.wantSaid("")
 	m.advice.Other = true
-	m.step()
-	m.n.RunFor(5 * time.Second)
+	m.Turn()
+	m.N.RunFor(5 * time.Second)
 	m.wantSaid("INFORMATION-REQUEST")
 	if s := m.runner.Status(); !s.Informed || len(s.Lease.DNS) != 1 {
 		t.Errorf("%+v", s)
 	}
 	m.runner.LinkUp()
-	m.n.RunFor(25 * time.Hour)
+	m.N.RunFor(25 * time.Hour)
 	m.wantSaid("INFORMATION-REQUEST INFORMATION-REQUEST")
 	m.advice.Managed = true
-	m.step()
-	m.n.RunFor(5 * time.Second)
+	m.Turn()
+	m.N.RunFor(5 * time.Second)
 	m.wantSaid("SOLICIT REQUEST")
 	m.wantLeases(pool[0])
 	if s := m.runner.Status(); s.Informed || !s.Bound {
 		t.Errorf("%+v", s)
 	}
 	m.advice = dhcp6.Advice{Router: true}
-	m.n.RunFor(31 * time.Minute)
+	m.N.RunFor(31 * time.Minute)
 	m.wantSaid("RENEW")
-	m.stop()
+	m.Stop()
 	m.advice, m.log = dhcp6.Advice{}, nil
 	m.run()
-	m.n.RunFor(59 * time.Second)
+	m.N.RunFor(59 * time.Second)
 	m.wantSaid("RELEASE")
-	m.n.RunFor(5 * time.Second)
+	m.N.RunFor(5 * time.Second)
 	m.wantSaid("SOLICIT REQUEST")
 }
 
@@ -400,25 +325,25 @@ func TestLeaseFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lease")
 	// The file has the wall's time, which stands still here.
 	m.start(dhcp6.RunOptions{Mode: dhcp6.Stateful, LeaseFile: path})
-	m.n.RunFor(6 * time.Second)
-	m.stop()
+	m.N.RunFor(6 * time.Second)
+	m.Stop()
 	m.wantLeases()
 	m.wantSaid("SOLICIT REQUEST")
 	m.run()
-	m.n.RunFor(6 * time.Second)
+	m.N.RunFor(6 * time.Second)
 	m.wantSaid("CONFIRM")
 	m.wantLeases(pool[0])
 	// The servers have not said again what else they told.
 	if l := m.runner.Status().Lease; !slices.Equal(l.DNS, []netip.Addr{pool[2].Addr()}) {
 		t.Errorf("%+v", l)
 	}
-	m.stop()
+	m.Stop()
 	m.first = 1
 	m.run()
-	m.n.RunFor(6 * time.Second)
+	m.N.RunFor(6 * time.Second)
 	m.wantSaid("CONFIRM SOLICIT REQUEST")
 	m.wantLeases(pool[1])
-	m.stop()
+	m.Stop()
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -427,15 +352,15 @@ func TestLeaseFile(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	m.news = nil
+	m.News = nil
 	m.run()
-	m.n.RunFor(6 * time.Second)
+	m.N.RunFor(6 * time.Second)
 	m.wantSaid("SOLICIT REQUEST")
-	if len(m.news) != 2 || !strings.Contains(m.news[0], "lease file") {
-		t.Errorf("%q", m.news)
+	if len(m.News) != 2 || !strings.Contains(m.News[0], "lease file") {
+		t.Errorf("%q", m.News)
 	}
 	m.servers[0].up = false
-	m.n.RunFor(3 * time.Hour)
+	m.N.RunFor(3 * time.Hour)
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("a file of a lease that is over: %v", err)
 	}
@@ -449,7 +374,7 @@ func TestADayInSimnet(t *testing.T) {
 	m := newSim(t)
 	m.start(dhcp6.RunOptions{Mode: dhcp6.Stateful})
 	var flaps int
-	rnd := m.n.Rand()
+	rnd := m.N.Rand()
 	for hour := range 24 {
 		m.servers[0].up = hour < 3 || hour >= 18
 		m.servers[1].up = hour >= 3 && hour < 7 || hour >= 10 && hour < 18
@@ -459,15 +384,15 @@ func TestADayInSimnet(t *testing.T) {
 		}
 		for range rnd.IntN(4) {
 			flaps++
-			m.n.After(time.Duration(rnd.Int64N(int64(59*time.Minute))), func() {
-				m.cable.SetImpairment(wire.Impairment{Loss: 1})
-				m.n.After(time.Duration(1+rnd.IntN(40))*time.Second, func() {
-					m.cable.SetImpairment(wire.Impairment{})
+			m.N.After(time.Duration(rnd.Int64N(int64(59*time.Minute))), func() {
+				m.Cable.SetImpairment(wire.Impairment{Loss: 1})
+				m.N.After(time.Duration(1+rnd.IntN(40))*time.Second, func() {
+					m.Cable.SetImpairment(wire.Impairment{})
 					m.runner.LinkUp()
 				})
 			})
 		}
-		m.n.RunFor(time.Hour)
+		m.N.RunFor(time.Hour)
 		switch {
 		case hour < 8:
 			m.wantLeases(pool[0])
@@ -490,7 +415,7 @@ func TestADayInSimnet(t *testing.T) {
 	if flaps < 10 || len(m.log) > 400 {
 		t.Errorf("%d flaps, %d messages", flaps, len(m.log))
 	}
-	m.stop()
+	m.Stop()
 	m.wantLeases()
 	if n := runtime.NumGoroutine(); n > goroutines {
 		t.Errorf("%d goroutines, %d before", n, goroutines)
