@@ -516,9 +516,36 @@ func TestLoop(t *testing.T) {
 		r.c.Expire(r.now)
 		r.flush()
 	}
-	if n > bucketSize+105 {
+	if n > 20+101 {
 		t.Errorf("%d messages in 100 s", n)
 	}
+}
+
+// TestRate: 20 messages in 20 seconds, the default that §14.1 suggests, of which
+// all may go at once after a rest.
+func TestRate(t *testing.T) {
+	var b bucket
+	now := mono.Time(time.Hour)
+	most := func(n int) {
+		t.Helper()
+		for i := range n {
+			if at := b.take(now); at != 0 {
+				t.Fatalf("message %d of %d has to wait for %v", i+1, n, at.Sub(now))
+			}
+		}
+		if at := b.take(now); at == 0 || at > now.Add(time.Second) {
+			t.Fatalf("after %d: the next at %v", n, at)
+		}
+	}
+	most(20)
+	now = now.Add(time.Second)
+	most(1)
+	now = now.Add(5*time.Second + time.Second/2)
+	most(5)
+	now = now.Add(time.Second / 2) // no part of a second is lost
+	most(1)
+	now = now.Add(time.Hour)
+	most(20)
 }
 
 // TestConfirm: after the link was away (§18.2.3, §18.2.12).

@@ -86,6 +86,7 @@ type Runner struct {
 	// What only steps use.
 	ended     bool
 	mode      Mode      // what has begun; Auto: nothing
+	linkUp    bool      // it is to begin anew
 	alone     mono.Time // until when a router is waited for, 0: not any more
 	tired     bool      // none has come until then
 	unobserve func()

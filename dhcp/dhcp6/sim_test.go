@@ -279,6 +279,31 @@ func TestUserRemoves(t *testing.T) {
 	m.wantLeases()
 }
 
+// TestLinkUpWithoutAddress: a link that is back before there is an address to ask
+// from is not forgotten.
+func TestLinkUpWithoutAddress(t *testing.T) {
+	m := newSim(t)
+	m.start(dhcp6.RunOptions{Mode: dhcp6.Stateful})
+	m.N.RunFor(6 * time.Second)
+	m.wantSaid("SOLICIT REQUEST")
+	i := slices.IndexFunc(m.NIC.Addrs(), func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
+	ll := m.NIC.Addrs()[i]
+	if err := m.NIC.DelAddr(ll.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	m.runner.LinkUp()
+	m.N.RunFor(6 * time.Second)
+	m.wantSaid("")
+	if err := m.NIC.AddAddr(ll); err != nil {
+		t.Fatal(err)
+	}
+	m.N.RunFor(6 * time.Second)
+	m.wantSaid("CONFIRM")
+	m.N.RunFor(time.Minute)
+	m.wantSaid("")
+	m.wantLeases(pool[0])
+}
+
 // TestAdvice: what routers say is begun, grows and does not shrink; without a
 // router addresses are looked for in the end.
 func TestAdvice(t *testing.T) {

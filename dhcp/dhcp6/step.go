@@ -53,7 +53,8 @@ func (r *Runner) step(now mono.Time) {
 		r.leave(now)
 		return
 	}
-	r.begin(now, o.LinkUp)
+	r.linkUp = r.linkUp || o.LinkUp
+	r.begin(now)
 	if r.client.Deadline().Due(now) {
 		r.apply(now, r.client.Expire(now))
 	}
@@ -61,22 +62,22 @@ func (r *Runner) step(now mono.Time) {
 	r.loop.Note(func(s *Status) { s.State = r.client.State() })
 }
 
-// begin starts what is to be asked for, once there is an address to ask from, or
-// anew.
-func (r *Runner) begin(now mono.Time, anew bool) {
+// begin starts what is to be asked for, or anew after the link was away, once
+// there is an address to ask from.
+func (r *Runner) begin(now mono.Time) {
 	mode := r.opt.Mode
 	if mode == Auto {
 		mode = r.advised(now)
 	}
 	switch {
-	case mode == Auto || mode == r.mode && !anew, !r.linkLocal().IsValid():
+	case mode == Auto || mode == r.mode && !r.linkUp, !r.linkLocal().IsValid():
 		return
 	case mode == Stateful:
 		r.apply(now, r.client.Start(now))
 	default:
 		r.client.Inform(now)
 	}
-	r.mode = mode
+	r.mode, r.linkUp = mode, false
 }
 
 // advised is what routers have the host do (RFC 4862 §5.5.3). It grows, but does
