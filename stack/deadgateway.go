@@ -32,10 +32,14 @@ func (c *config) deadSince(r *Route) int {
 func (i *Interface) gatewayDied(a netip.Addr) {
 	d := deadGateway{i, a}
 	c := i.stack.cfg.Load()
-	if !c.isGateway(d) || len(c.dead) > 0 && c.dead[len(c.dead)-1] == d {
+	if !c.isGateway(d) || i.dying == 0 && len(c.dead) > 0 && c.dead[len(c.dead)-1] == d {
 		return
 	}
+	i.dying++
 	i.after = append(i.after, func() {
+		i.mu.Lock()
+		i.dying--
+		i.mu.Unlock()
 		i.stack.update(func(c *config) error {
 			c.dead = append(slices.DeleteFunc(slices.Clone(c.dead), func(x deadGateway) bool { return x == d }), d)
 			return nil
@@ -46,7 +50,7 @@ func (i *Interface) gatewayDied(a netip.Addr) {
 // gatewayLives notes that a neighbour has answered.
 func (i *Interface) gatewayLives(a netip.Addr) {
 	d := deadGateway{i, a}
-	if !slices.Contains(i.stack.cfg.Load().dead, d) {
+	if i.dying == 0 && !slices.Contains(i.stack.cfg.Load().dead, d) {
 		return
 	}
 	i.after = append(i.after, func() {

@@ -169,7 +169,9 @@ type Interface struct {
 	// address.
 	routerKnown bool
 	failed      []unresolved // frames whose neighbour does not answer
-	after       []func()     // to be run when mu is released
+	after       []func()     // to be run when mu is released, by whoever is at it
+	running     bool         // somebody runs them
+	dying       int          // how many of them say that a router is dead
 	down        bool
 	// charged is what frags and neigh were last charged for.
 	charged int
@@ -412,7 +414,10 @@ func (i *Interface) release() {
 			p.Put()
 		}
 	}
-	i.failed, i.after = nil, nil
+	i.failed = nil
+	if !i.running { // else what has come up is still done
+		i.after = nil
+	}
 	i.chargeLocked()
 	i.mu.Unlock()
 }
@@ -424,16 +429,26 @@ func (i *Interface) enter(now mono.Time) {
 }
 
 // leave arms the timer for what the cores have become, releases the lock and
-// then does what may not be done under it. The caller holds no other lock.
+// then does what may not be done under it, in the order in which it has come
+// up: what a timer decides must not be carried out before what a message
+// decided that came earlier. One goroutine does so at a time, for the others too.
+// The caller holds no other lock.
 func (i *Interface) leave() {
-	after, failed := i.after, i.failed
-	i.after, i.failed = nil, nil
+	failed := i.failed
+	i.failed = nil
 	i.stack.timers.Arm(&i.timer, i.deadlineLocked())
 	i.chargeLocked()
-	i.mu.Unlock()
-	for _, f := range after {
-		f()
+	for !i.running && len(i.after) > 0 {
+		after := i.after
+		i.after, i.running = nil, true
+		i.mu.Unlock()
+		for _, f := range after {
+			f()
+		}
+		i.mu.Lock()
+		i.running = false
 	}
+	i.mu.Unlock()
 	for _, u := range failed {
 		i.reportUnresolved(u)
 	}

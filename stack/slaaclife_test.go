@@ -71,3 +71,34 @@ func TestRepeatedAdvertisement(t *testing.T) {
 		t.Errorf("MTU %d", mtu)
 	}
 }
+
+// TestOrderOfDecisions: what a timer decides is carried out after what was decided
+// before, although somebody else is still at that: else a prefix that ends while
+// the advertisement is being applied would stay for ever.
+func TestOrderOfDecisions(t *testing.T) {
+	h := newSLAAC(t)
+	applied, ended := make(chan bool), make(chan bool)
+	defer h.i.Observe(func() {
+		if h.i.Advertised().Portal != "" && applied != nil {
+			close(applied)
+			applied = nil
+			<-ended
+		}
+	})()
+	const pfx = "2001:db8:1::/64"
+	waits, done := applied, make(chan bool)
+	go func() {
+		defer close(done)
+		m := ipv6.RouterAdvert{Portal: "https://portal.example", Prefixes: []ipv6.PrefixInfo{{Prefix: netip.MustParsePrefix(pfx), OnLink: true, Valid: 10 * time.Second, Preferred: 10 * time.Second}}}
+		h.d.inject(icmp6(255, routerLL, ipv6.AllNodes, m.Append(nil)))
+	}()
+	<-waits
+	h.n.RunFor(11 * time.Second) // the prefix ends
+	close(ended)
+	<-done
+	if hasRoute(h.s, pfx, netip.Addr{}) {
+		t.Errorf("routes %v", h.s.Routes().List())
+	}
+	h.n.RunFor(time.Second)
+	h.d.take()
+}
