@@ -43,6 +43,9 @@ const (
 	maxRetrans   = time.Minute
 )
 
+// noPortal is the URI that says that there is no captive portal (RFC 8910 §2).
+const noPortal = "urn:ietf:params:capport:unrestricted"
+
 // SLAACHost carries out what the core decides. Its methods are called from
 // inside Start, Input, Expire, Duplicate and Stop and must not call the core.
 // An address is a prefix that keeps its host bits, as
@@ -196,9 +199,14 @@ func (s *SLAAC) Input(now mono.Time, src netip.Addr, ra *RouterAdvert) {
 		s.managed, s.other = ra.Managed, ra.Other
 		s.host.SetDHCP(s.managed, s.other)
 	}
-	if ra.Portal != "" && ra.Portal != s.portal {
-		s.portal = ra.Portal
-		s.host.SetPortal(ra.Portal)
+	if uri := ra.Portal; uri != "" {
+		if uri == noPortal {
+			uri = ""
+		}
+		if uri != s.portal {
+			s.portal = uri
+			s.host.SetPortal(uri)
+		}
 	}
 	s.inputRouter(now, src, ra)
 	for i := range ra.Prefixes {

@@ -316,6 +316,17 @@ func TestFlagsAndPortal(t *testing.T) {
 	}
 	n.Input(n.now, hostA, &RouterAdvert{Other: true})
 	n.expect(t, "0s dhcp true false", "0s portal https://portal.example/", "0s dhcp false true")
+	// RFC 8910 §2: there is none any more. One that says nothing leaves it.
+	n.Input(n.now, hostA, &RouterAdvert{Managed: true, Portal: "https://two.example/api"})
+	n.take()
+	n.Input(n.now, hostA, &RouterAdvert{Managed: true})
+	n.expect(t)
+	n.Input(n.now, hostA, &RouterAdvert{Managed: true, Portal: "urn:ietf:params:capport:unrestricted"})
+	n.expect(t, "0s portal ")
+	n.Input(n.now, hostA, &RouterAdvert{Managed: true, Portal: "urn:ietf:params:capport:unrestricted"})
+	n.expect(t)
+	n.Input(n.now, hostA, &RouterAdvert{Managed: true, Portal: "https://three.example/api"})
+	n.take()
 	n.Stop()
 	n.expect(t, "0s dhcp false false", "0s portal ")
 }
