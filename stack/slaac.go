@@ -109,7 +109,7 @@ func (h *slaacHost) AddAddress(p netip.Prefix, info ipv6.AddressInfo) {
 // UpdateAddress implements ipv6.SLAACHost.
 func (h *slaacHost) UpdateAddress(p netip.Prefix, info ipv6.AddressInfo) {
 	h.later(func(i *Interface) {
-		i.changeAddr(p.Addr(), func(x *address) { x.preferred, x.valid, x.routers = info.Preferred, info.Valid, info.Routers })
+		i.changeLearnt(p.Addr(), func(x *address) { x.preferred, x.valid, x.routers = info.Preferred, info.Valid, info.Routers })
 	})
 }
 
@@ -120,7 +120,17 @@ func (h *slaacHost) RemoveAddress(p netip.Prefix) {
 
 // Deprecate implements ipv6.SLAACHost.
 func (h *slaacHost) Deprecate(p netip.Prefix, old bool) {
-	h.later(func(i *Interface) { i.deprecate(p.Addr(), old) })
+	h.later(func(i *Interface) { i.changeLearnt(p.Addr(), func(x *address) { x.deprecated = old }) })
+}
+
+// changeLearnt is changeAddr for an address that SLAAC has made: the same one may
+// have been there already, from its user.
+func (i *Interface) changeLearnt(a netip.Addr, change func(*address)) {
+	i.changeAddr(a, func(x *address) {
+		if x.origin == OriginRouter {
+			change(x)
+		}
+	})
 }
 
 // routerMetric is the metric that Linux gives to learnt routes.

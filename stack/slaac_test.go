@@ -202,6 +202,12 @@ func TestSLAACLeavesOthersAlone(t *testing.T) {
 	}
 	h.send(routerAdvert(t, 10, 0, 0, prefixOption{pfx, onLinkAuto, 20, 20}))
 	h.run(10 * time.Second)
+	h.send(routerAdvert(t, 0, 0, 0, prefixOption{pfx, onLinkAuto, 3600, 0}))
+	for _, a := range h.s.Addrs().List() {
+		if a.Prefix == own && (a.Deprecated || a.Preferred != 0 || a.Valid != 0 || a.Origin != stack.OriginStatic) {
+			t.Errorf("the user's address is now %v, %+v", a, a)
+		}
+	}
 	h.send(routerAdvert(t, 0, 0, 0, prefixOption{pfx, onLinkOnly, 0, 0}))
 	h.run(3 * time.Hour)
 	if !hasAddr(h.i, own.String()) || !hasRoute(h.s, "::/0", routerLL) || !hasRoute(h.s, pfx, routerLL) || hasRoute(h.s, pfx, netip.Addr{}) {
