@@ -80,6 +80,7 @@ func (l Links) Remove(i *Interface) error {
 		return fmt.Errorf("interface %s: %w", i.name, syscall.EINVAL)
 	}
 	var gone []*address
+	var claimants []*claimant // of those, nil where there is none
 	if err := s.update(func(c *config) error {
 		if s.closed.Load() {
 			return net.ErrClosed
@@ -99,6 +100,7 @@ func (l Links) Remove(i *Interface) error {
 		c.routes = slices.DeleteFunc(c.routes, func(r Route) bool { return r.Interface == i })
 		for _, a := range gone {
 			c.routesWithout(a.addr(), i)
+			claimants = append(claimants, i.takeClaimant(a.addr()))
 		}
 		return nil
 	}); err != nil {
@@ -115,6 +117,9 @@ func (l Links) Remove(i *Interface) error {
 	err := i.close()
 	i.readers.Wait()
 	i.release()
+	for n, a := range gone {
+		i.tellGone(claimants[n], a.addr(), AddrRemoved)
+	}
 	return err
 }
 
