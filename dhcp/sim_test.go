@@ -401,6 +401,17 @@ func TestFallback(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	m.wantAddrs(ll)
+
+	// And the server comes again: link-local neighbours are neighbours still.
+	m.up = true
+	m.n.RunFor(2 * time.Minute)
+	m.wantAddrs(leased[0])
+	if w, err := m.host.Routes().Get(netip.MustParseAddr("169.254.77.7"), netip.Addr{}, nil); err != nil || w.NextHop.String() != "169.254.77.7" {
+		t.Errorf("to a link-local neighbour by %v with the second lease: %v", w.NextHop, err)
+	}
+	m.up = false
+	m.n.RunFor(time.Hour + time.Minute)
+	m.wantAddrs(ll)
 	// Its user takes it away: that is that.
 	m.nic.DelAddr(ll.Addr())
 	m.n.RunFor(time.Hour)
