@@ -182,6 +182,8 @@ func TestRouteTypes(t *testing.T) {
 	for _, r := range []stack.Route{
 		{Dst: p("203.0.113.0/24"), Type: stack.RouteBlackhole, Gateway: peerIP4}, {Dst: p("203.0.113.0/24"), Type: 9},
 		{Dst: p("203.0.113.0/24"), Gateway: peerIP4, Source: a("10.99.0.1")}, {Dst: p("203.0.113.0/24"), Gateway: peerIP4, MTU: 60},
+		{Dst: p("203.0.113.0/24"), Gateway: a("10.77.0.255")}, {Dst: p("203.0.113.0/24"), Gateway: a("255.255.255.255"), Interface: h.i, OnLink: true},
+		{Dst: p("203.0.113.0/24"), Gateway: a("127.0.0.9"), Interface: h.i, OnLink: true}, {Dst: p("2001:db8:1::/48"), Gateway: peerIP6, MTU: 1279},
 		{Dst: p("203.0.113.0/24"), Gateway: peerIP4, Source: hostIP6}, {Dst: p("203.0.113.0/24"), Gateway: peerIP4, Metric: -1},
 	} {
 		if err := h.s.AddRoute(r); !errors.Is(err, syscall.EINVAL) {
