@@ -98,6 +98,36 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+// TestLinkRemoved: all that goes with an interface is told before it has gone
+// itself, and nothing after that.
+func TestLinkRemoved(t *testing.T) {
+	p, a := netip.MustParsePrefix, netip.MustParseAddr
+	h := newBare(t, stack.Config{}, stack.InterfaceConfig{DisableIPv6: true})
+	h.add("10.77.0.7/24")
+	h.s.AddRoute(stack.Route{Dst: p("0.0.0.0/0"), Gateway: a("10.77.0.1")})
+	h.s.Neighbours().Set(h.i, a("10.77.0.1"), peerMAC)
+	u := newUDP(t, h.s)
+	if err := u.Connect(addrPort("10.77.0.2:9")); err != nil {
+		t.Fatal(err)
+	}
+	u.SendTo([]byte("waits for its neighbour"), netip.AddrPort{})
+	w := h.s.Watch(stack.AllChanges, 0)
+	if err := h.s.Links().Remove(h.i); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "removed", changes(w), "neighbour removed: 10.77.0.2 dev eth0 incomplete",
+		"neighbour removed: 10.77.0.1 dev eth0 lladdr 02:00:00:00:00:01 static", "route removed: default via 10.77.0.1 dev eth0",
+		"address removed: 10.77.0.7/24 dev eth0", "link removed: 2: eth0 02:00:00:00:00:07 mtu 1500 down")
+	if err := u.TakeError(); err != syscall.EHOSTUNREACH {
+		t.Errorf("who waited for a neighbour: %v", err)
+	}
+	if err := h.s.Neighbours().Set(h.i, a("10.77.0.1"), peerMAC); !errors.Is(err, syscall.ENODEV) {
+		t.Errorf("a neighbour of an interface that is gone: %v", err)
+	}
+	same(t, "afterwards", changes(w))
+	w.Close()
+}
+
 // TestPrimaryAndSecondary is Linux's order with promote_secondaries.
 func TestPrimaryAndSecondary(t *testing.T) {
 	h := newBare(t, stack.Config{}, stack.InterfaceConfig{DisableIPv6: true})
