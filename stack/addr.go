@@ -232,7 +232,7 @@ func (i *Interface) Ready(ctx context.Context) error {
 }
 
 // WaitUsable waits until the address may be used. EADDRINUSE: it was given up,
-// because another host has it.
+// because another host has it; ENETDOWN: the device failed, or was removed.
 func (i *Interface) WaitUsable(ctx context.Context, a netip.Addr) error {
 	for {
 		i.changedMu.Lock()
@@ -243,11 +243,14 @@ func (i *Interface) WaitUsable(ctx context.Context, a netip.Addr) error {
 		}
 		list := i.stack.cfg.Load().addrs
 		n := slices.IndexFunc(list, func(x *address) bool { return x.addr() == a && x.iface == i })
+		if n >= 0 && list[n].state != addrTentative {
+			return nil
+		}
+		if i.isGone() {
+			return i.downError()
+		}
 		if n < 0 {
 			return fmt.Errorf("address %v: %w", a, syscall.EADDRINUSE)
-		}
-		if list[n].state != addrTentative {
-			return nil
 		}
 		select {
 		case <-ch:
@@ -258,7 +261,8 @@ func (i *Interface) WaitUsable(ctx context.Context, a netip.Addr) error {
 }
 
 // WaitAddr waits until the interface has a usable address for which want
-// returns true, and returns it: what SLAAC or DHCP will bring.
+// returns true, and returns it: what SLAAC or DHCP will bring. ENETDOWN: the
+// device failed, or was removed.
 func (i *Interface) WaitAddr(ctx context.Context, want func(netip.Prefix) bool) (netip.Prefix, error) {
 	for {
 		i.changedMu.Lock()
@@ -272,12 +276,20 @@ func (i *Interface) WaitAddr(ctx context.Context, want func(netip.Prefix) bool) 
 		if i.stack.closed.Load() {
 			return netip.Prefix{}, net.ErrClosed
 		}
+		if i.isGone() {
+			return netip.Prefix{}, i.downError()
+		}
 		select {
 		case <-ch:
 		case <-ctx.Done():
 			return netip.Prefix{}, ctx.Err()
 		}
 	}
+}
+
+// downError is what those are told who wait for an interface that is gone.
+func (i *Interface) downError() error {
+	return fmt.Errorf("interface %s: %w", i.name, syscall.ENETDOWN)
 }
 
 // announceChange wakes those who wait in Ready and WaitAddr.

@@ -124,6 +124,9 @@ func TestLinkRemoved(t *testing.T) {
 	if err := h.s.Neighbours().Set(h.i, a("10.77.0.1"), peerMAC); !errors.Is(err, syscall.ENODEV) {
 		t.Errorf("a neighbour of an interface that is gone: %v", err)
 	}
+	if err := u.Join(stack.Membership{Group: a("239.1.2.3"), Interface: h.i}); err != syscall.ENODEV {
+		t.Errorf("a group there: %v", err)
+	}
 	same(t, "afterwards", changes(w))
 	w.Close()
 }
