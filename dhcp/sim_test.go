@@ -525,6 +525,19 @@ func TestDeclineInSimnet(t *testing.T) {
 	}
 }
 
+// TestDeclinedBeforeClose: a server is told of a conflict although the runner is
+// closed at the same instant.
+func TestDeclinedBeforeClose(t *testing.T) {
+	m := newSim(t)
+	m.start(dhcp.RunOptions{}, true)
+	m.n.RunFor(time.Second) // its address is being probed
+	m.nic.Observe(m.runner.Stop)
+	m.claim(leased[0].Addr())
+	m.n.RunFor(time.Second)
+	m.wantSaid("DISCOVER REQUEST DECLINE")
+	m.wantAddrs()
+}
+
 // TestCloseWaitsForNothing: not for conflict detection either.
 func TestCloseWaitsForNothing(t *testing.T) {
 	m := newSim(t)

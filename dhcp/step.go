@@ -58,6 +58,7 @@ func (r *Runner) step(now mono.Time) {
 	o := r.loop.Orders()
 	for _, v := range o.Verdicts {
 		r.judge(now, v)
+		r.send(now) // before the client is wanted for anything else
 	}
 	if !r.receive(now) {
 		r.end()
