@@ -1,10 +1,12 @@
 package stack_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/tapstack/tapstack/stack"
 )
@@ -72,5 +74,74 @@ func TestPathMTUCostsLittle(t *testing.T) {
 	few, many := cost(1), cost(500)
 	if t.Logf("%d bytes, %d with many routes", few, many); many > 10*few {
 		t.Errorf("a message costs %d bytes, and %d with many routes", few, many)
+	}
+}
+
+// TestPathMTUTableIsBounded: in a full table what would be forgotten first makes
+// place.
+func TestPathMTUTableIsBounded(t *testing.T) {
+	h := newTestHost(t, stack.Config{Limits: stack.Limits{PathMTU: 3}}, stack.InterfaceConfig{}).meet()
+	h.s.AddRoute(stack.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: peerIP4})
+	h.s.Neighbours().Set(h.i, peerIP4, peerMAC)
+	u := newUDP(t, h.s)
+	dst := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) }
+	var quoted [6][]byte
+	say := func(n byte) {
+		if quoted[n] == nil {
+			u.SendTo(pattern(1472), netip.AddrPortFrom(dst(n), 9))
+			quoted[n] = h.d.take()[0]
+		}
+		h.send(tooBig(false, 1300, quoted[n]))
+		h.run(time.Minute)
+	}
+	for _, c := range []struct {
+		about byte
+		known string
+	}{{1, "1"}, {2, "12"}, {3, "123"}, {4, "234"}, {5, "345"}, {2, "245"}} {
+		say(c.about)
+		known := ""
+		for n := byte(1); n <= 5; n++ {
+			if w, err := h.s.Routes().Get(dst(n), netip.Addr{}, nil); err == nil && w.MTU < 1500 {
+				known += string(rune('0' + n))
+			}
+		}
+		if known != c.known {
+			t.Errorf("after %d: known are %s, want %s", c.about, known, c.known)
+		}
+	}
+}
+
+// TestPathMTUForEchoReplies: an error about a reply is believed if that was sent,
+// to that host, and not long ago.
+func TestPathMTUForEchoReplies(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(reply []byte) // what the error quotes
+		wait   time.Duration
+		want   int
+	}{
+		{"sent", func([]byte) {}, 9 * time.Second, 1300},
+		{"sent long ago", func([]byte) {}, 11 * time.Second, 1500},
+		{"of another number", func(b []byte) { b[14+20+7]++ }, 0, 1500},
+		{"to another host", func(b []byte) { b[14+19] = 50 }, 0, 1500},
+	} {
+		h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+		out := h.send(echo4(7, 1, pattern(1472), nil))
+		if len(out) != 1 {
+			t.Fatalf("%d answers", len(out))
+		}
+		quoted := bytes.Clone(out[0])
+		c.change(quoted)
+		h.run(c.wait)
+		h.send(tooBig(false, 1300, quoted))
+		for _, dst := range []netip.Addr{peerIP4, netip.AddrFrom4([4]byte{10, 77, 0, 50})} {
+			want := c.want
+			if dst != peerIP4 {
+				want = 1500
+			}
+			if w, err := h.s.Routes().Get(dst, netip.Addr{}, nil); err != nil || w.MTU != want {
+				t.Errorf("%s: %d bytes to %v, want %d: %v", c.name, w.MTU, dst, want, err)
+			}
+		}
 	}
 }
