@@ -98,6 +98,28 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+// TestWatchLoses: once something is lost nothing follows until the reader knows, be
+// there room again or not.
+func TestWatchLoses(t *testing.T) {
+	h := newBare(t, stack.Config{}, stack.InterfaceConfig{DisableIPv6: true})
+	h.add("10.77.0.7/24")
+	w := h.s.Watch(stack.RouteChange, 2)
+	defer w.Close()
+	add := func(n int) {
+		h.s.AddRoute(stack.Route{Dst: netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", n)), Gateway: peerIP4})
+	}
+	for n := range 3 {
+		add(n)
+	}
+	if c, err := w.TryNext(); err != nil || c.Route.Dst.String() != "10.0.0.0/16" {
+		t.Errorf("%v: %v", c, err)
+	}
+	add(3)
+	same(t, "read late", changes(w), "route added: 10.1.0.0/16 via 10.77.0.1 dev eth0", "changes were lost: "+syscall.ENOBUFS.Error())
+	add(4)
+	same(t, "and on", changes(w), "route added: 10.4.0.0/16 via 10.77.0.1 dev eth0")
+}
+
 // TestLinkRemoved: all that goes with an interface is told before it has gone
 // itself, and nothing after that.
 func TestLinkRemoved(t *testing.T) {
