@@ -212,6 +212,19 @@ func TestAutoConfigure(t *testing.T) {
 		if w.MayAutoConfigure() != c.may || w.drops[c.drop] != 1 || w.Client.State() != Selecting {
 			t.Errorf("%s: may %v, %v, %v", c.name, w.MayAutoConfigure(), w.drops, w.Client.State())
 		}
+		// Another who allows it does not undo that.
+		if c.ask && len(c.say) > 0 && c.say[0] == 0 {
+			w.answer = func(m *Message) *Message {
+				r := w.reply(m, Offer)
+				r.YIAddr = netip.Addr{}
+				r.Options.Set(OptAutoConfigure, 1)
+				return r
+			}
+			w.run(6 * time.Second)
+			if w.drops[DropNone] != 2 || w.MayAutoConfigure() {
+				t.Errorf("%s: and then allowed: may %v, %v", c.name, w.MayAutoConfigure(), w.drops)
+			}
+		}
 		// Who forbids it does not keep others from offering an address.
 		w.answer = w.serve
 		w.run(10 * time.Second)

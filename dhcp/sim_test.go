@@ -330,6 +330,17 @@ func TestFallback(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	m.wantAddrs(ll)
+
+	// And the server comes again: link-local neighbours are neighbours still.
+	m.up = true
+	m.n.RunFor(2 * time.Minute)
+	m.wantAddrs(leased[0])
+	if w, err := m.host.Routes().Get(netip.MustParseAddr("169.254.77.7"), netip.Addr{}, nil); err != nil || w.NextHop.String() != "169.254.77.7" {
+		t.Errorf("to a link-local neighbour by %v with the second lease: %v", w.NextHop, err)
+	}
+	m.up = false
+	m.n.RunFor(time.Hour + time.Minute)
+	m.wantAddrs(ll)
 	// Its user takes it away: that is that.
 	m.NIC.DelAddr(ll.Addr())
 	m.N.RunFor(time.Hour)
@@ -441,6 +452,19 @@ func TestDeclineInSimnet(t *testing.T) {
 	if want := []string{"10.0.0.51 true", "10.0.0.51 false", "10.0.0.50 true"}; !slices.Equal(m.News, want) {
 		t.Errorf("%q, want %q", m.News, want)
 	}
+}
+
+// TestDeclinedBeforeClose: a server is told of a conflict although the runner is
+// closed at the same instant.
+func TestDeclinedBeforeClose(t *testing.T) {
+	m := newSim(t)
+	m.start(dhcp.RunOptions{}, true)
+	m.n.RunFor(time.Second) // its address is being probed
+	m.nic.Observe(m.runner.Stop)
+	m.claim(leased[0].Addr())
+	m.n.RunFor(time.Second)
+	m.wantSaid("DISCOVER REQUEST DECLINE")
+	m.wantAddrs()
 }
 
 // TestCloseWaitsForNothing: not for conflict detection either.

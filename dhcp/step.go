@@ -34,12 +34,16 @@ func (r *Runner) begin(now mono.Time) {
 	}
 	r.client.Start(now)
 	r.ll.search(now)
-	if r.ll.on {
-		// RFC 3927 §2.6.2: they are on the link, whatever address we have.
-		rt := stack.Route{Dst: linklocal.Prefix, Interface: r.nic, Metric: zeroconfMetric}
-		if r.nic.Stack().AddRoute(rt) == nil {
-			r.ll.route = rt
-		}
+	r.reachLinkLocal()
+}
+
+// reachLinkLocal makes link-local addresses neighbours, whatever address we have
+// (RFC 3927 §2.6.2). The route goes with the interface's last address, and so
+// has to be made again with each lease.
+func (r *Runner) reachLinkLocal() {
+	rt := stack.Route{Dst: linklocal.Prefix, Interface: r.nic, Metric: zeroconfMetric}
+	if r.ll.on && r.nic.Stack().AddRoute(rt) == nil {
+		r.ll.route = rt
 	}
 }
 
@@ -54,6 +58,7 @@ func (r *Runner) step(now mono.Time) {
 	o := r.loop.Orders()
 	for _, v := range o.Verdicts {
 		r.judge(now, v)
+		r.send(now) // before the client is wanted for anything else
 	}
 	if !r.receive(now) {
 		r.end()
@@ -215,6 +220,9 @@ func (r *Runner) use(now mono.Time, l Lease) {
 	}
 	r.setMTU(l.MTU)
 	old := r.Status()
+	if !old.Bound {
+		r.reachLinkLocal()
+	}
 	r.set(func(s *Status) { s.Lease, s.Bound = l, true })
 	r.retire(now)
 	if r.store != nil {

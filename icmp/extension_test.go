@@ -83,6 +83,18 @@ func TestSplitQuote(t *testing.T) {
 			}
 		}
 	}
+	// What is kept is bounded, however much a message says.
+	var many [][]byte
+	for range maxObjects + 1 {
+		many = append(many, object(9, 9))
+	}
+	many = append(many, object(1, 1, make([]byte, 4*(maxLabels+1))...))
+	if _, x, bad := SplitQuote(errorWith(false, 128, 128, structure(many...)), false); len(x.Others) != maxObjects || bad != ExtensionObject {
+		t.Errorf("%d objects kept: %v", len(x.Others), bad)
+	}
+	if _, x, bad := SplitQuote(errorWith(false, 128, 128, structure(many[len(many)-1])), false); len(x.MPLS) != maxLabels || bad != ExtensionObject {
+		t.Errorf("%d labels kept: %v", len(x.MPLS), bad)
+	}
 	// Messages that have no length field have no extensions either.
 	m := errorWith(true, 128, 0, all)
 	m.Type = TypeTooBig6

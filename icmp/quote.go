@@ -26,6 +26,14 @@ type Quoted struct {
 	FragOffset int
 }
 
+// Len returns how long the packet was in bytes, as its header says.
+func (q *Quoted) Len() int {
+	if q.V6 {
+		return ipv6.HeaderLen + ipv6.Header(q.Header).PayloadLen()
+	}
+	return int(binary.BigEndian.Uint16(q.Header[2:]))
+}
+
 // ParseQuoted reads the packet in body, the Body of an error message. It fails
 // when the headers are cut short or are not headers.
 func ParseQuoted(body []byte, v6 bool) (Quoted, bool) {

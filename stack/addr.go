@@ -23,11 +23,11 @@ func (i *Interface) AddAddr(p netip.Prefix) error {
 	return i.addAddress(Addr{Prefix: p})
 }
 
-func (i *Interface) addAddress(n Addr) error { return i.claimAddress(n, nil, 0) }
+func (i *Interface) addAddress(n Addr) error { return i.claimAddress(n, nil, 0, nil) }
 
 // claimAddress adds an address whose prefix routers advertise, none for one that
-// nobody does, and begins to claim it after wait.
-func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duration) error {
+// nobody does, and begins to claim it after wait, for o if that is not nil.
+func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duration, o *claimant) error {
 	p := n.Prefix
 	a := p.Addr()
 	switch {
@@ -37,7 +37,7 @@ func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duratio
 	case a.Is6() && i.noIPv6:
 		return fmt.Errorf("address %v: IPv6 is off on %s: %w", p, i.name, syscall.EAFNOSUPPORT)
 	}
-	params := i.claimParams(a)
+	params := i.claimParams(a, o)
 	if n.Origin == OriginRouter && params.Probes > 0 {
 		// RFC 4862 §5.4.2: many hosts have heard the same advertisement.
 		params.InitialDelay = time.Second
@@ -62,15 +62,24 @@ func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duratio
 		}
 		c.addAddr(&address{iface: i, prefix: p, state: state, optimistic: optimistic, origin: n.Origin,
 			temporary: n.Temporary, preferred: n.Preferred, valid: n.Valid, routers: routers})
+		if o != nil {
+			i.setClaimant(a, o)
+		}
 		return nil
 	}); err != nil {
 		return err
 	}
 	if i.loopback {
+		i.announceChange(nil)
+		i.tellUsable(a)
 		return nil
 	}
 	now := i.stack.clock.Now()
 	i.enter(now)
+	if i.stack.cfg.Load().addrOf(a, i) == nil {
+		i.leave() // somebody has taken it away already, and had no claim to end
+		return nil
+	}
 	if a.Is6() {
 		// RFC 4862 §5.4.2: the solicited-node group is joined before DAD.
 		i.joinLocked(ipv6.SolicitedNode(a))
@@ -114,7 +123,7 @@ func ipv4Impossible(p netip.Prefix) bool {
 
 // claimParams chooses how an address is claimed. Linux probes IPv6 addresses
 // and not IPv4 ones; ACD asks for the latter too.
-func (i *Interface) claimParams(a netip.Addr) claim.Params {
+func (i *Interface) claimParams(a netip.Addr, o *claimant) claim.Params {
 	switch {
 	case i.loopback, i.ptp:
 		return claim.Params{}
@@ -124,7 +133,7 @@ func (i *Interface) claimParams(a netip.Addr) claim.Params {
 		// Announce as RFC 5227 §2.3 so that neighbours and bridges learn us.
 		// Nobody asked us to give the address up in a conflict (§2.4 (c)), and
 		// two forged packets must not be enough to take it away.
-		return i.claimant(a).params(claim.NoProbe)
+		return o.params(claim.NoProbe)
 	case i.noDAD:
 		return claim.Params{}
 	}
@@ -143,6 +152,7 @@ func (i *Interface) DelAddr(a netip.Addr) error { return i.delAddr(a, OriginStat
 // delAddr is DelAddr; an origin other than OriginStatic spares an address that
 // another one made.
 func (i *Interface) delAddr(a netip.Addr, by Origin) error {
+	var claimant *claimant
 	if err := i.stack.update(func(c *config) error {
 		x := c.addrOf(a, i)
 		if x == nil || by != OriginStatic && x.origin != by {
@@ -150,6 +160,7 @@ func (i *Interface) delAddr(a netip.Addr, by Origin) error {
 		}
 		c.delAddr(x)
 		c.routesWithout(a, i)
+		claimant = i.takeClaimant(a)
 		return nil
 	}); err != nil {
 		return err
@@ -164,7 +175,7 @@ func (i *Interface) delAddr(a netip.Addr, by Origin) error {
 		i.stack.tcp.addressGone(a)
 	}
 	i.announceChange(nil)
-	i.tellClaimant(a, AddrRemoved)
+	i.tellGone(claimant, a, AddrRemoved)
 	return nil
 }
 
@@ -221,7 +232,7 @@ func (i *Interface) Ready(ctx context.Context) error {
 }
 
 // WaitUsable waits until the address may be used. EADDRINUSE: it was given up,
-// because another host has it.
+// because another host has it; ENETDOWN: the device failed, or was removed.
 func (i *Interface) WaitUsable(ctx context.Context, a netip.Addr) error {
 	for {
 		i.changedMu.Lock()
@@ -232,11 +243,14 @@ func (i *Interface) WaitUsable(ctx context.Context, a netip.Addr) error {
 		}
 		list := i.stack.cfg.Load().addrs
 		n := slices.IndexFunc(list, func(x *address) bool { return x.addr() == a && x.iface == i })
+		if n >= 0 && list[n].state != addrTentative {
+			return nil
+		}
+		if i.isGone() {
+			return i.downError()
+		}
 		if n < 0 {
 			return fmt.Errorf("address %v: %w", a, syscall.EADDRINUSE)
-		}
-		if list[n].state != addrTentative {
-			return nil
 		}
 		select {
 		case <-ch:
@@ -247,7 +261,8 @@ func (i *Interface) WaitUsable(ctx context.Context, a netip.Addr) error {
 }
 
 // WaitAddr waits until the interface has a usable address for which want
-// returns true, and returns it: what SLAAC or DHCP will bring.
+// returns true, and returns it: what SLAAC or DHCP will bring. ENETDOWN: the
+// device failed, or was removed.
 func (i *Interface) WaitAddr(ctx context.Context, want func(netip.Prefix) bool) (netip.Prefix, error) {
 	for {
 		i.changedMu.Lock()
@@ -261,12 +276,20 @@ func (i *Interface) WaitAddr(ctx context.Context, want func(netip.Prefix) bool) 
 		if i.stack.closed.Load() {
 			return netip.Prefix{}, net.ErrClosed
 		}
+		if i.isGone() {
+			return netip.Prefix{}, i.downError()
+		}
 		select {
 		case <-ch:
 		case <-ctx.Done():
 			return netip.Prefix{}, ctx.Err()
 		}
 	}
+}
+
+// downError is what those are told who wait for an interface that is gone.
+func (i *Interface) downError() error {
+	return fmt.Errorf("interface %s: %w", i.name, syscall.ENETDOWN)
 }
 
 // announceChange wakes those who wait in Ready and WaitAddr.
@@ -296,7 +319,7 @@ func (i *Interface) assigned(a netip.Addr) {
 	}
 	i.tellRouters(a)
 	i.announceChange(nil)
-	i.tellClaimant(a, AddrUsable)
+	i.tellUsable(a)
 }
 
 // actLocked carries out what a claim asks for.
@@ -309,8 +332,9 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 			i.sendAnnounceLocked(a)
 		case claim.Assigned:
 			i.after = append(i.after, func() {
-				i.changeAddr(a, func(x *address) { x.state, x.optimistic = addrAssigned, false })
-				i.assigned(a)
+				if i.assign(a, c) {
+					i.assigned(a)
+				}
 			})
 		case claim.Failed:
 			i.stack.stats.ND.Duplicate.inc()
@@ -328,6 +352,19 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 	}
 }
 
+// assign lets an address be used, unless its claim has begun anew meanwhile, or
+// is not the address's any more.
+func (i *Interface) assign(a netip.Addr, c *claim.Claim) (done bool) {
+	i.changeAddr(a, func(x *address) {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if done = i.claims[a] == c && c.State() == claim.StateAssigned; done {
+			x.state, x.optimistic = addrAssigned, false
+		}
+	})
+	return done
+}
+
 // unclaimLocked forgets the claim of an address.
 func (i *Interface) unclaimLocked(a netip.Addr) {
 	delete(i.claims, a)
@@ -341,19 +378,14 @@ func (i *Interface) giveUp(a netip.Addr) {
 		return
 	}
 	i.stack.tcp.resetConnections(a)
-	i.mu.Lock()
-	claimant := i.claimants[a]
-	delete(i.claimants, a)
-	i.mu.Unlock()
+	claimant := i.takeClaimant(a)
 	if claimant == nil {
 		// The reason comes first: who waits in Ready must not see the address
 		// gone and take that for success.
 		i.announceChange(fmt.Errorf("address %v is in use by another host on %s: %w", a, i.name, syscall.EADDRINUSE))
 	}
 	i.LoseAddr(a)
-	if claimant != nil && claimant.Notify != nil {
-		claimant.Notify(a, AddrConflict)
-	}
+	i.tellGone(claimant, a, AddrConflict)
 }
 
 // conflictLocked tells a claim that somebody else uses its address.

@@ -35,57 +35,83 @@ type ClaimOptions struct {
 	Notify func(netip.Addr, AddrEvent)
 }
 
-// claimant is who wants to hear of an address.
+// claimant is who wants to hear of an address. Its fields are guarded by
+// Interface.mu.
 type claimant struct {
 	ClaimOptions
 	usable bool // it was told so
+	// events are still to be told, and telling says that somebody does: what
+	// several goroutines find out is heard in order, and one after another.
+	events  []AddrEvent
+	telling bool
 }
 
 // ClaimAddr is AddAddr for a claimant. With nothing to probe for, AddrUsable
 // comes before it returns. An error comes without events.
 func (i *Interface) ClaimAddr(p netip.Prefix, o ClaimOptions) error {
-	a := p.Addr()
+	return i.claimAddress(Addr{Prefix: p, Origin: o.Origin}, nil, 0, &claimant{ClaimOptions: o})
+}
+
+// setClaimant notes who claims an address that is being added. Stack.mu is held.
+func (i *Interface) setClaimant(a netip.Addr, o *claimant) {
 	i.mu.Lock()
+	defer i.mu.Unlock()
 	if i.claimants == nil {
 		i.claimants = make(map[netip.Addr]*claimant)
 	}
-	other := i.claimants[a]
-	i.claimants[a] = &claimant{ClaimOptions: o}
-	i.mu.Unlock()
-	err := i.addAddress(Addr{Prefix: p, Origin: o.Origin})
-	if err != nil {
-		i.mu.Lock()
-		delete(i.claimants, a)
-		if other != nil { // it was there already
-			i.claimants[a] = other
-		}
-		i.mu.Unlock()
-	}
-	return err
+	i.claimants[a] = o
 }
 
-// claimant returns who claimed an address, nil if nobody did.
-func (i *Interface) claimant(a netip.Addr) *claimant {
+// takeClaimant forgets who claims an address and returns him, nil if nobody
+// does. Whoever takes an address away calls it with Stack.mu held, so that the
+// next one who claims the address is not told of that.
+func (i *Interface) takeClaimant(a netip.Addr) *claimant {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.claimants[a]
+	o := i.claimants[a]
+	delete(i.claimants, a)
+	return o
 }
 
-// tellClaimant tells of an event, and forgets who heard the last one.
-func (i *Interface) tellClaimant(a netip.Addr, e AddrEvent) {
+// tellUsable tells who claims an address that it may be used.
+func (i *Interface) tellUsable(a netip.Addr) {
 	i.mu.Lock()
-	o := i.claimants[a]
-	news := o != nil && (e != AddrUsable || !o.usable)
-	switch {
-	case e != AddrUsable:
-		delete(i.claimants, a)
-	case o != nil:
-		o.usable = true // of an address without probes two places say so
+	defer i.mu.Unlock()
+	// Of an address without probes two places say so.
+	if o := i.claimants[a]; o != nil && !o.usable {
+		o.usable = true
+		i.notifyLocked(o, a, AddrUsable)
 	}
-	i.mu.Unlock()
-	if news && o.Notify != nil {
+}
+
+// tellGone tells a claimant, if there is one, that his address is gone.
+func (i *Interface) tellGone(o *claimant, a netip.Addr, e AddrEvent) {
+	if o == nil {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.notifyLocked(o, a, e)
+}
+
+// notifyLocked lets a claimant hear of an event, now or after those before it.
+// It releases the lock meanwhile.
+func (i *Interface) notifyLocked(o *claimant, a netip.Addr, e AddrEvent) {
+	if o.Notify == nil {
+		return
+	}
+	o.events = append(o.events, e)
+	if o.telling {
+		return // by whoever does so
+	}
+	o.telling = true
+	for len(o.events) > 0 {
+		e, o.events = o.events[0], o.events[1:]
+		i.mu.Unlock()
 		o.Notify(a, e)
+		i.mu.Lock()
 	}
+	o.telling = false
 }
 
 // Reclaim begins all claims anew, as RFC 5227 §2.1 wants when the link was away
@@ -93,24 +119,26 @@ func (i *Interface) tellClaimant(a netip.Addr, e AddrEvent) {
 // tentative until nobody has objected, the others are announced.
 func (i *Interface) Reclaim() {
 	var probed []netip.Addr
-	for _, x := range i.stack.cfg.Load().addrs {
-		if x.iface == i && x.addr().Is4() && i.claimParams(x.addr()).Probes > 0 {
-			probed = append(probed, x.addr())
+	i.enter(i.stack.clock.Now())
+	for _, a := range i.claimsInOrderLocked() {
+		if !a.Is4() {
+			continue
+		}
+		c := i.claims[a]
+		c.Start(i.now)
+		if c.Probes() {
+			probed = append(probed, a)
+			if o := i.claimants[a]; o != nil {
+				o.usable = false
+			}
 		}
 	}
+	i.leave()
+	// Only now: what the claims found before has no effect on their addresses any
+	// more (actLocked).
 	for _, a := range probed {
 		i.changeAddr(a, func(x *address) { x.state = addrTentative })
 	}
-	i.enter(i.stack.clock.Now())
-	for _, a := range i.claimsInOrderLocked() {
-		if a.Is4() {
-			i.claims[a].Start(i.now)
-		}
-	}
-	for _, o := range i.claimants {
-		o.usable = false
-	}
-	i.leave()
 	i.announceChange(nil)
 }
 

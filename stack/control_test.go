@@ -98,6 +98,61 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+// TestWatchLoses: once something is lost nothing follows until the reader knows, be
+// there room again or not.
+func TestWatchLoses(t *testing.T) {
+	h := newBare(t, stack.Config{}, stack.InterfaceConfig{DisableIPv6: true})
+	h.add("10.77.0.7/24")
+	w := h.s.Watch(stack.RouteChange, 2)
+	defer w.Close()
+	add := func(n int) {
+		h.s.AddRoute(stack.Route{Dst: netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", n)), Gateway: peerIP4})
+	}
+	for n := range 3 {
+		add(n)
+	}
+	if c, err := w.TryNext(); err != nil || c.Route.Dst.String() != "10.0.0.0/16" {
+		t.Errorf("%v: %v", c, err)
+	}
+	add(3)
+	same(t, "read late", changes(w), "route added: 10.1.0.0/16 via 10.77.0.1 dev eth0", "changes were lost: "+syscall.ENOBUFS.Error())
+	add(4)
+	same(t, "and on", changes(w), "route added: 10.4.0.0/16 via 10.77.0.1 dev eth0")
+}
+
+// TestLinkRemoved: all that goes with an interface is told before it has gone
+// itself, and nothing after that.
+func TestLinkRemoved(t *testing.T) {
+	p, a := netip.MustParsePrefix, netip.MustParseAddr
+	h := newBare(t, stack.Config{}, stack.InterfaceConfig{DisableIPv6: true})
+	h.add("10.77.0.7/24")
+	h.s.AddRoute(stack.Route{Dst: p("0.0.0.0/0"), Gateway: a("10.77.0.1")})
+	h.s.Neighbours().Set(h.i, a("10.77.0.1"), peerMAC)
+	u := newUDP(t, h.s)
+	if err := u.Connect(addrPort("10.77.0.2:9")); err != nil {
+		t.Fatal(err)
+	}
+	u.SendTo([]byte("waits for its neighbour"), netip.AddrPort{})
+	w := h.s.Watch(stack.AllChanges, 0)
+	if err := h.s.Links().Remove(h.i); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "removed", changes(w), "neighbour removed: 10.77.0.2 dev eth0 incomplete",
+		"neighbour removed: 10.77.0.1 dev eth0 lladdr 02:00:00:00:00:01 static", "route removed: default via 10.77.0.1 dev eth0",
+		"address removed: 10.77.0.7/24 dev eth0", "link removed: 2: eth0 02:00:00:00:00:07 mtu 1500 down")
+	if err := u.TakeError(); err != syscall.EHOSTUNREACH {
+		t.Errorf("who waited for a neighbour: %v", err)
+	}
+	if err := h.s.Neighbours().Set(h.i, a("10.77.0.1"), peerMAC); !errors.Is(err, syscall.ENODEV) {
+		t.Errorf("a neighbour of an interface that is gone: %v", err)
+	}
+	if err := u.Join(stack.Membership{Group: a("239.1.2.3"), Interface: h.i}); err != syscall.ENODEV {
+		t.Errorf("a group there: %v", err)
+	}
+	same(t, "afterwards", changes(w))
+	w.Close()
+}
+
 // TestPrimaryAndSecondary is Linux's order with promote_secondaries.
 func TestPrimaryAndSecondary(t *testing.T) {
 	h := newBare(t, stack.Config{}, stack.InterfaceConfig{DisableIPv6: true})
@@ -182,6 +237,8 @@ func TestRouteTypes(t *testing.T) {
 	for _, r := range []stack.Route{
 		{Dst: p("203.0.113.0/24"), Type: stack.RouteBlackhole, Gateway: peerIP4}, {Dst: p("203.0.113.0/24"), Type: 9},
 		{Dst: p("203.0.113.0/24"), Gateway: peerIP4, Source: a("10.99.0.1")}, {Dst: p("203.0.113.0/24"), Gateway: peerIP4, MTU: 60},
+		{Dst: p("203.0.113.0/24"), Gateway: a("10.77.0.255")}, {Dst: p("203.0.113.0/24"), Gateway: a("255.255.255.255"), Interface: h.i, OnLink: true},
+		{Dst: p("203.0.113.0/24"), Gateway: a("127.0.0.9"), Interface: h.i, OnLink: true}, {Dst: p("2001:db8:1::/48"), Gateway: peerIP6, MTU: 1279},
 		{Dst: p("203.0.113.0/24"), Gateway: peerIP4, Source: hostIP6}, {Dst: p("203.0.113.0/24"), Gateway: peerIP4, Metric: -1},
 	} {
 		if err := h.s.AddRoute(r); !errors.Is(err, syscall.EINVAL) {

@@ -49,6 +49,8 @@ func (x *membership) filter() mcast.Filter {
 func (d *Datagram) interfaceFor(m Membership) *Interface {
 	c := d.stack.cfg.Load()
 	switch {
+	case m.Interface != nil && !slices.Contains(c.ifaces, m.Interface):
+		return nil // it was removed
 	case m.Interface != nil:
 		return m.Interface
 	case m.Group.Is4() && m.Local.IsValid() && !m.Local.IsUnspecified():

@@ -154,8 +154,16 @@ func (s *Stack) learnPathMTU(now mono.Time, dst netip.Addr, mtu int) {
 	}
 }
 
-// refreshRoutes makes everybody who keeps a route look again.
-func (s *Stack) refreshRoutes() { s.update(func(*config) error { return nil }) }
+// refreshRoutes makes everybody who keeps a route look again. Strangers can bring
+// it about, so it copies no more than the head of the configuration, however many
+// addresses and routes there are.
+func (s *Stack) refreshRoutes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := *s.cfg.Load()
+	c.gen++
+	s.cfg.Store(&c)
+}
 
 // pathMTU returns the MTU that is believed of one that is reported, 0 from old
 // routers: at least 1280 for IPv6 (RFC 8201 §4) and minPathMTU4 for IPv4. tiny

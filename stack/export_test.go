@@ -47,3 +47,10 @@ func (s *Stack) RingMemory() (n int) {
 	}
 	return n
 }
+
+// Claims returns the number of addresses that the interface claims.
+func (i *Interface) Claims() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.claims)
+}

@@ -432,9 +432,10 @@ func (s *Stack) deliverErrorTo(q icmp.Quoted, e icmpError) bool {
 }
 
 // pathMTUChanged believes a router's "packet too big" about a datagram that a
-// socket of ours may have sent (RFC 1191 §6.3, RFC 8201 §4).
+// socket of ours may have sent (RFC 1191 §6.3, RFC 8201 §4). About one that would
+// have passed it is not true.
 func (s *Stack) pathMTUChanged(q icmp.Quoted, e icmpError) {
-	if s.cfg.Load().local(q.Src, e.iface) == nil {
+	if s.cfg.Load().local(q.Src, e.iface) == nil || e.mtu >= q.Len() {
 		return
 	}
 	s.learnPathMTU(e.now, q.Dst, e.mtu)

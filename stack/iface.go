@@ -375,7 +375,7 @@ func (i *Interface) linkDown() {
 	}
 	i.leave()
 	i.tellPackets()
-	i.announceChange(fmt.Errorf("interface %s: %w", i.name, syscall.ENETDOWN))
+	i.announceChange(i.downError())
 }
 
 // markDown closes the interface for what would leave by it, and reports

@@ -58,6 +58,12 @@ func TestDeviceFails(t *testing.T) {
 		if err := i.Ready(t.Context()); !errors.Is(err, syscall.ENETDOWN) {
 			t.Errorf("ready: %v", err)
 		}
+		if _, err := i.WaitAddr(t.Context(), func(netip.Prefix) bool { return false }); !errors.Is(err, syscall.ENETDOWN) {
+			t.Errorf("waiting for an address: %v", err)
+		}
+		if err := i.WaitUsable(t.Context(), netip.MustParseAddr("10.77.0.99")); !errors.Is(err, syscall.ENETDOWN) {
+			t.Errorf("waiting until it is usable: %v", err)
+		}
 		if err := u.SendTo([]byte("late"), addrPort("10.77.0.1:9")); !errors.Is(err, syscall.ENETDOWN) {
 			t.Errorf("send: %v", err)
 		}

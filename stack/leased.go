@@ -21,7 +21,7 @@ func (i *Interface) SetMTU4(n int) error {
 		return fmt.Errorf("MTU %d on %s: want %d to %d: %w", n, i.name, minMTU4, i.mtu, syscall.EINVAL)
 	}
 	if i.mtu4.Swap(int32(n)) != int32(n) {
-		return i.stack.update(func(*config) error { return nil }) // routes are looked up anew
+		i.stack.refreshRoutes()
 	}
 	return nil
 }

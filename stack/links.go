@@ -80,6 +80,7 @@ func (l Links) Remove(i *Interface) error {
 		return fmt.Errorf("interface %s: %w", i.name, syscall.EINVAL)
 	}
 	var gone []*address
+	var claimants []*claimant // of those, nil where there is none
 	if err := s.update(func(c *config) error {
 		if s.closed.Load() {
 			return net.ErrClosed
@@ -99,7 +100,14 @@ func (l Links) Remove(i *Interface) error {
 		c.routes = slices.DeleteFunc(c.routes, func(r Route) bool { return r.Interface == i })
 		for _, a := range gone {
 			c.routesWithout(a.addr(), i)
+			claimants = append(claimants, i.takeClaimant(a.addr()))
 		}
+		// Now, so that a Watch hears of them before the interface has gone.
+		i.enter(s.clock.Now())
+		for _, n := range i.neigh {
+			n.Clear(i.now)
+		}
+		i.leaveBusy()
 		return nil
 	}); err != nil {
 		return err
@@ -115,6 +123,9 @@ func (l Links) Remove(i *Interface) error {
 	err := i.close()
 	i.readers.Wait()
 	i.release()
+	for n, a := range gone {
+		i.tellGone(claimants[n], a.addr(), AddrRemoved)
+	}
 	return err
 }
 
@@ -188,10 +199,10 @@ func (i *Interface) neighbour(e neigh.Entry) Neighbour {
 
 // Set pins a neighbour's link-layer address: it is never asked for, and never
 // overridden. EINVAL for an address that no neighbour can have, ENOSPC when the
-// cache has no place, ENODEV for loopback.
+// cache has no place, ENODEV for loopback and for an interface that was removed.
 func (n Neighbours) Set(i *Interface, a netip.Addr, mac ether.Addr) error {
 	switch {
-	case i.loopback:
+	case i.loopback || !slices.Contains(n.s.cfg.Load().ifaces, i):
 		return fmt.Errorf("neighbour %v: %w", a, syscall.ENODEV)
 	case !a.IsValid() || a.IsMulticast() || a.IsUnspecified() || a.Is4In6() || mac.IsZero() || mac.IsGroup() ||
 		n.s.cfg.Load().isBroadcast(a, i):

@@ -37,7 +37,7 @@ func (c *config) certain(i *Interface) *config {
 func (i *Interface) usableEarly(a netip.Addr) {
 	i.tellRouters(a)
 	i.announceChange(nil)
-	i.tellClaimant(a, AddrUsable)
+	i.tellUsable(a)
 }
 
 // tellRouters sends a neighbour advertisement to all routers, without the

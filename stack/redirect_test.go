@@ -25,7 +25,7 @@ func TestRedirect(t *testing.T) {
 		h = newTestHost(t, stack.Config{}, c).meet()
 		h.s.AddRoute(stack.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gateway: peerIP4})
 		u := newUDP(t, h.s)
-		if err := u.SendTo([]byte("x"), far); err != nil {
+		if err := u.SendTo(pattern(1400), far); err != nil {
 			t.Fatal(err)
 		}
 		return u, h.d.take()[0]

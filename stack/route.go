@@ -245,8 +245,11 @@ func (c *config) sourceFor(dst netip.Addr, iface *Interface, m match) netip.Addr
 		if a := c.local(dst, iface); a != nil && iface.loopback {
 			return c.primary(a).addr() // to ourselves: from where it goes
 		}
-		if m.own != nil && m.own.state != addrTentative {
+		if m.own != nil && m.own.state != addrTentative && !m.own.deprecated {
 			return m.own.addr()
+		}
+		if m.own != nil {
+			return c.selectSource4(iface, dst)
 		}
 		gateway := netip.Addr{}
 		if m.route != nil {
@@ -261,27 +264,32 @@ func (c *config) sourceFor(dst netip.Addr, iface *Interface, m match) netip.Addr
 // of the primary addresses there the one in whose prefix the neighbour is, else
 // the first; else the first of another interface (the weak host model, RFC 1122
 // §3.3.4.2). A link-local address is not used beyond its link while there is
-// another (RFC 3927 §2.6.2).
+// another (RFC 3927 §2.6.2), and a deprecated one (RFC 3927 §1.9, and who has it
+// by a lease may say so) not while the interface has one that is preferred, which
+// Linux does not look at.
 func (c *config) selectSource4(iface *Interface, neighbour netip.Addr) netip.Addr {
 	var best *address
-	rank := 0
+	rank := -1
 	for _, a := range c.addrs {
-		if !a.addr().Is4() || a.secondary || a.state == addrTentative || a.iface.loopback {
+		if !a.addr().Is4() || a.state == addrTentative || a.iface.loopback || a.secondary && !c.primary(a).deprecated {
 			continue
 		}
 		n := 1
 		switch {
 		case a.iface == iface && neighbour.IsValid() && a.prefix.Contains(neighbour):
-			n = 4
+			n = 7
 		case a.iface == iface && !a.addr().IsLinkLocalUnicast():
-			n = 3
+			n = 5
 		case a.iface == iface:
-			n = 2
+			n = 3
 		case a.addr().IsLinkLocalUnicast():
 			continue
 		}
 		if n == 1 && neighbour.IsValid() && neighbour.IsLinkLocalUnicast() {
 			continue
+		}
+		if a.deprecated {
+			n = min(n, 5) - 1
 		}
 		if n > rank {
 			best, rank = a, n

@@ -156,7 +156,11 @@ func (c *config) checkRoute(r *Route) error {
 		in = c.onLink(gw)
 	}
 	bad := func(err error) error { return fmt.Errorf("route to %v via %v: %w", r.Dst, gw, err) }
-	if !r.Dst.IsValid() || int(r.Type) >= len(routeTypes) || r.MTU < 0 || r.MTU > 0 && r.MTU < minMTU4 || r.Metric < 0 ||
+	least := minMTU4
+	if r.Dst.Addr().Is6() {
+		least = ipv6.MinMTU // RFC 8200 §5
+	}
+	if !r.Dst.IsValid() || int(r.Type) >= len(routeTypes) || r.MTU < 0 || r.MTU > 0 && r.MTU < least || r.Metric < 0 ||
 		gw.IsValid() && (gw.Is4() != r.Dst.Addr().Is4() || gw.IsUnspecified() || gw.IsMulticast() || c.ours(gw.WithZone(""), in)) {
 		return bad(syscall.EINVAL)
 	}
@@ -176,6 +180,9 @@ func (c *config) checkRoute(r *Route) error {
 		}
 	}
 	r.Gateway = gw.WithZone("")
+	if gw.Is4() && (gw.IsLoopback() || c.isBroadcast(gw, r.Interface)) {
+		return bad(syscall.EINVAL) // one host it has to be, as on Linux
+	}
 	if gw.Is4() && !r.OnLink && !c.isNeighbour(gw, r.Interface) {
 		return fmt.Errorf("gateway %v is not on the link of %s: %w", gw, r.Interface.name, syscall.ENETUNREACH)
 	}

@@ -102,7 +102,7 @@ func (h *slaacHost) AddAddress(p netip.Prefix, info ipv6.AddressInfo) {
 	known := h.routerKnown
 	h.later(func(i *Interface) {
 		i.claimAddress(Addr{Prefix: p, Origin: OriginRouter, Temporary: info.Temporary, Preferred: info.Preferred, Valid: info.Valid,
-			Optimistic: known && i.optimistic}, info.Routers, 0)
+			Optimistic: known && i.optimistic}, info.Routers, 0, nil)
 	})
 }
 
@@ -225,7 +225,7 @@ func (i *Interface) replace(x *address) bool {
 // addLinkLocal gives the interface its link-local address (RFC 4862 §5.3).
 func (i *Interface) addLinkLocal(wait time.Duration) error {
 	p := netip.PrefixFrom(ipv6.WithIID(ipv6.LinkLocalPrefix, i.iid.Stable(ipv6.LinkLocalPrefix, uint8(i.linkLocals.Load()))), 64)
-	return i.claimAddress(Addr{Prefix: p, Origin: OriginKernel, Optimistic: i.optimistic && wait == 0}, nil, wait)
+	return i.claimAddress(Addr{Prefix: p, Origin: OriginKernel, Optimistic: i.optimistic && wait == 0}, nil, wait, nil)
 }
 
 // Link6 returns the MTU in bytes and the hop limit of IPv6 packets that leave by

@@ -273,9 +273,11 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 	now = c.tickLocked(now)
 	id := c.id()
 	r := route{path: c.path, src: id.local.Addr(), dst: id.remote.Addr()}
+	var noRoute error
 	if r.stale(c.stack, now) {
 		// Addresses, routes or the path have changed since.
-		if fresh, err := c.stack.findRoute(r.dst, r.src, c.iface); err == nil {
+		var fresh route
+		if fresh, noRoute = c.stack.findRoute(r.dst, r.src, c.iface); noRoute == nil {
 			r, c.path = fresh, fresh.path
 			c.core.SetPathMTU(r.mtu)
 		}
@@ -284,6 +286,16 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 	var tx *txBatch
 	limit := r.superFrame()
 	for c.core.Output(now, &seg, limit) {
+		if noRoute != nil {
+			// As good as lost: there is no way any more, or the source address may
+			// not be used at the moment. A soft error, while connecting too, as on
+			// Linux, which looks again with each retransmission.
+			c.stack.dropOut(r.dst, DropNoRoute)
+			if errno, ok := noRoute.(syscall.Errno); ok {
+				c.core.SoftError(errno)
+			}
+			continue
+		}
 		if tx == nil {
 			tx = newTx(r.iface)
 		}

@@ -35,7 +35,7 @@ type copier struct {
 	reason  error         // set before ended is closed
 	wg      sync.WaitGroup
 
-	mu     sync.Mutex // guards closed and sending to out
+	mu     sync.Mutex // guards closed, starting the reader, and sending to out
 	closed bool
 }
 
@@ -130,12 +130,13 @@ func (c *copier) receive(ctx context.Context, deliver func(*pkt.Buf), idle func(
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	select {
-	case <-c.done:
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
 		return net.ErrClosed
-	default:
 	}
 	c.begin.Do(func() { c.wg.Go(c.reader) })
+	c.mu.Unlock()
 	for {
 		select {
 		case b := <-c.in:

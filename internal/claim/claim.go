@@ -130,6 +130,9 @@ func (c *Claim) Addr() netip.Addr { return c.addr }
 // State returns how far the claim has come.
 func (c *Claim) State() State { return c.state }
 
+// Probes reports whether the claim asks before the address is assigned.
+func (c *Claim) Probes() bool { return c.p.Probes > 0 }
+
 // Deadline returns when Expire is to be called, or 0 for never.
 func (c *Claim) Deadline() mono.Time { return c.deadline }
 

@@ -42,6 +42,34 @@ func TestVersion2(t *testing.T) {
 	})
 }
 
+// TestVersionChangeCancels: what was to be said in one version about single groups
+// is not said in the next (RFC 3376 §7.2.1, RFC 3810 §8.2.1).
+func TestVersionChangeCancels(t *testing.T) {
+	each(t, func(t *testing.T, f Family) {
+		n := joined(t, f)
+		n.query(Query{Group: f.g(1), MaxDelay: 20 * time.Second, QRV: 2})
+		n.query(Query{Version: 2, Group: f.g(2), MaxDelay: time.Second})
+		n.run(time.Minute)
+		n.expect("v2 report g2")
+		// And back: the querier of version 2 is forgotten after 251 s, an answer to
+		// it that would come later is not given.
+		n.query(Query{Version: 2, Group: f.g(1), MaxDelay: time.Second})
+		n.run(2 * time.Second)
+		n.expect("v2 report g1")
+		n.run(248 * time.Second)
+		n.join(5) // whose second report would come within 10 s
+		n.run(time.Minute)
+		if n.Version() != 3 || len(n.log) > 2 || n.log[0] != "v2 report g5" {
+			t.Errorf("version %d, %v", n.Version(), n.log)
+		}
+		for _, s := range n.log[1:] {
+			if s[:2] != "v2" {
+				t.Errorf("said in version 3: %s", s)
+			}
+		}
+	})
+}
+
 // TestVersion1 is only of IGMP: there is no leave, and a query does not say how
 // long it waits.
 func TestVersion1(t *testing.T) {

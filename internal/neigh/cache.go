@@ -229,6 +229,14 @@ func (c *Cache) Flush(now mono.Time) {
 	}
 }
 
+// Clear forgets every neighbour, the static ones too, as when the interface goes.
+func (c *Cache) Clear(now mono.Time) {
+	c.Flush(now)
+	for c.ranks[rankStatic].first != nil {
+		c.remove(c.ranks[rankStatic].first)
+	}
+}
+
 // SetStatic pins dst to mac and sends what waits for it. It reports false if
 // the table has no place or an address is impossible.
 func (c *Cache) SetStatic(dst netip.Addr, mac [6]byte) bool {
