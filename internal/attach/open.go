@@ -126,7 +126,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		servers, _ := h.dnsNow(p.dns)
 		o.Recorder.Attached(h.Stack, servers)
 	}
-	if o.DHCP || o.ACD || h.DHCP6 != nil {
+	if p.kind != "tun" {
 		if err := h.watchCarrier(p.name); err != nil {
 			h.Notes = append(h.Notes, err.Error()+"; a change of networks will not be noticed")
 		}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/tapstack/tapstack/ether"
+	"github.com/tapstack/tapstack/internal/attach"
 	"github.com/tapstack/tapstack/internal/lab"
 	"github.com/tapstack/tapstack/stack"
 )
@@ -316,4 +318,47 @@ func TestAddressMoves(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCarrierFlush: when the cable is pulled out neighbours are forgotten but
+// those that somebody has pinned, and when it is put in again our address is
+// announced.
+func TestCarrierFlush(t *testing.T) {
+	t.Parallel()
+	lab.RequireNamespace(t)
+	l := newLabOf(t, "packet")
+	var h *attach.Host
+	inLab(t, l, func() (err error) {
+		o := attach.Options{Dev: "packet:" + l.Devices[0], IP: []string{our4.String()}, MAC: ourMAC.String()}
+		h, err = o.Open(t.Context())
+		return err
+	})
+	t.Cleanup(func() { h.Close() })
+	pinned := netip.MustParseAddr("10.77.0.77")
+	if err := h.Stack.Neighbours().Set(h.Interface, pinned, evilMAC); err != nil {
+		t.Fatal(err)
+	}
+	// known lists the neighbours whose address is known.
+	known := func() (list []netip.Addr) {
+		for _, n := range h.Stack.Neighbours().List() {
+			if !n.MAC.IsZero() && n.Addr.Is4() {
+				list = append(list, n.Addr)
+			}
+		}
+		return list
+	}
+	c, err := h.Net.Dial("udp", addr(lab.Kernel4.Addr(), 9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	eventually(t, 3*patience, "the kernel is known", func() bool {
+		_, _ = c.Write([]byte("x")) // refused by the kernel, at times
+		return slices.Contains(known(), lab.Kernel4.Addr())
+	})
+	ip(t, l, "link set "+l.Ports[0]+" down")
+	eventually(t, 3*patience, "it is forgotten", func() bool { return slices.Equal(known(), []netip.Addr{pinned}) })
+	before := h.Stack.Counters()["arp.announce"]
+	ip(t, l, "link set "+l.Ports[0]+" up")
+	eventually(t, 3*patience, "our address is announced", func() bool { return h.Stack.Counters()["arp.announce"] > before })
 }
