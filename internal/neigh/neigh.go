@@ -17,6 +17,9 @@
 //	                         |     5 s        |                 |
 //	                         +----------------+-----------------+
 //
+// With Config.Verify the claim that a known neighbour is elsewhere leads to PROBE
+// as well (verify.go).
+//
 // What others may make it do is bounded: the table has MaxEntries, what waits
 // has QueueTotalBytes, a neighbour is asked once per RetransTimer, and no
 // neighbour's silence delays another.
