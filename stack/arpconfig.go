@@ -12,6 +12,7 @@ package stack
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -110,8 +111,7 @@ func (i *Interface) tells(c *config, sip, tip netip.Addr) bool {
 		}
 		return sip.IsUnspecified() || c.samePrefix(i, tip, sip)
 	case 3:
-		x := c.byAddr[tip]
-		return x != nil && !x.iface.loopback
+		return slices.ContainsFunc(c.addrs, func(x *address) bool { return x.addr() == tip && !x.iface.loopback })
 	case 8:
 		return false
 	}
@@ -120,12 +120,7 @@ func (i *Interface) tells(c *config, sip, tip netip.Addr) bool {
 
 // samePrefix reports whether the prefix of an address of interface i has both.
 func (c *config) samePrefix(i *Interface, a, b netip.Addr) bool {
-	for _, x := range c.addrs {
-		if x.iface == i && x.prefix.Contains(a) && x.prefix.Contains(b) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.addrs, func(x *address) bool { return x.iface == i && x.prefix.Contains(a) && x.prefix.Contains(b) })
 }
 
 // acceptsARP reports whether an entry may be made of a packet that nobody asked
