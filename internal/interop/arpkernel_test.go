@@ -594,7 +594,8 @@ var arpDepartures = []departure{
 
 func TestARPLikeKernel(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	lab.RequireNamespace(t)
+	l := newLabOf(t, "packet") // no TAP is needed
 	k := newARPKernel(t, l)
 	frames := arpFrames()
 	used := make([]int, len(arpDepartures))
@@ -672,7 +673,8 @@ func TestARPVerified(t *testing.T) {
 // TestARPAnnounceLikeKernel compares the addresses that questions come from.
 func TestARPAnnounceLikeKernel(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	lab.RequireNamespace(t)
+	l := newLabOf(t, "packet") // no TAP is needed
 	k := newARPKernel(t, l)
 	ip(t, l, "route add 192.0.2.0/24 dev ka")
 	for announce := range 3 {
