@@ -362,3 +362,30 @@ func TestCarrierFlush(t *testing.T) {
 	ip(t, l, "link set "+l.Ports[0]+" up")
 	eventually(t, 3*patience, "our address is announced", func() bool { return h.Stack.Counters()["arp.announce"] > before })
 }
+
+// TestUpWithARP: what the flags say reaches the interface.
+func TestUpWithARP(t *testing.T) {
+	t.Parallel()
+	lab.RequireNamespace(t)
+	l := newLabOf(t, "packet")
+	var h *attach.Host
+	inLab(t, l, func() (err error) {
+		o := attach.Options{Dev: "packet:" + l.Devices[0], IP: []string{our4.String()}, MAC: ourMAC.String(), ARPOptions: attach.ARPOptions{ARPIgnore: 8}}
+		h, err = o.Open(t.Context())
+		return err
+	})
+	t.Cleanup(func() { h.Close() })
+	flushKernelNeighbours(t, l)
+	c, err := l.DialKernel(within(t, patience), "udp", addr(our4.Addr(), 9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	eventually(t, 3*patience, "the kernel asks in vain", func() bool {
+		_, _ = c.Write([]byte("x")) // unreachable, in the end
+		return h.Stack.Counters()["arp.drop.ignored"] > 0
+	})
+	if n := h.Stack.Counters()["arp.reply"]; n != 0 {
+		t.Errorf("%d answers", n)
+	}
+}
