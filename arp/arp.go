@@ -29,25 +29,32 @@ const (
 // Drop says why a packet was refused, or had no further effect.
 type Drop uint8
 
-// The reasons: first those of Parse, then those of Decide.
+// The reasons: first those of Parse, then those of Decide, then those of the
+// interface.
 const (
-	DropNone      Drop = iota
-	DropShort          // fewer than 28 bytes
-	DropHardware       // hardware type is neither Ethernet nor IEEE 802
-	DropProtocol       // protocol type is not IPv4
-	DropLength         // address lengths are not 6 and 4
-	DropOp             // neither request nor reply
-	DropSenderMAC      // sender's MAC address is zero or a group
-	DropSenderIP       // sender's IP address cannot be a host's
-	DropOwn            // our own packet came back
-	DropNotOurs        // concerns addresses that are not ours
-	DropTentative      // asks for an address that we are still probing
-	NumDrops           // how many reasons there are
+	DropNone        Drop = iota
+	DropShort            // fewer than 28 bytes
+	DropHardware         // hardware type is neither Ethernet nor IEEE 802
+	DropProtocol         // protocol type is not IPv4
+	DropLength           // address lengths are not 6 and 4
+	DropOp               // neither request nor reply
+	DropSenderMAC        // sender's MAC address is zero or a group
+	DropSenderIP         // sender's IP address cannot be a host's
+	DropTargetIP         // target's IP address is nobody's on a link
+	DropOwn              // our own packet came back
+	DropNotOurs          // concerns addresses that are not ours
+	DropTentative        // asks for an address that we are still probing
+	DropIgnored          // asks for an address that is not to be told here (Linux's arp_ignore)
+	DropFiltered         // its answer would leave by another interface (Linux's arp_filter)
+	DropReversePath      // its sender is not where the routes have it (Linux's rp_filter)
+	DropRefuted          // a claim of a neighbour's address that the neighbour has refuted
+	NumDrops             // how many reasons there are
 )
 
 var dropNames = [NumDrops]string{
 	"none", "short", "bad-hardware-type", "bad-protocol-type", "bad-address-length",
-	"bad-operation", "bad-sender-mac", "bad-sender-ip", "own-packet", "not-ours", "tentative",
+	"bad-operation", "bad-sender-mac", "bad-sender-ip", "bad-target-ip", "own-packet", "not-ours", "tentative",
+	"ignored", "filtered", "reverse-path", "refuted-claim",
 }
 
 // String returns the name under which the reason is counted, as "bad-operation".
@@ -91,11 +98,16 @@ func Parse(b []byte) (Packet, Drop) {
 	if mac := p.SenderMAC(); mac.IsZero() || mac.IsGroup() {
 		return nil, DropSenderMAC
 	}
-	// A sender of 0.0.0.0 is a probe (RFC 5227 §1.1). Multicast, broadcast
-	// and loopback addresses are no host's on a link (RFC 1122 §3.2.1.3);
-	// an entry for one would let its owner draw such traffic to itself.
-	if ip := p.SenderIP(); ip.IsLoopback() || ip.As4()[0] >= 224 {
+	// A sender of 0.0.0.0 is a probe (RFC 5227 §1.1). The rest of 0/8, multicast,
+	// broadcast and loopback addresses are no host's on a link (RFC 1122
+	// §3.2.1.3); an entry for one would let its owner draw such traffic to itself.
+	if ip := p.SenderIP(); ip.IsLoopback() || ip.As4()[0] >= 224 || ip.As4()[0] == 0 && !ip.IsUnspecified() {
 		return nil, DropSenderIP
+	}
+	// Nobody asks for a group or for this host's own loopback; as Linux, such a
+	// packet is not even learnt from.
+	if ip := p.TargetIP(); ip.IsLoopback() || ip.IsMulticast() {
+		return nil, DropTargetIP
 	}
 	return p, DropNone
 }
@@ -122,6 +134,12 @@ func (p Packet) IsProbe() bool { return p.Op() == OpRequest && p.SenderIP().IsUn
 // IsGratuitous reports a packet whose sender speaks of itself: an announcement
 // (RFC 5227 §3) or the reply form of it.
 func (p Packet) IsGratuitous() bool { return p.SenderIP() == p.TargetIP() }
+
+// IsUpdate reports what Linux takes for a gratuitous packet: of the replies,
+// only those whose target has the sender's MAC address as well.
+func (p Packet) IsUpdate() bool {
+	return p.IsGratuitous() && (p.Op() == OpRequest || p.TargetMAC() == p.SenderMAC())
+}
 
 // Put writes a packet into b, which has at least PacketLen bytes.
 func Put(b []byte, op uint16, smac ether.Addr, sip netip.Addr, tmac ether.Addr, tip netip.Addr) {

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/claim"
@@ -67,6 +66,14 @@ type InterfaceConfig struct {
 	// conflict (RFC 5227); it takes 5 to 7 s. Without it they are used at
 	// once and only announced and defended.
 	ACD bool
+	// ARP says which questions about IPv4 addresses are answered and what is
+	// learnt.
+	ARP ARPConfig
+	// VerifyND asks an IPv6 neighbour that is known before it believes that it is
+	// at another MAC address, as ARPConfig.Locktime does by default. RFC 4861
+	// §7.2.5 wants an advertisement believed whose override flag is set, so that
+	// any station of the link can draw the traffic to itself.
+	VerifyND bool
 	// Plain keeps to frames as they are on the wire. Without it the stack
 	// segments TCP super-frames, and merges received frames of one connection
 	// into such, for a device that does neither, which saves most of what a
@@ -140,6 +147,7 @@ type Interface struct {
 	noDAD       bool
 	acd         bool
 	rpFilter    RPFilter
+	arp         ARPConfig
 	noNonce     bool
 	noRedirects bool
 	localnet    bool
@@ -236,7 +244,7 @@ const queueBytes = 212992
 func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	caps := c.Device.Caps()
 	i := &Interface{stack: s, name: c.Name, dev: c.Device, caps: caps, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
-		noDAD: c.NoDAD, noNonce: c.NoDADNonce, temp: c.TempAddrs, optimistic: c.OptimisticDAD && !c.NoDAD, announce6: c.AnnounceIPv6, ignoreRA: c.IgnoreRA, acd: c.ACD, localnet: c.RouteLocalnet, rpFilter: c.RPFilter, noRedirects: c.NoRedirects, claims: make(map[netip.Addr]*claim.Claim), nonces: make(map[netip.Addr][6]byte),
+		noDAD: c.NoDAD, noNonce: c.NoDADNonce, temp: c.TempAddrs, optimistic: c.OptimisticDAD && !c.NoDAD, announce6: c.AnnounceIPv6, ignoreRA: c.IgnoreRA, acd: c.ACD, localnet: c.RouteLocalnet, rpFilter: c.RPFilter, arp: c.ARP, noRedirects: c.NoRedirects, claims: make(map[netip.Addr]*claim.Claim), nonces: make(map[netip.Addr][6]byte),
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
 	i.offload(c.Plain)
@@ -265,10 +273,13 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 		binary.BigEndian.PutUint64(i.iid.Secret[:], i.rnd.Uint64())
 		binary.BigEndian.PutUint64(i.iid.Secret[8:], i.rnd.Uint64())
 	}
+	if err := c.ARP.Check(); err != nil {
+		return nil, fmt.Errorf("interface %s: %w", c.Name, err)
+	}
 	nc := neigh.Config{MaxEntries: s.limits.Neighbours, QueueFrames: s.limits.NeighbourQueue, QueueBytes: max(queueBytes, s.limits.NeighbourQueue*pkt.SmallSlab), QueueTotalBytes: s.limits.NeighbourBytes,
-		Patience: c.Patience, Changed: i.neighbourChanged}
+		Patience: c.Patience, Verify: c.VerifyND, Changed: i.neighbourChanged}
 	i.neigh[inet6] = neigh.New(nc, (*neighHost)(i), i.rnd)
-	nc.FlapHold = time.Second // Linux's locktime: of several ARP answers the first counts
+	nc.Revive, nc.Verify, nc.LockTime = true, c.ARP.Locktime == 0, max(c.ARP.Locktime, 0)
 	i.neigh[inet] = neigh.New(nc, (*neighHost)(i), i.rnd)
 	fc := frag.Config{MaxBytes: s.limits.FragmentBytes, MaxPerSource: s.limits.FragmentBytesPerSource}
 	for f, timeout := range reassemblyTimeout {

@@ -9,6 +9,7 @@ import (
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/ipv6"
 )
 
@@ -17,11 +18,20 @@ import (
 type neighHost Interface
 
 // Solicit implements neigh.Host: an ARP request or a neighbour solicitation.
-func (h *neighHost) Solicit(target netip.Addr, to [6]byte, unicast bool) {
+// Both come from the address that the packet which waits comes from, if it may
+// (RFC 4861 §7.2.2; for ARP see ARPConfig.Announce).
+func (h *neighHost) Solicit(target netip.Addr, to [6]byte, unicast bool, waits *pkt.Buf) {
 	i := (*Interface)(h)
 	c := i.stack.cfg.Load()
-	src := c.selectSource(target, i, target)
-	if target.Is6() && c.isOptimistic(src, i) {
+	var src, prompt netip.Addr
+	if waits != nil {
+		prompt = sourceOf(waits.Network())
+	}
+	if target.Is4() {
+		src = i.askAs(c, target, prompt)
+	} else if x := c.addrOf(prompt, i); x != nil && x.state != addrTentative && !x.optimistic {
+		src = prompt
+	} else if src = c.selectSource(target, i, target); c.isOptimistic(src, i) {
 		src = c.certain(i).selectSource(target, i, target)
 	}
 	if !src.IsValid() {
@@ -78,6 +88,24 @@ func (h *neighHost) Unreachable(target netip.Addr) {
 	}
 }
 
+// Judged implements neigh.Host.
+func (h *neighHost) Judged(target netip.Addr, mac [6]byte, taken bool) {
+	if !taken && target.Is4() {
+		h.stack.stats.ARP.Drop[arp.DropRefuted].inc()
+	}
+}
+
+// sourceOf returns the source address in an IP header.
+func sourceOf(b []byte) netip.Addr {
+	switch {
+	case len(b) >= ipv4.HeaderLen && b[0]>>4 == 4:
+		return ipv4.Header(b).Src()
+	case len(b) >= ipv6.HeaderLen && b[0]>>4 == 6:
+		return ipv6.Header(b).Src()
+	}
+	return netip.Addr{}
+}
+
 // reportUnresolved tells the senders of packets that their neighbour does not
 // answer, as the ICMP error would that Linux sends to itself.
 func (i *Interface) reportUnresolved(u unresolved) {
@@ -117,13 +145,14 @@ func (i *Interface) inputARP(b *batch, p *pkt.Buf, from ether.Addr) {
 	c := i.stack.cfg.Load()
 	v := arp.Decide(a, i.mac, func(ip netip.Addr) arp.Ownership {
 		switch x := c.byAddr[ip]; {
-		case x == nil || x.iface.loopback:
+		case x == nil:
 			return arp.NotOurs
 		case x.state == addrTentative:
 			return arp.Tentative
 		}
 		return arp.Assigned
 	})
+	v = i.judgeARP(c, a, v)
 	if v.Drop != arp.DropNone {
 		st.Drop[v.Drop].inc()
 	}
@@ -135,11 +164,16 @@ func (i *Interface) inputARP(b *batch, p *pkt.Buf, from ether.Addr) {
 	if v.Conflict {
 		i.conflictLocked(v.Addr)
 	}
+	if v.Learn == arp.LearnUpdate && i.acceptsARP(c, a) && !i.neigh[inet].Knows(sip) {
+		i.neigh[inet].Solicited(b.now, sip, smac, true)
+	}
 	switch {
 	case v.Confirm:
 		i.neigh[inet].Advertised(b.now, sip, smac, true, true, true, false)
 	case v.Learn == arp.LearnCreate:
 		i.neigh[inet].Solicited(b.now, sip, smac, true)
+	case v.Learn == arp.LearnUpdate && a.IsUpdate():
+		i.neigh[inet].Announced(b.now, sip, smac)
 	case v.Learn == arp.LearnUpdate:
 		// Not asked for: a fresh answer to a question of ours goes first.
 		i.neigh[inet].Advertised(b.now, sip, smac, true, false, true, false)

@@ -1,9 +1,10 @@
 package attach
 
 // This file owns what follows when the link of our device was away, as when a
-// cable is pulled out and put in again, maybe elsewhere: addresses are claimed
-// anew (RFC 5227 §2.1), and a lease is verified (RFC 2131 §3.7). The kernel tells
-// when its interface begins to run.
+// cable is pulled out and put in again, maybe elsewhere: the neighbours are
+// forgotten, as Linux does (arp_evict_nocarrier, ndisc_evict_nocarrier), addresses
+// are claimed anew (RFC 5227 §2.1), and a lease is verified (RFC 2131 §3.7). The
+// kernel tells when its interface begins to run, and when it no longer does.
 
 import (
 	"fmt"
@@ -32,7 +33,11 @@ func (h *Host) watchCarrier(name string) error {
 				continue
 			}
 			was := running
-			if running = u.IfInfomsg.Flags&unix.IFF_RUNNING != 0; running && !was {
+			running = u.IfInfomsg.Flags&unix.IFF_RUNNING != 0
+			switch {
+			case was && !running:
+				h.Stack.Neighbours().Flush(h.Interface)
+			case running && !was:
 				h.linkBack()
 			}
 		}

@@ -106,7 +106,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if mac.IsZero() {
 		mac = stableMAC(p.name)
 	}
-	nic := stack.InterfaceConfig{Name: p.interfaceName(), Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC || p.dhcp6.on, RouteLocalnet: o.Localnet}
+	nic := stack.InterfaceConfig{Name: p.interfaceName(), Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC || p.dhcp6.on, RouteLocalnet: o.Localnet, ARP: p.arp, VerifyND: o.VerifyND}
 	_ = o.identifiers(&nic) // check has said what is wrong
 	if h.Interface, err = h.Stack.AddInterface(nic); err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", p.name, err)
@@ -126,7 +126,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		servers, _ := h.dnsNow(p.dns)
 		o.Recorder.Attached(h.Stack, servers)
 	}
-	if o.DHCP || o.ACD || h.DHCP6 != nil {
+	if p.kind != "tun" {
 		if err := h.watchCarrier(p.name); err != nil {
 			h.Notes = append(h.Notes, err.Error()+"; a change of networks will not be noticed")
 		}

@@ -72,6 +72,7 @@ type Options struct {
 	Optimistic bool // --optimistic-dad: use IPv6 addresses while they are probed
 	NoDAD      bool // --dad=false: use IPv6 addresses unprobed
 	ACD        bool // --acd: probe IPv4 addresses before use (RFC 5227)
+	ARPOptions
 	// Recorder, unless nil, chooses what is in that capture.
 	Recorder Recorder
 	Seed     uint64 // --seed: reproducible random choices; 0: real ones
@@ -164,6 +165,7 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	}
 	fs.VarPF(dad, "dad", "", "look for duplicates of IPv6 addresses before using them (RFC 4862), which takes a second").NoOptDefVal = "true"
 	truth(&o.ACD, "acd", "look for duplicates of IPv4 addresses before using them (RFC 5227), which takes 5 to 7 s; Linux does not")
+	o.registerARP(fs, text, truth)
 	fromEnv(o, &o.Seed, "seed", func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
 	fs.Uint64Var(&o.Seed, "seed", o.Seed, "make random choices reproducible, for tests only")
 	_ = fs.MarkHidden("seed") // it is there
@@ -226,6 +228,7 @@ type plan struct {
 	linkLocal  bool            // as the last resort
 	inform     netip.Addr      // valid with --inform: whom to ask as
 	dhcp6      dhcp6Plan
+	arp        stack.ARPConfig
 }
 
 // kindHost is the plan without a stack.
@@ -234,7 +237,7 @@ const kindHost = "host"
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p := new(plan)
-	steps := []func(*plan) error{o.checkLink, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP, o.checkDHCP6}
+	steps := []func(*plan) error{o.checkLink, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP, o.checkDHCP6, o.checkARP}
 	err := o.checkEnv(p)
 	if err == nil {
 		err = o.checkDevice(p)

@@ -21,8 +21,12 @@ type entry struct {
 	isRouter bool
 	probes   int
 	since    mono.Time // when state was entered
-	learned  mono.Time // when mac was recorded; for FlapHold
+	learned  mono.Time // when mac was recorded; for LockTime
 	hold     mono.Time // Failed: until when frames are refused
+	// rival is who claims to be at another address than mac while it is being
+	// asked, zero: nobody; verified is when such questions last began.
+	rival    [6]byte
+	verified mono.Time
 
 	queue      []*pkt.Buf
 	queueBytes int
@@ -92,6 +96,12 @@ func (c *Cache) Lookup(now mono.Time, dst netip.Addr) (mac [6]byte, ok bool) {
 	}
 	c.use(e, now)
 	return e.mac, true
+}
+
+// Knows reports whether there is an entry for dst that did not fail.
+func (c *Cache) Knows(dst netip.Addr) bool {
+	e := c.table[dst.WithZone("")]
+	return e != nil && e.state != Failed
 }
 
 // known reports whether frames may be sent to e.mac.

@@ -17,6 +17,9 @@
 //	                         |     5 s        |                 |
 //	                         +----------------+-----------------+
 //
+// With Config.Verify the claim that a known neighbour is elsewhere leads to PROBE
+// as well (verify.go).
+//
 // What others may make it do is bounded: the table has MaxEntries, what waits
 // has QueueTotalBytes, a neighbour is asked once per RetransTimer, and no
 // neighbour's silence delays another.
@@ -88,10 +91,18 @@ type Config struct {
 	// are refused without asking again. Default 1 s; negative: not at all,
 	// which is what Linux does.
 	FailedHold time.Duration
-	// FlapHold protects a newly learnt address from being overridden by
-	// another answer, so that of several answers to one question the first
-	// counts. Default 0; Linux uses 1 s for ARP (locktime).
-	FlapHold time.Duration
+	// Verify has a neighbour asked, at the address that is known, when another
+	// is claimed for it, and believes the claim only if it does not answer. It
+	// departs from RFC 4861 §7.2.5 and from Linux: see verify.go.
+	Verify bool
+	// Revive lets any statement of its address give back a neighbour that failed
+	// to answer, as Linux does for ARP; otherwise, as in RFC 4861, it counts as
+	// not known, and is asked when it is next needed.
+	Revive bool
+	// LockTime, without Verify, is how long after an entry changed no answer
+	// overrides its address, so that of several answers to one question the
+	// first counts. Default 0; Linux uses 1 s for ARP (locktime).
+	LockTime time.Duration
 
 	// Changed is told of every record that was made, changed its state or its
 	// link-layer address, or is gone; from is the state it was in before. It
@@ -142,7 +153,9 @@ func (c *Config) setDefaults() {
 type Host interface {
 	// Solicit sends an ARP request or neighbour solicitation for target: to
 	// the link-layer address to if unicast, else by broadcast or multicast.
-	Solicit(target netip.Addr, to [6]byte, unicast bool)
+	// waits is the last frame that waits for the answer, nil if none does; it
+	// is only lent.
+	Solicit(target netip.Addr, to [6]byte, unicast bool, waits *pkt.Buf)
 	// Resolved takes the frames, in the order they came, and their slice:
 	// they go to mac now.
 	Resolved(mac [6]byte, queued []*pkt.Buf)
@@ -153,6 +166,9 @@ type Host interface {
 	// Unreachable says that a neighbour whose address was known stopped
 	// answering: another router may be tried (RFC 4861 §7.3.3).
 	Unreachable(target netip.Addr)
+	// Judged says what became of a claim that target is at mac (Config.Verify):
+	// it was taken, or target has answered from where it was.
+	Judged(target netip.Addr, mac [6]byte, taken bool)
 }
 
 // Result is what became of a frame given to Output.
@@ -193,6 +209,9 @@ type Stats struct {
 	QueueDrops  uint64 // frames dropped from a full queue
 	Evictions   uint64 // entries dropped from a full table
 	Refused     uint64 // frames not taken, and entries not made for want of place
+	Contested   uint64 // claims of another link-layer address that were not believed at once (Config.Verify)
+	Refuted     uint64 // questions about claims that the neighbour has answered
+	TakenOver   uint64 // claims believed, since it has not
 	BadAddress  uint64 // statements of an impossible link-layer or IP address
 }
 

@@ -28,6 +28,7 @@ const start = mono.Time(time.Hour)
 var (
 	macA   = [6]byte{2, 0, 0, 0, 0, 0xa}
 	macB   = [6]byte{2, 0, 0, 0, 0, 0xb}
+	macC   = [6]byte{2, 0, 0, 0, 0, 0xc}
 	peer   = netip.MustParseAddr("10.0.0.9")
 	silent = netip.MustParseAddr("10.0.0.66")
 )
@@ -42,14 +43,19 @@ type host struct {
 	resolved, failed []string
 }
 
+// stamp is an instant as the log has it.
+func stamp(t mono.Time) string { return fmt.Sprintf("%gs", t.Sub(start).Seconds()) }
+
+func (w *world) stamp() string { return stamp(w.at) }
+
 func (h *host) add(format string, a ...any) {
 	if h.quiet {
 		return
 	}
-	h.log = append(h.log, fmt.Sprintf("%gs ", h.now().Sub(start).Seconds())+fmt.Sprintf(format, a...))
+	h.log = append(h.log, stamp(h.now())+" "+fmt.Sprintf(format, a...))
 }
 
-func (h *host) Solicit(target netip.Addr, to [6]byte, unicast bool) {
+func (h *host) Solicit(target netip.Addr, to [6]byte, unicast bool, waits *pkt.Buf) {
 	if unicast {
 		h.add("ask %v at %x", target, to[5])
 	} else {
@@ -68,6 +74,10 @@ func (h *host) Failed(target netip.Addr, q []*pkt.Buf) {
 }
 
 func (h *host) Unreachable(target netip.Addr) { h.add("unreachable %v", target) }
+
+func (h *host) Judged(target netip.Addr, mac [6]byte, taken bool) {
+	h.add("%v at %x: %v", target, mac[5], taken)
+}
 
 func drain(q []*pkt.Buf) (tags []string) {
 	for _, p := range q {
@@ -161,6 +171,8 @@ func (w *world) check() {
 				t.Fatalf("timer of a %v entry at %d", e.state, e.index)
 			case e.index >= 0 && (c.timers[e.index] != e || e.when > e.due):
 				t.Fatal("timer is broken")
+			case e.contested() && (e.state != Probe || e.rival == e.mac || !c.cfg.Verify):
+				t.Fatalf("%v at %x is contested by %x", e.state, e.mac, e.rival)
 			case e.known() == (e.mac == [6]byte{}):
 				t.Fatalf("%v with address %x", e.state, e.mac)
 			}
@@ -345,8 +357,10 @@ func TestLookup(t *testing.T) {
 	w.want()
 }
 
-func TestFlapHold(t *testing.T) {
-	w := newWorld(t, Config{FlapHold: time.Second})
+// TestLockTime: the first of several answers counts, as on Linux, for a second
+// after the entry has last changed; an announcement is no answer.
+func TestLockTime(t *testing.T) {
+	w := newWorld(t, Config{LockTime: time.Second, BaseReachable: 10 * time.Second})
 	w.output(peer, "a")
 	w.Advertised(w.at, peer, macA, true, true, true, false)
 	w.run(time.Second - 1)
@@ -358,6 +372,17 @@ func TestFlapHold(t *testing.T) {
 	w.Advertised(w.at, peer, macB, true, true, true, false)
 	if e := w.entry(peer); e.MAC != macB {
 		t.Errorf("the address may change later: %+v", e)
+	}
+	w.Announced(w.at, peer, macA)
+	if e := w.entry(peer); e.MAC != macA || e.State != Stale {
+		t.Errorf("an announcement waits: %+v", e)
+	}
+	// A change of state counts as well as one of the address.
+	w.run(2 * time.Second)
+	w.Advertised(w.at, peer, macA, true, true, true, false)
+	w.Advertised(w.at, peer, macB, true, true, true, false)
+	if e := w.entry(peer); e.MAC != macA || e.State != Reachable {
+		t.Errorf("just confirmed, and overridden: %+v", e)
 	}
 }
 

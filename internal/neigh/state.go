@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/pkt"
 )
 
 // reachableRedraw is how often the reachable time gets a new random factor;
@@ -46,6 +47,9 @@ func (c *Cache) Solicited(now mono.Time, src netip.Addr, mac [6]byte, create boo
 	case e.known() && e.mac == mac:
 		// Appendix C: the same address as cached changes nothing.
 		return
+	case c.verifies(e):
+		c.contest(e, now, mac)
+		return
 	}
 	// Appendix C: no entry, Incomplete, or another address than cached.
 	c.record(e, now, mac)
@@ -60,23 +64,30 @@ func (c *Cache) Solicited(now mono.Time, src netip.Addr, mac [6]byte, create boo
 // entry. The result tells that the neighbour was a router and no longer is:
 // it leaves the default router list.
 func (c *Cache) Advertised(now mono.Time, target netip.Addr, mac [6]byte, hasMAC, solicited, override, router bool) (left bool) {
+	return c.advertised(now, target, mac, advert{hasMAC: hasMAC, solicited: solicited, override: override, router: router})
+}
+
+// advert is what a statement of a neighbour's address says beside it.
+type advert struct{ hasMAC, solicited, override, router, unasked bool }
+
+func (c *Cache) advertised(now mono.Time, target netip.Addr, mac [6]byte, a advert) (left bool) {
 	c.now = now
-	if hasMAC && !validMAC(mac) {
+	if a.hasMAC && !validMAC(mac) {
 		c.stats.BadAddress++
 		return false
 	}
 	e := c.table[target.WithZone("")]
-	if e == nil || e.state == Failed || e.state == Static {
+	if e == nil || e.state == Failed && !c.cfg.Revive || e.state == Static {
 		return false
 	}
-	if e.state == Incomplete {
-		left, e.isRouter = e.isRouter && !router, router
-		if !hasMAC {
+	if e.state == Incomplete || e.state == Failed {
+		left, e.isRouter = e.isRouter && !a.router, a.router
+		if !a.hasMAC {
 			// An Ethernet needs an address; without one only IsRouter counts.
 			return left
 		}
 		c.record(e, now, mac)
-		if solicited {
+		if a.solicited {
 			c.enter(e, now, Reachable)
 		} else {
 			c.enter(e, now, Stale)
@@ -85,13 +96,16 @@ func (c *Cache) Advertised(now mono.Time, target netip.Addr, mac [6]byte, hasMAC
 		return left
 	}
 
-	differs := hasMAC && mac != e.mac
+	differs := a.hasMAC && mac != e.mac
 	switch {
-	case differs && now.Sub(e.learned) < c.cfg.FlapHold:
+	case differs && a.override && c.verifies(e):
+		c.contest(e, now, mac)
+		return false
+	case differs && !a.unasked && c.locked(e, now):
 		// Departs from RFC 4861, as Linux does for ARP: the first of
 		// several answers wins.
 		return false
-	case differs && !override:
+	case differs && !a.override:
 		// §7.2.5, I: doubt it if it is believed, else ignore.
 		if e.state == Reachable {
 			c.enter(e, now, Stale)
@@ -99,16 +113,19 @@ func (c *Cache) Advertised(now mono.Time, target netip.Addr, mac [6]byte, hasMAC
 		return false
 	}
 	// §7.2.5, II: override, or the same address, or none named.
+	if a.solicited && !differs && e.contested() {
+		c.refute(e)
+	}
 	if differs {
 		c.record(e, now, mac)
 	}
 	switch {
-	case solicited:
+	case a.solicited:
 		c.enter(e, now, Reachable)
 	case differs:
 		c.enter(e, now, Stale)
 	}
-	left, e.isRouter = e.isRouter && !router, router
+	left, e.isRouter = e.isRouter && !a.router, a.router
 	return left
 }
 
@@ -126,7 +143,9 @@ func (c *Cache) SetRouter(addr netip.Addr, router bool) {
 func (c *Cache) Confirm(now mono.Time, dst netip.Addr) {
 	c.now = now
 	e := c.table[dst.WithZone("")]
-	if e == nil {
+	if e == nil || e.contested() {
+		// What comes back while somebody else claims the address may have been
+		// under way before it moved.
 		return
 	}
 	switch e.state {
@@ -177,6 +196,7 @@ func (c *Cache) enter(e *entry, now mono.Time, s State) {
 	}
 	e.probes = 0
 	e.hold = 0
+	e.rival = [6]byte{}
 	if c.cfg.Changed != nil && (from != s || e.learned == now) {
 		c.cfg.Changed(e.copy(), from, false)
 	}
@@ -219,7 +239,11 @@ func (c *Cache) release(e *entry) {
 func (c *Cache) solicit(e *entry) {
 	e.probes++
 	c.stats.Solicits++
-	c.host.Solicit(e.addr, e.mac, e.state == Probe)
+	var waits *pkt.Buf
+	if n := len(e.queue); n > 0 {
+		waits = e.queue[n-1]
+	}
+	c.host.Solicit(e.addr, e.mac, e.state == Probe, waits)
 }
 
 // Deadline returns when Expire is needed next; it may turn out to be too
@@ -263,6 +287,10 @@ func (c *Cache) expire(e *entry, now mono.Time) {
 		c.enter(e, now, Probe)
 		c.solicit(e)
 	case Probe:
+		if e.contested() {
+			c.decide(e, now)
+			return
+		}
 		if e.probes < c.cfg.MaxUnicastSolicit {
 			c.timers.set(e, now.Add(c.cfg.RetransTimer))
 			c.solicit(e)

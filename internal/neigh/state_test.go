@@ -180,9 +180,10 @@ func TestIsRouter(t *testing.T) {
 // bounds and structures hold and each frame ends once.
 func FuzzCache(f *testing.F) {
 	f.Add([]byte("\x00\x01\x02\x03\x14\x25\x36\x47"))
+	f.Add([]byte{140, 0, 4, 0x60, 4, 0x78, 8, 20, 4, 0x70, 4, 0x78, 8, 100, 5, 0, 3, 8, 9, 1})
 	f.Add([]byte{0, 0, 0, 1, 9, 200, 9, 200, 9, 200, 9, 200, 0, 0, 2, 0, 8, 255, 0, 1})
 	f.Fuzz(func(t *testing.T, ops []byte) {
-		w := newWorld(t, Config{MaxEntries: 5, QueueFrames: 3, QueueTotalBytes: 1, FlapHold: 300 * time.Millisecond})
+		w := newWorld(t, Config{MaxEntries: 5, QueueFrames: 3, QueueTotalBytes: 1, LockTime: 300 * time.Millisecond, Verify: len(ops) > 0 && ops[0] >= 128})
 		defer func() {
 			w.Flush(w.at)
 			for i := range 8 {
