@@ -333,13 +333,13 @@ func TestFallback(t *testing.T) {
 
 	// And the server comes again: link-local neighbours are neighbours still.
 	m.up = true
-	m.n.RunFor(2 * time.Minute)
+	m.N.RunFor(2 * time.Minute)
 	m.wantAddrs(leased[0])
-	if w, err := m.host.Routes().Get(netip.MustParseAddr("169.254.77.7"), netip.Addr{}, nil); err != nil || w.NextHop.String() != "169.254.77.7" {
+	if w, err := m.Host.Routes().Get(netip.MustParseAddr("169.254.77.7"), netip.Addr{}, nil); err != nil || w.NextHop.String() != "169.254.77.7" {
 		t.Errorf("to a link-local neighbour by %v with the second lease: %v", w.NextHop, err)
 	}
 	m.up = false
-	m.n.RunFor(time.Hour + time.Minute)
+	m.N.RunFor(time.Hour + time.Minute)
 	m.wantAddrs(ll)
 	// Its user takes it away: that is that.
 	m.NIC.DelAddr(ll.Addr())
@@ -459,10 +459,10 @@ func TestDeclineInSimnet(t *testing.T) {
 func TestDeclinedBeforeClose(t *testing.T) {
 	m := newSim(t)
 	m.start(dhcp.RunOptions{}, true)
-	m.n.RunFor(time.Second) // its address is being probed
-	m.nic.Observe(m.runner.Stop)
+	m.N.RunFor(time.Second) // its address is being probed
+	m.NIC.Observe(m.runner.Stop)
 	m.claim(leased[0].Addr())
-	m.n.RunFor(time.Second)
+	m.N.RunFor(time.Second)
 	m.wantSaid("DISCOVER REQUEST DECLINE")
 	m.wantAddrs()
 }
