@@ -172,6 +172,7 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	l.inherit(c)
 	c.timer.Owner = (*connTimer)(c)
 	cfg.NewController = l.newController()
+	l.headersFor(p.src, s.fromSYN(&p)).withBelow(cfg)
 	c.core = tcp.NewFastOpen(cfg, b.now, &b.seg, give)
 	c.setLowat(&cfg.Knobs)
 	c.mu.Lock()
