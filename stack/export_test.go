@@ -47,3 +47,13 @@ func (s *Stack) RingMemory() (n int) {
 	}
 	return n
 }
+
+// WireHeaders is how a packet of proto to final begins, which of its headers is
+// first, and where it is sent.
+func WireHeaders(o HeaderOptions, final netip.Addr, proto uint8) (wire []byte, next uint8, via netip.Addr) {
+	if o.headers == nil {
+		return nil, proto, final
+	}
+	wire, next = o.headers.put(nil, final, proto)
+	return wire, next, o.headers.via(final)
+}
