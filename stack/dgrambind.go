@@ -139,6 +139,9 @@ func (d *Datagram) routeLocked(dst netip.Addr, m *SendInfo) (route, error) {
 	}
 	final := dst
 	if dst.Is6() {
+		if err := m.Headers.check(); err != nil {
+			return route{}, err
+		}
 		dst = d.headersLocked(m).via(dst)
 	}
 	src, oif := d.local.Addr(), d.oif

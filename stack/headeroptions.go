@@ -147,6 +147,20 @@ func checkRouting(h []byte) bool {
 	return false
 }
 
+// check reports whether h, which a program gives to one datagram, can be sent: EINVAL
+// for a header that is not as long as it says, and for a routing header that is
+// none.
+func (h *ExtensionHeaders) check() error {
+	for k := HeaderHopByHop; k <= HeaderDestination; k++ {
+		if b := *h.Of(k); len(b) > 0 {
+			if x, err := ParseOptionsHeader(b); err != nil || len(x) != len(b) || k == HeaderRouting && !checkRouting(b) {
+				return syscall.EINVAL
+			}
+		}
+	}
+	return nil
+}
+
 // via is where a packet to dst is sent by them: dst, or the first segment of the
 // routing header.
 func (h *ExtensionHeaders) via(dst netip.Addr) netip.Addr {
