@@ -57,3 +57,6 @@ func WireHeaders(o HeaderOptions, final netip.Addr, proto uint8) (wire []byte, n
 	wire, next = o.headers.put(nil, final, proto)
 	return wire, next, o.headers.via(final)
 }
+
+// SynOptions returns how many half-open connections have options to answer with.
+func (s *Stack) SynOptions() int { return int(s.tcp.synOptions.n.Load()) }

@@ -329,3 +329,57 @@ func TestReflectedLabels(t *testing.T) {
 		l.Close()
 	}
 }
+
+// TestSynOptionsKept: what a half-open connection has to answer with is kept as
+// long as it is one, and charged to the memory budget; without memory the answers
+// go without.
+func TestSynOptionsKept(t *testing.T) {
+	route := append([]byte{ipv4.OptRecordRoute, 7, 4, 0, 0, 0, 0}, 0)
+	h := newTestHost(t, stack.Config{}, stack.InterfaceConfig{}).meet()
+	if err := h.s.Neighbours().Set(h.i, peerIP4, peerMAC); err != nil {
+		t.Fatal(err)
+	}
+	l := h.listen(80, 5)
+	open := func(sport uint16) []onWire {
+		s := tcp.Segment{SrcPort: sport, DstPort: 80, Seq: 1000, Flags: tcp.FlagSYN, Window: 65535}
+		return segmentsOf(t, h.send(optioned(s, route)), peerIP6)
+	}
+	want := func(n int, what string) {
+		t.Helper()
+		if got := h.s.SynOptions(); got != n {
+			t.Errorf("%s: %d, want %d", what, got, n)
+		}
+	}
+	open(4000)
+	open(4001)
+	out := open(4002)
+	want(3, "half-open")
+	h.send(segment(false, 4000, 80, 1001, 0, tcp.FlagRST, nil))
+	want(2, "one was reset")
+	h.send(segment(false, 4002, 80, 1001, uint32(out[0].Seq)+1, tcp.FlagACK, nil))
+	want(1, "one is a connection")
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.run(5 * time.Minute)
+	want(0, "the last has timed out")
+	open(4003)
+	want(1, "half-open again")
+
+	// A FIN that comes again in TIME-WAIT is answered with its record.
+	c.Close()
+	out = segmentsOf(t, h.send(), peerIP6)
+	fin := tcp.Segment{SrcPort: 4002, DstPort: 80, Seq: 1001, Ack: out[0].Seq + 1, Flags: tcp.FlagACK | tcp.FlagFIN, Window: 65535}
+	h.send(optioned(fin, nil))
+	if c.State() != tcp.Closed && c.State() != tcp.TimeWait {
+		t.Fatalf("in %v", c.State())
+	}
+	stamps := append([]byte{ipv4.OptTimestamp, 12, 5, 0}, make([]byte, 8)...)
+	out = segmentsOf(t, h.send(optioned(fin, stamps)), peerIP6)
+	if len(out) != 1 || len(out[0].below) != 12 || out[0].below[2] != 13 {
+		t.Errorf("answered in TIME-WAIT: %+v", out)
+	}
+	l.Close()
+	want(0, "the listener is closed")
+}
