@@ -57,12 +57,14 @@ func (l *TCPListener) wantCookieLocked() bool {
 }
 
 // sendCookie answers the SYN in b.seg and forgets it.
-func (s *Stack) sendCookie(b *batch, l *TCPListener, p packet, cfg *tcp.Config, id fourTuple) {
+func (s *Stack) sendCookie(b *batch, l *TCPListener, p packet, r route, cfg *tcp.Config, id fourTuple) {
 	h := l.headersFor(p.src, s.fromSYN(&p))
-	r, err := s.findRoute(h.to(p.src), p.dst, s.replyInterface(p))
-	if err != nil {
-		s.dropOut(p.src, DropNoRoute)
-		return
+	if via := h.to(p.src); via != p.src {
+		var err error
+		if r, err = s.findRoute(via, p.dst, s.replyInterface(p)); err != nil {
+			s.dropOut(via, DropNoRoute)
+			return
+		}
 	}
 	h.fill(s, b.now, &r, p.src)
 	cfg.RcvInit = s.limits.TCPReceiveInitial // the same then, whether memory is short or not

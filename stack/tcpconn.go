@@ -128,11 +128,12 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 		return nil, syscall.ENETUNREACH
 	}
 	h := newConnHeaders(o.Headers, 0, dst)
-	r, err := s.findRoute(h.to(dst), local.Addr(), o.Device)
+	via := o.Headers.headers.via(dst)
+	r, err := s.findRoute(via, local.Addr(), o.Device)
 	if err != nil {
 		return nil, err
 	}
-	if h.to(dst) != dst {
+	if via != dst {
 		r.final = dst.WithZone("")
 	}
 	if r.bcast {
@@ -457,7 +458,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	var ready Ready
 	switch {
 	case e.tooBig:
-		dst := c.headersLocked().to(c.id().remote.Addr()).WithZone("")
+		dst := c.headersLocked().to(c.id().remote.Addr())
 		mtu, tiny := pathMTU(dst.Is6(), e.mtu)
 		if mtu < c.path.mtu || tiny && !c.path.tiny {
 			c.stack.exceptions.lower(e.now, dst, mtu, tiny)

@@ -48,7 +48,7 @@ func newConnHeaders(o HeaderOptions, label uint32, remote netip.Addr) *connHeade
 		h.wire, h.next = o.headers.put(make([]byte, 0, o.headers.length()), remote.WithZone(""), ipv4.ProtoTCP)
 		h.n = len(h.wire)
 		if via := o.headers.via(remote); via != remote {
-			h.via = via
+			h.via = via.WithZone("")
 		}
 	}
 	return h

@@ -210,7 +210,7 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 		}
 		l.cookieAt = b.now
 		l.mu.Unlock()
-		l.stack.sendCookie(b, l, p, cfg, id)
+		l.stack.sendCookie(b, l, p, r, cfg, id)
 		return
 	}
 	var give tcp.FastOpenOption

@@ -324,8 +324,11 @@ func TestRoutingHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	if err := u.Setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RTHDR, srh); err != nil {
-		t.Fatal(err)
+	for opt, b := range map[int][]byte{socket.IPV6_RTHDR: srh, socket.IPV6_RTHDRDSTOPTS: socket.AppendOption(nil, 0x1e, []byte{1, 2, 3, 4}, 4),
+		socket.IPV6_DSTOPTS: socket.AppendOption(nil, 0x1f, []byte{1}, 1)} {
+		if err := u.Setsockopt(socket.IPPROTO_IPV6, opt, b); err != nil {
+			t.Fatal(err)
+		}
 	}
 	k, err := l.ListenPacketKernel("udp", netip.AddrPortFrom(far, 4201).String())
 	if err != nil {
