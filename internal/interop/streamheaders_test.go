@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/lab"
@@ -335,6 +336,7 @@ func TestRoutingHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer k.Close()
+	k.SetReadDeadline(time.Now().Add(3 * patience))
 	for _, size := range []int{1, 3000} { // whole and as fragments
 		if _, err := u.SendTo(text[:size], 0, netip.AddrPortFrom(far, 4201)); err != nil {
 			t.Fatal(err)
