@@ -14,6 +14,9 @@ import (
 type Quoted struct {
 	V6       bool
 	Src, Dst netip.Addr
+	// Final is where it was to end up: Dst, or the last segment of a routing
+	// header (RFC 8754 §2), which is what its sender knows it by.
+	Final    netip.Addr
 	Protocol uint8 // upper-layer protocol
 	// Header is the IP header as it was sent, with options or extension
 	// headers.
@@ -62,6 +65,7 @@ func parseQuoted4(b []byte) (Quoted, bool) {
 		Header:     b[:ihl:ihl],
 		FragOffset: int(binary.BigEndian.Uint16(b[6:])&0x1fff) * 8,
 	}
+	q.Final = q.Dst
 	if q.FragOffset == 0 {
 		q.Transport = b[ihl:]
 	}
@@ -81,7 +85,7 @@ func parseQuoted6(b []byte) (Quoted, bool) {
 		return Quoted{}, false
 	}
 	q := Quoted{
-		V6: true, Src: h.Src(), Dst: h.Dst(), Protocol: proto,
+		V6: true, Src: h.Src(), Dst: h.Dst(), Final: ipv6.FinalDestination(b), Protocol: proto,
 		Header: b[:at:at], FragOffset: fragOffset,
 	}
 	if fragOffset == 0 {

@@ -15,7 +15,8 @@ const (
 	maxError4 = 576         // RFC 1812 §4.3.2.3
 	maxError6 = ipv6.MinMTU // RFC 4443 §2.4(c)
 	minIPv4   = 20          // header without options
-	quote4    = maxError4 - minIPv4 - HeaderLen
+	// MaxQuote4 is how much of a packet is quoted at most, less the IP options of the message.
+	MaxQuote4 = maxError4 - minIPv4 - HeaderLen
 	quote6    = maxError6 - ipv6.HeaderLen - HeaderLen
 	maxType4  = 18 // highest ICMPv4 type that Linux knows: address mask reply
 )
@@ -99,7 +100,7 @@ func MayReport6(packet []byte, group, tooBigOrOption bool) bool {
 
 // QuoteLen4 returns how many bytes of packet an ICMPv4 error quotes: as many as
 // fit a message of 576 bytes (RFC 1812 §4.3.2.3).
-func QuoteLen4(packet []byte) int { return min(len(packet), quote4) }
+func QuoteLen4(packet []byte) int { return min(len(packet), MaxQuote4) }
 
 // QuoteLen6 returns how many bytes of packet an ICMPv6 error quotes: as many as
 // fit the smallest MTU (RFC 4443 §2.4(c)).

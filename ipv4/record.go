@@ -49,7 +49,13 @@ type Host struct {
 // host instead. It returns the place of the first byte that makes an option
 // unusable, or -1; added to HeaderLen it is the pointer of an ICMP Parameter
 // Problem. These are Linux's rules.
-func Record(opts []byte, h *Host) (bad int) {
+func Record(opts []byte, h *Host) (bad int) { return record(opts, h, true) }
+
+// RecordSent is Record for a host that sends the packet: as Linux it leaves a
+// full timestamp option as it is, for nobody was passed over.
+func RecordSent(opts []byte, h *Host) (bad int) { return record(opts, h, false) }
+
+func record(opts []byte, h *Host, overflow bool) (bad int) {
 	var seenRoute, seenStamp bool
 	for rest := opts; ; {
 		o, next, ok := nextOption(rest)
@@ -69,7 +75,9 @@ func Record(opts []byte, h *Host) (bad int) {
 				return at
 			}
 			seenStamp = true
-			in = recordTime(o, h)
+			if overflow || len(o) < 4 || int(o[atPointer]) <= len(o) {
+				in = recordTime(o, h)
+			}
 		case OptRouterAlert:
 			if len(o) != len(RouterAlert) {
 				in = 1 // RFC 2113 §2.1
@@ -153,19 +161,26 @@ func putAddr(b []byte, a netip.Addr) {
 // (RFC 1122 §3.2.2.6). Others are not for an answer. What Record would find fault
 // with makes ok false.
 func Echo(dst, opts []byte, h *Host) (out []byte, ok bool) {
+	n := len(dst)
+	dst = Answer(dst, opts)
+	if RecordSent(dst[n:], h) >= 0 {
+		return nil, false
+	}
+	return dst, true
+}
+
+// Answer is Echo before the host's entry is made: what all packets of an answer
+// begin with that consists of several.
+func Answer(dst, opts []byte) []byte {
 	for o := range Walk(opts) {
 		if o.Kind == OptRecordRoute || o.Kind == OptTimestamp {
-			full := o.Kind == OptTimestamp && len(o.raw) > 3 && int(o.raw[atPointer]) > len(o.raw)
 			dst = append(dst, o.raw...)
-			if c := dst[len(dst)-len(o.raw):]; !full && Record(c, h) >= 0 {
-				return nil, false
-			}
 		}
 	}
 	for len(dst)%4 != 0 {
 		dst = append(dst, OptEnd)
 	}
-	return dst, true
+	return dst
 }
 
 // CheckOptions reports whether opts may be sent: well formed, no more than 40

@@ -390,3 +390,36 @@ func compareChain(t *testing.T, b []byte, c Chain) {
 		t.Fatalf("gopacket found %d at %d, Walk %d at %d: %s", next, at, c.Proto, c.Offset, fmt.Sprintf("%x", b))
 	}
 }
+
+// TestPerFragment: what each fragment repeats ends with the last hop-by-hop or
+// routing header; destination options in front of that are part of it, those behind
+// are not (RFC 8200 §4.5).
+func TestPerFragment(t *testing.T) {
+	for _, c := range []struct {
+		chain []uint8 // headers of 8 bytes, a routing one of 24
+		front int
+		next  uint8
+	}{
+		{[]uint8{ProtoTCP}, 40, ProtoTCP},
+		{[]uint8{ProtoDestOpts, ProtoTCP}, 40, ProtoDestOpts},
+		{[]uint8{ProtoHopByHop, ProtoDestOpts, ProtoTCP}, 48, ProtoDestOpts},
+		{[]uint8{ProtoDestOpts, ProtoRouting, ProtoTCP}, 72, ProtoTCP},
+		{[]uint8{ProtoHopByHop, ProtoDestOpts, ProtoRouting, ProtoDestOpts, ProtoTCP}, 80, ProtoDestOpts},
+	} {
+		b := make([]byte, HeaderLen)
+		b[6] = c.chain[0]
+		for i, p := range c.chain[:len(c.chain)-1] {
+			h := make([]byte, 8)
+			if p == ProtoRouting {
+				h = make([]byte, 24)
+				h[1] = 2
+			}
+			h[0] = c.chain[i+1]
+			b = append(b, h...)
+		}
+		front, next, at := perFragment(append(b, make([]byte, 40)...))
+		if front != c.front || next != c.next || b[at] != next {
+			t.Errorf("%v: %d bytes, then %d, named at %d; want %d, %d", c.chain, front, next, at, c.front, c.next)
+		}
+	}
+}

@@ -55,14 +55,19 @@ func Fragment(p *pkt.Buf, id uint32, mtu int, emit func(*pkt.Buf)) Drop {
 
 // perFragment returns the length of the headers that each fragment repeats, the
 // protocol behind them, and the offset of the byte that names it.
+// Destination options are among them in front of a routing header (RFC 8200 §4.5).
 func perFragment(b []byte) (front int, next uint8, nextAt int) {
 	front, next, nextAt = HeaderLen, b[6], 6
-	for next == ProtoHopByHop || next == ProtoRouting {
-		size := extSize(b[front:], next)
+	for proto, at := next, front; proto == ProtoHopByHop || proto == ProtoRouting || proto == ProtoDestOpts; {
+		size := extSize(b[at:], proto)
 		if size == 0 {
 			break
 		}
-		next, nextAt, front = b[front], front, front+size
+		repeated := proto != ProtoDestOpts
+		proto, at = b[at], at+size
+		if repeated {
+			next, nextAt, front = proto, at-size, at
+		}
 	}
 	return front, next, nextAt
 }

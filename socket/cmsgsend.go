@@ -83,7 +83,7 @@ func (f *FD) sendControl6(c Control, m *stack.SendInfo) error {
 	switch c.Type {
 	case IPV6_PKTINFO:
 		return f.sendPktInfo6(c.Data, m)
-	case IPV6_HOPOPTS, IPV6_DSTOPTS, IPV6_FLOWINFO:
+	case IPV6_HOPOPTS, IPV6_DSTOPTS, IPV6_RTHDR, IPV6_RTHDRDSTOPTS, IPV6_FLOWINFO:
 		return sendHeader6(c, m)
 	}
 	if len(c.Data) != 4 {

@@ -269,7 +269,7 @@ func (f *FD) dialAs(to netip.AddrPort, fast bool) (c *stack.TCPConn, err error) 
 // dialOptionsLocked are those of a connection from no port in particular.
 func (f *FD) dialOptionsLocked() stack.DialOptions {
 	s := f.settingsLocked()
-	return stack.DialOptions{Knobs: s.knobs, Device: s.device, Sharing: f.sharing, Filter: s.filter}
+	return stack.DialOptions{Knobs: s.knobs, Headers: s.headers, Device: s.device, Sharing: f.sharing, Filter: s.filter}
 }
 
 // handshake waits until the connection stands, or returns why it does not.

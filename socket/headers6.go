@@ -32,13 +32,77 @@ const (
 )
 
 func init() {
-	for opt, hop := range map[int]bool{IPV6_HOPOPTS: true, IPV6_DSTOPTS: false} {
+	for opt, kind := range sentHeaders {
 		rawOptions[name{IPPROTO_IPV6, opt}] = rawOption{
-			set: func(f *FD, b []byte) error { return f.dgram.SetExtensionHeader(hop, b) },
-			get: func(f *FD) ([]byte, error) { return f.dgram.ExtensionHeader(hop), nil },
+			set: func(f *FD, b []byte) error {
+				return f.changeHeaders(func(o *stack.HeaderOptions) error { return o.SetHeader(kind, b) })
+			},
+			get: func(f *FD) ([]byte, error) {
+				o := f.headerOptions()
+				return o.Header(kind), nil
+			},
+			stream: true,
 		}
 	}
+	rawOptions[name{IPPROTO_IP, IP_OPTIONS}] = rawOption{
+		set: func(f *FD, b []byte) error {
+			return f.changeHeaders(func(o *stack.HeaderOptions) error { return o.SetIPOptions(b) })
+		},
+		get: func(f *FD) ([]byte, error) {
+			o := f.headerOptions()
+			return o.IPOptions(), nil
+		},
+		stream: true,
+	}
 	rawOptions[name{IPPROTO_IPV6, IPV6_PATHMTU}] = rawOption{get: (*FD).mtuInfo, room: atLeast(mtuInfoLen)}
+}
+
+// sentHeaders are the options and control messages that send an extension header.
+var sentHeaders = map[int]stack.HeaderKind{
+	IPV6_HOPOPTS: stack.HeaderHopByHop, IPV6_RTHDRDSTOPTS: stack.HeaderBeforeRouting,
+	IPV6_RTHDR: stack.HeaderRouting, IPV6_DSTOPTS: stack.HeaderDestination,
+}
+
+// changeHeaders lets do change what the IP headers of the socket's packets have:
+// those of the connection, or of the connections to come.
+func (f *FD) changeHeaders(do func(*stack.HeaderOptions) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := f.headerOptionsLocked()
+	if err := do(&o); err != nil {
+		return err
+	}
+	switch {
+	case f.dgram != nil:
+		f.dgram.SetHeaderOptions(o)
+		return nil
+	case f.conn != nil:
+		f.conn.SetHeaderOptions(o)
+		if !f.connecting {
+			return nil
+		}
+	}
+	f.changeLocked().headers = o
+	if f.bind != nil {
+		f.bind.SetHeaderOptions(o)
+	}
+	return nil
+}
+
+func (f *FD) headerOptionsLocked() stack.HeaderOptions {
+	switch {
+	case f.dgram != nil:
+		return f.dgram.HeaderOptions()
+	case f.conn != nil:
+		return f.conn.HeaderOptions()
+	}
+	return f.settingsLocked().headers
+}
+
+func (f *FD) headerOptions() stack.HeaderOptions {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.headerOptionsLocked()
 }
 
 // keepsHeaders is an option that asks for the control messages of a kind of
@@ -70,8 +134,9 @@ func controlHeaders(w *controlWriter, want uint32, a *stack.Arrival) {
 	}
 }
 
-// sendHeader6 reads a message with an extension header or a flow label. Each
-// header may be given once.
+// sendHeader6 reads a message with an extension header or a flow label. A
+// hop-by-hop header may be given once; of the others, as on Linux, the last
+// counts.
 func sendHeader6(c Control, m *stack.SendInfo) error {
 	if c.Type == IPV6_FLOWINFO {
 		if len(c.Data) < 4 {
@@ -81,11 +146,8 @@ func sendHeader6(c Control, m *stack.SendInfo) error {
 		return nil
 	}
 	h, err := stack.ParseOptionsHeader(c.Data)
-	to := &m.Headers.HopByHop
-	if c.Type == IPV6_DSTOPTS {
-		to = &m.Headers.Destination
-	}
-	if err != nil || c.Type == IPV6_HOPOPTS && *to != nil {
+	to := m.Headers.Of(sentHeaders[c.Type])
+	if err != nil || c.Type == IPV6_HOPOPTS && *to != nil || c.Type == IPV6_RTHDR && !stack.MayRoute(h) {
 		return syscall.EINVAL
 	}
 	*to = append([]byte(nil), h...) // MSG_MORE keeps it

@@ -66,8 +66,9 @@ const (
 	IPV6_HOPLIMIT         = 52 // the control message
 	IPV6_RECVHOPOPTS      = 53
 	IPV6_HOPOPTS          = 54 // bytes, and the control message
+	IPV6_RTHDRDSTOPTS     = 55 // bytes, and the control message
 	IPV6_RECVRTHDR        = 56
-	IPV6_RTHDR            = 57 // the control message that is received
+	IPV6_RTHDR            = 57 // likewise
 	IPV6_RECVDSTOPTS      = 58
 	IPV6_DSTOPTS          = 59 // bytes, and the control message
 	IPV6_RECVPATHMTU      = 60

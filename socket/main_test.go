@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +32,9 @@ func TestMain(m *testing.M) {
 	r := net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, os.ErrInvalid }}
 	_, _ = r.LookupHost(context.Background(), "nowhere.invalid") // it fails
 	goroutines, live := runtime.NumGoroutine(), pkt.Live()
+	if slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.fuzz") }) {
+		goroutines++ // os/signal's, which fuzzing begins
+	}
 	code := m.Run()
 	if err := baseline(goroutines, live); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "after all tests:", err)

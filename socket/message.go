@@ -72,8 +72,8 @@ func scatter(buffers [][]byte, b []byte) {
 
 // Sendmsg is sendmsg(2): SendTo of what is in all buffers. The control messages
 // of a datagram are IP_PKTINFO, IP_TTL, IP_TOS, IP_RETOPTS, IPV6_PKTINFO, IPV6_HOPLIMIT,
-// IPV6_TCLASS, IPV6_DONTFRAG, IPV6_HOPOPTS, IPV6_DSTOPTS, IPV6_FLOWINFO,
-// IPV6_USE_MIN_MTU and UDP_SEGMENT. Errors beside those of SendTo and
+// IPV6_TCLASS, IPV6_DONTFRAG, IPV6_HOPOPTS, IPV6_DSTOPTS, IPV6_RTHDR,
+// IPV6_RTHDRDSTOPTS, IPV6_FLOWINFO, IPV6_USE_MIN_MTU and UDP_SEGMENT. Errors beside those of SendTo and
 // SendSegments: EINVAL for another control message of these levels and for a
 // bad one, ENODEV for an interface that does not exist. A stream takes none.
 func (f *FD) Sendmsg(m *Msg, flags int) (int, error) {

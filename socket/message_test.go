@@ -399,6 +399,12 @@ func FuzzControl(f *testing.F) {
 	f.Add(socket.AppendSegmentSize(socket.AppendControlInt(nil, 0, socket.IP_TTL, 3), 1), true)
 	f.Add(socket.AppendControl(nil, 0, socket.IP_RECVERR, make([]byte, 32)), true)
 	f.Add(bytes.Repeat([]byte{0xff}, 40), true)
+	two := append([]byte{0, 2, 2, 1}, make([]byte, 20)...)
+	for typ, b := range map[int][]byte{socket.IPV6_HOPOPTS: {0, 0, 5, 2, 0, 0, 0, 0}, socket.IPV6_DSTOPTS: {0, 0, 1, 4, 0, 0, 0, 0},
+		socket.IPV6_RTHDR: two, socket.IPV6_RTHDRDSTOPTS: {0, 0, 1, 4, 0, 0, 0, 0}} {
+		f.Add(socket.AppendControl(nil, socket.IPPROTO_IPV6, typ, b), false)
+	}
+	f.Add(socket.AppendControl(nil, socket.IPPROTO_IP, socket.IP_RETOPTS, []byte{7, 7, 4, 0, 0, 0, 0}), true)
 	f.Fuzz(func(t *testing.T, b []byte, v4 bool) {
 		s := stack.New(stack.Config{})
 		defer s.Close()

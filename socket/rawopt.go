@@ -22,6 +22,8 @@ type rawOption struct {
 	// room reports whether n bytes do to read it in; nil: any number does, and
 	// gets the beginning.
 	room func(f *FD, n int) bool
+	// stream: a stream has it, though its level is not SOL_SOCKET.
+	stream bool
 }
 
 // exactly and atLeast are what rawOption.room may be.
@@ -32,7 +34,6 @@ func atLeast(size int) func(*FD, int) bool { return func(_ *FD, n int) bool { re
 var rawOptions = map[name]rawOption{
 	{SOL_SOCKET, SO_LINGER}: {set: (*FD).setLingerRaw, get: (*FD).lingerRaw},
 
-	{IPPROTO_IP, IP_OPTIONS}:                {set: (*FD).setIPOptions, get: func(f *FD) ([]byte, error) { return f.dgram.IPOptions(), nil }},
 	{IPPROTO_IP, IP_MULTICAST_IF}:           {set: (*FD).setGroupInterface4, get: (*FD).groupInterface4},
 	{IPPROTO_IP, IP_ADD_MEMBERSHIP}:         {set: func(f *FD, b []byte) error { return f.membership4(b, true) }},
 	{IPPROTO_IP, IP_DROP_MEMBERSHIP}:        {set: func(f *FD, b []byte) error { return f.membership4(b, false) }},
@@ -69,6 +70,9 @@ func (f *FD) raw(level, opt int) (o rawOption, ok bool) {
 	}
 	if level == SOL_TCP {
 		return o, ok && f.typ == SOCK_STREAM
+	}
+	if ok && o.stream && f.typ == SOCK_STREAM {
+		return o, level != IPPROTO_IPV6 || f.domain == AF_INET6
 	}
 	if !ok || level != SOL_SOCKET && (f.dgram == nil && f.packet == nil || level == SOL_PACKET != (f.packet != nil)) || level == IPPROTO_IPV6 && f.domain != AF_INET6 {
 		return rawOption{}, false
@@ -133,14 +137,6 @@ func (f *FD) Getsockopt(level, opt int, value []byte) (int, error) {
 	var b [4]byte
 	binary.NativeEndian.PutUint32(b[:], uint32(int32(v)))
 	return copy(value, b[:]), nil
-}
-
-// setIPOptions sets the IPv4 options of what is sent.
-func (f *FD) setIPOptions(b []byte) error {
-	if f.dgram == nil {
-		return syscall.ENOPROTOOPT
-	}
-	return f.dgram.SetIPOptions(b)
 }
 
 // setLingerRaw takes a struct linger.

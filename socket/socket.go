@@ -98,6 +98,7 @@ type file struct {
 // accepted needs none.
 type settings struct {
 	knobs       tcp.Knobs
+	headers     stack.HeaderOptions  // IP_OPTIONS, IPV6_HOPOPTS and its like
 	congestion  string               // TCP_CONGESTION; "": the stack's
 	fastQueue   int                  // TCP_FASTOPEN
 	fastKeys    [][16]byte           // TCP_FASTOPEN_KEY
@@ -293,6 +294,7 @@ func (f *FD) bindLocked(a netip.AddrPort) error {
 		return err
 	}
 	l.SetKnobs(f.settingsLocked().knobs)
+	l.SetHeaderOptions(f.settingsLocked().headers)
 	l.SetFilter(f.settingsLocked().filter)
 	f.bind = l
 	return nil

@@ -48,10 +48,9 @@ type Datagram struct {
 	// route says, groupSrc is where those of IPv4 come from.
 	group4, group6 *Interface
 	groupSrc       netip.Addr
-	opts           []byte            // IPv4 options of what is sent, in whole words
-	headers        *ExtensionHeaders // of what is sent over IPv6, or nil
-	pathNews       *PathMTUNews      // not yet taken, or nil
-	corked         *corked           // a datagram that is not complete, or nil
+	hdrs           HeaderOptions // of what is sent
+	pathNews       *PathMTUNews  // not yet taken, or nil
+	corked         *corked       // a datagram that is not complete, or nil
 	closed         bool
 
 	filter  atomic.Pointer[Filter] // nil: all is received

@@ -96,7 +96,7 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 		return err
 	}
 	d.route = r
-	d.remote = netip.AddrPortFrom(r.dst, remote.Port())
+	d.remote = netip.AddrPortFrom(r.end(), remote.Port())
 	if d.local.Addr().IsUnspecified() {
 		d.source = r.src
 		d.Narrow(r.src)
@@ -136,6 +136,13 @@ func (d *Datagram) routeLocked(dst netip.Addr, m *SendInfo) (route, error) {
 		} else {
 			dst = loopback4
 		}
+	}
+	final := dst
+	if dst.Is6() {
+		if err := m.Headers.check(); err != nil {
+			return route{}, err
+		}
+		dst = d.headersLocked(m).via(dst)
 	}
 	src, oif := d.local.Addr(), d.oif
 	switch {
@@ -178,9 +185,15 @@ func (d *Datagram) routeLocked(dst netip.Addr, m *SendInfo) (route, error) {
 	if free && src.IsValid() && d.stack.checkLocal(src) != nil {
 		r, err := d.stack.findRoute(dst, netip.Addr{}, oif)
 		r.src = src.WithZone("")
+		if dst != final {
+			r.final = final.WithZone("")
+		}
 		return r, err
 	}
 	r, err := d.stack.findRoute(dst, src, oif)
+	if dst != final {
+		r.final = final.WithZone("")
+	}
 	if err == nil && (!src.IsValid() || src.IsUnspecified()) {
 		d.preferLocked(&r)
 	}

@@ -109,7 +109,7 @@ func (d *Datagram) resolveLocked(now mono.Time, to netip.AddrPort, m *SendInfo) 
 		return r, 0, syscall.EDESTADDRREQ
 	default:
 		to = d.remote
-		own := m.Source.IsValid() || m.Interface != nil || m.DontRoute
+		own := m.Source.IsValid() || m.Interface != nil || m.DontRoute || len(m.Headers.Routing) > 0 || d.route.final.IsValid() && !m.Headers.none()
 		if own || r.iface == nil || r.stale(d.stack, now) {
 			r, err = d.routeLocked(to.Addr(), m)
 			if err == syscall.EADDRNOTAVAIL && d.reselectLocked(m) {
@@ -188,7 +188,7 @@ func (d *Datagram) oneLocked(r *route, port uint16, b []byte) *pkt.Buf {
 	out := p.Append(n)
 	udp.Put(out, d.local.Port(), port, len(b))
 	copy(out[udp.HeaderLen:], b)
-	udp.SetChecksum(out, r.src, r.dst)
+	udp.SetChecksum(out, r.src, r.end())
 	d.stack.stats.UDP.Output.inc()
 	p.MarkTransport()
 	return p
@@ -232,7 +232,7 @@ func (d *Datagram) uncorkLocked(now mono.Time) error {
 	c := d.corked
 	d.corked = nil
 	if c.route.stale(d.stack, now) {
-		r, err := d.routeLocked(c.route.dst, &c.info)
+		r, err := d.routeLocked(c.route.end(), &c.info)
 		if err != nil {
 			return err
 		}

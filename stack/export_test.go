@@ -54,3 +54,16 @@ func (i *Interface) Claims() int {
 	defer i.mu.Unlock()
 	return len(i.claims)
 }
+
+// WireHeaders is how a packet of proto to final begins, which of its headers is
+// first, and where it is sent.
+func WireHeaders(o HeaderOptions, final netip.Addr, proto uint8) (wire []byte, next uint8, via netip.Addr) {
+	if o.headers == nil {
+		return nil, proto, final
+	}
+	wire, next = o.headers.put(nil, final, proto)
+	return wire, next, o.headers.via(final)
+}
+
+// SynOptions returns how many half-open connections have options to answer with.
+func (s *Stack) SynOptions() int { return int(s.tcp.synOptions.n.Load()) }

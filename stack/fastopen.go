@@ -172,6 +172,10 @@ func (l *TCPListener) inputFastSYN(b *batch, p packet, id fourTuple, r *route, c
 	l.inherit(c)
 	c.timer.Owner = (*connTimer)(c)
 	cfg.NewController = l.newController()
+	if h := l.headersFor(p.src, s.fromSYN(&p)); h != nil {
+		h.withBelow(cfg)
+		c.path.gen-- // the way may be another
+	}
 	c.core = tcp.NewFastOpen(cfg, b.now, &b.seg, give)
 	c.setLowat(&cfg.Knobs)
 	c.mu.Lock()

@@ -72,7 +72,7 @@ func (e *synEntry) input(b *batch, p packet) {
 			}
 			break
 		}
-		c := e.establishLocked(b.now)
+		c := e.establishLocked(b.now, e.table().stack.reflected(ReflectConnections, &p))
 		e.mu.Unlock()
 		if c != nil {
 			c.input(b, p)
@@ -83,27 +83,34 @@ func (e *synEntry) input(b *batch, p packet) {
 }
 
 // establishLocked replaces the record by a connection in SYN-RECEIVED, to be
-// given the segment that completes the handshake.
-func (e *synEntry) establishLocked(now mono.Time) *TCPConn {
+// given the segment that completes the handshake. label is the one it is to
+// reflect from then on.
+func (e *synEntry) establishLocked(now mono.Time, label uint32) *TCPConn {
 	s := e.listener.stack
 	id := e.id()
-	r, err := s.findRoute(id.remote.Addr(), id.local.Addr(), e.iface)
+	syn := s.tcp.synOptions.of(e)
+	syn.label = label
+	h := e.listener.headersFor(id.remote.Addr(), syn)
+	r, err := s.findRoute(h.to(id.remote.Addr()), id.local.Addr(), e.iface)
 	if err != nil {
 		s.dropOut(id.remote.Addr(), DropNoRoute)
 		return nil
 	}
+	h.fill(s, now, &r, id.remote.Addr())
 	c := &TCPConn{stack: s, iface: e.iface, path: r.path, listener: e.listener}
 	e.listener.inherit(c)
 	c.timer.Owner = (*connTimer)(c)
 	k := e.listener.Knobs()
 	cfg := s.tcpConfig(&r, id, now, &k)
 	cfg.NewController = e.listener.newController()
+	h.withBelow(cfg)
 	c.core = e.rec.Conn(cfg, now)
 	c.setLowat(&k)
 	c.tickLocked(now)
 	c.offerTraceLocked(id)
 	c.inheritFilter(e.listener)
 	e.gone = true
+	s.tcp.synOptions.forget(s, e)
 	s.tcp.half.take(e)
 	if !s.tcp.swap(e, c) {
 		s.tcp.filters.forget(c)
@@ -125,11 +132,13 @@ func (e *synEntry) sendLocked(now mono.Time, give tcp.FastOpenOption) {
 		k := e.listener.Knobs()
 		k.Address(&seg)
 		id := e.id()
-		r, err := t.stack.findRoute(id.remote.Addr(), id.local.Addr(), e.iface)
+		h := e.headers()
+		r, err := t.stack.findRoute(h.to(id.remote.Addr()), id.local.Addr(), e.iface)
 		if err != nil {
 			t.stack.dropOut(id.remote.Addr(), DropNoRoute)
 			break
 		}
+		h.fill(t.stack, now, &r, id.remote.Addr())
 		t.emitAlone(now, &r, &seg)
 	}
 	t.half.place(e)
@@ -164,6 +173,7 @@ func (e *synEntry) expire(now mono.Time) {
 
 func (e *synEntry) removeLocked() {
 	e.gone = true
+	e.table().synOptions.forget(e.listener.stack, e)
 	e.table().half.take(e)
 	e.table().swap(e, nil)
 	e.listener.forget(e)

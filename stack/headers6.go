@@ -1,82 +1,32 @@
 package stack
 
 // This file owns the extension headers that programs send and receive through
-// datagram sockets (RFC 3542 §6 to §9): hop-by-hop and destination options that
-// stay with a socket or go with one datagram, and what of the headers of a
-// received datagram is kept for who asked. Routing headers are received only:
-// the type that programs could send is abolished (RFC 5095).
+// datagram sockets (RFC 3542 §6 to §9): those that stay with a socket or go with
+// one datagram, and what of the headers of a received datagram is kept for who
+// asked. What may be sent, and in which order, is in headeroptions.go.
 
 import (
 	"iter"
 	"net/netip"
-	"syscall"
 
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/ipv6"
 )
 
-// ExtensionHeaders are those of a packet that is sent, each whole or nil. Their
-// first byte, the next header, is filled in; their options are not looked at.
-type ExtensionHeaders struct {
-	HopByHop    []byte // IPV6_HOPOPTS
-	Destination []byte // IPV6_DSTOPTS: for the destination alone
+// SetHeaderOptions gives all datagrams of the socket options and extension
+// headers.
+func (d *Datagram) SetHeaderOptions(o HeaderOptions) {
+	d.mu.Lock()
+	d.hdrs, d.route = o, route{} // the way may be another
+	d.mu.Unlock()
 }
 
-// length is that of all of them, in bytes.
-func (h *ExtensionHeaders) length() int { return len(h.HopByHop) + len(h.Destination) }
-
-// ParseOptionsHeader returns the header of options at the start of b, without
-// what follows. EINVAL: b is shorter than it says.
-func ParseOptionsHeader(b []byte) ([]byte, error) {
-	if len(b) < 2 || len(b) < 8+8*int(b[1]) {
-		return nil, syscall.EINVAL
-	}
-	return b[: 8+8*int(b[1]) : 8+8*int(b[1])], nil
-}
-
-// SetExtensionHeader gives all datagrams of the socket that go over IPv6 a
-// header of options, hop-by-hop (IPV6_HOPOPTS) or for the destination
-// (IPV6_DSTOPTS); an empty one takes it away. EINVAL for one that is not of as
-// many bytes as it says, at most 2040.
-func (d *Datagram) SetExtensionHeader(hopByHop bool, b []byte) error {
-	var h []byte
-	if len(b) > 0 {
-		var err error
-		if h, err = ParseOptionsHeader(b); err != nil || len(b)%8 != 0 || len(b) > 8*255 {
-			return syscall.EINVAL
-		}
-		h = append([]byte(nil), h...)
-	}
+// HeaderOptions returns what SetHeaderOptions has set.
+func (d *Datagram) HeaderOptions() HeaderOptions {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var all ExtensionHeaders
-	if d.headers != nil {
-		all = *d.headers
-	}
-	if hopByHop {
-		all.HopByHop = h
-	} else {
-		all.Destination = h
-	}
-	d.headers = nil
-	if all.length() > 0 {
-		d.headers = &all
-	}
-	return nil
-}
-
-// ExtensionHeader returns what SetExtensionHeader has set.
-func (d *Datagram) ExtensionHeader(hopByHop bool) []byte {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case d.headers == nil:
-		return nil
-	case hopByHop:
-		return append([]byte(nil), d.headers.HopByHop...)
-	}
-	return append([]byte(nil), d.headers.Destination...)
+	return d.hdrs
 }
 
 // protocol is the one of the socket's packets over IPv6.
@@ -90,28 +40,23 @@ func (d *Datagram) protocol() uint8 {
 	return ipv4.ProtoUDP
 }
 
-// fillHeadersLocked gives a route the extension headers of one datagram: those
-// it comes with take the place of all of the socket's, as on Linux.
+// headersLocked returns the extension headers of one datagram: those it comes with
+// take the place of all of the socket's, as on Linux.
+func (d *Datagram) headersLocked(m *SendInfo) *ExtensionHeaders {
+	if !m.Headers.none() {
+		return &m.Headers
+	}
+	return d.hdrs.headers
+}
+
+// fillHeadersLocked gives a route the extension headers of one datagram.
 func (d *Datagram) fillHeadersLocked(r *route, m *SendInfo) {
 	r.opts = nil
-	h := d.headers
-	if m.Headers.length() > 0 {
-		h = &m.Headers
-	}
-	if h == nil {
+	h := d.headersLocked(m)
+	if h == nil || h.length() == 0 {
 		return
 	}
-	// RFC 8200 §4.1: hop-by-hop first.
-	r.opts = append(append(make([]byte, 0, h.length()), h.HopByHop...), h.Destination...)
-	r.next = ipv6.ProtoDestOpts
-	at := 0
-	if n := len(h.HopByHop); n > 0 {
-		r.next = ipv6.ProtoHopByHop
-		if len(h.Destination) > 0 {
-			r.opts[0], at = ipv6.ProtoDestOpts, n
-		}
-	}
-	r.opts[at] = d.protocol()
+	r.opts, r.next = h.put(make([]byte, 0, h.length()), r.end(), d.protocol())
 }
 
 // withHeaders puts the route's extension headers in front of a transport header,
@@ -125,7 +70,7 @@ func (r *route) withHeaders(p *pkt.Buf, proto uint8) (*pkt.Buf, uint8) {
 	q := pkt.Get(len(r.opts) + p.Len())
 	copy(q.Append(len(r.opts)), r.opts)
 	copy(q.Append(p.Len()), p.Bytes())
-	q.Csum, q.At = p.Csum, p.At
+	q.Csum, q.GSO, q.At = p.Csum, p.GSO, p.At
 	p.Put()
 	return q, r.next
 }

@@ -164,19 +164,13 @@ func (s *Stack) reply(now mono.Time, p packet, src netip.Addr, proto uint8, q *p
 	}
 	if p.dst.Is4() {
 		icmp.SetChecksum4(q.Bytes())
-		if opts := ipv4.Header(p.header4()).Options(); len(opts) > 0 {
-			var ok bool
-			if r.opts, ok = ipv4.Echo(nil, opts, s.optionHost(now, r.src)); !ok {
-				s.stats.IPv4.Drop[DropOptions].inc()
-				q.Put()
-				return false
-			}
+		if !s.answerOptions(now, &r, p.options4()) {
+			q.Put()
+			return false
 		}
 	} else {
 		icmp.SetChecksum6(q.Bytes(), r.src, r.dst)
-		if s.ipv6cfg.ReflectFlowLabel {
-			r.label = label{set: true, value: p.flow() & 0xfffff}
-		}
+		r.withLabel(s.reflected(ReflectEchoes, &p))
 	}
 	s.echoes.sent(now, r.dst, q.Bytes(), ipv4.HeaderLen+q.Len())
 	tx := newTx(r.iface)
@@ -274,6 +268,17 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 	if !s.allowICMP(now, &r) {
 		s.stats.ICMP.Drop[DropRateLimited].inc()
 		return
+	}
+	if !v6 {
+		// As Linux, which answers with them here too, and quotes less then.
+		opts := ipv4.Header(offending).Options()
+		if typ == icmp.TypeParamProblem4 {
+			opts = opts[:max(0, min(len(opts), int(rest[0])-ipv4.HeaderLen))] // those before the bad one
+		}
+		if !s.answerOptions(now, &r, opts) {
+			return
+		}
+		n = min(n, icmp.MaxQuote4-len(r.opts))
 	}
 	q := pkt.Get(icmp.HeaderLen + n)
 	icmp.Put(q.Append(icmp.HeaderLen), typ, code, rest)
@@ -398,7 +403,7 @@ func (s *Stack) deliverErrorTo(q icmp.Quoted, e icmpError) bool {
 		return false
 	}
 	sport, dport := binary.BigEndian.Uint16(q.Transport), binary.BigEndian.Uint16(q.Transport[2:])
-	local, remote := netip.AddrPortFrom(q.Src, sport), netip.AddrPortFrom(q.Dst, dport)
+	local, remote := netip.AddrPortFrom(q.Src, sport), netip.AddrPortFrom(q.Final, dport)
 	switch {
 	case q.Protocol == ipv4.ProtoTCP:
 		return s.tcp.inputError(local, remote, q.Transport, e)
@@ -424,7 +429,7 @@ func (s *Stack) deliverErrorTo(q icmp.Quoted, e icmpError) bool {
 			if e.tooBig && d.acceptsPathMTU(q.Dst) {
 				s.pathMTUChanged(q, e)
 			}
-			d.inputError(netip.AddrPortFrom(q.Dst, 0), e, q.Transport)
+			d.inputError(netip.AddrPortFrom(q.Final, 0), e, q.Transport)
 			return true
 		}
 	}

@@ -23,12 +23,40 @@ type IPv6Config struct {
 	// NoFlowLabels sends label 0 where nobody has asked for another: Linux's
 	// auto_flowlabels=0.
 	NoFlowLabels bool
-	// ReflectFlowLabel answers echo requests with their label: Linux's
-	// flowlabel_reflect=4.
-	ReflectFlowLabel bool
+	// ReflectFlowLabel says which answers have the label of what they answer, if
+	// that has one: Linux's flowlabel_reflect.
+	ReflectFlowLabel FlowLabelReflection
 	// EchoIgnoreAll and EchoIgnoreMulticast leave echo requests unanswered: all
 	// of them, or those that were sent to a group (RFC 4443 §4.2).
 	EchoIgnoreAll, EchoIgnoreMulticast bool
+}
+
+// FlowLabelReflection is a set of answers, with Linux's numbers.
+type FlowLabelReflection uint8
+
+// The answers: those of connections that peers open, from the SYN-ACK on with the
+// label of the segment that ended the handshake; resets to segments of no
+// connection; replies to echo requests.
+const (
+	ReflectConnections FlowLabelReflection = 1
+	ReflectResets      FlowLabelReflection = 2
+	ReflectEchoes      FlowLabelReflection = 4
+)
+
+// reflected returns the label of p if such an answer is to have it, else 0.
+func (s *Stack) reflected(which FlowLabelReflection, p *packet) uint32 {
+	if s.ipv6cfg.ReflectFlowLabel&which == 0 {
+		return 0
+	}
+	return p.flow() & 0xfffff
+}
+
+// withLabel gives a route a label, unless that is 0: then it gets one as always,
+// as on Linux.
+func (r *route) withLabel(l uint32) {
+	if l != 0 {
+		r.label = label{set: true, value: l}
+	}
 }
 
 // label is which flow label a packet gets.

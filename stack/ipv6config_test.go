@@ -105,7 +105,7 @@ func TestReplyLabels(t *testing.T) {
 	if len(a) != 1 || len(b) != 1 || a[0].FlowLabel() != b[0].FlowLabel() || a[0].FlowLabel() == 0 || a[0].FlowLabel() == 0xabcde || a[0].TrafficClass() != 0x2c {
 		t.Errorf("%x %x", a, b)
 	}
-	_, d = newLabelled(t, stack.Config{IPv6: stack.IPv6Config{ReflectFlowLabel: true}})
+	_, d = newLabelled(t, stack.Config{IPv6: stack.IPv6Config{ReflectFlowLabel: stack.ReflectEchoes}})
 	if a = ask(d, hostIP6); len(a) != 1 || a[0].FlowLabel() != 0xabcde {
 		t.Errorf("reflected: %x", a)
 	}

@@ -44,8 +44,11 @@ func (i *Interface) cuts(t pkt.GSOType) bool {
 // superFrame is the most payload that TCP may put into one segment on the
 // route, 0 for what a packet can carry.
 func (r *route) superFrame() int {
-	if r.dst.Is4() && (r.mtu < minPathMTU4 || r.tiny) {
+	switch {
+	case r.dst.Is4() && (r.mtu < minPathMTU4 || r.tiny):
 		return 0 // such segments may become fragments, and their pieces may not
+	case len(r.opts) > 0:
+		return 0 // see tcpheaders.go
 	}
 	return min(r.iface.caps.GSOMax, maxSuperFrame)
 }

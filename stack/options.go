@@ -50,56 +50,20 @@ func (p *packet) header4() []byte {
 	return b[:int(b[0]&0x0f)*4]
 }
 
-// SetIPOptions makes the socket send every IPv4 datagram with these options
-// (IP_OPTIONS); none: without. A record route and a timestamp begin with this
-// host. EINVAL for what is malformed or longer than 40 bytes. Departs from
-// Linux, which lets programs send source routes: nobody forwards such packets
-// (RFC 7126 §4.3).
-func (d *Datagram) SetIPOptions(opts []byte) error {
-	if !ipv4.CheckOptions(opts) {
-		return syscall.EINVAL
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.opts = nil
-	if len(opts) > 0 {
-		d.opts = padded(opts)
-	}
-	return nil
-}
-
-// padded returns a copy of options in whole words.
-func padded(opts []byte) []byte {
-	b := make([]byte, (len(opts)+3)&^3)
-	copy(b, opts)
-	return b
-}
-
-// IPOptions returns what SetIPOptions set, padded to whole words.
-func (d *Datagram) IPOptions() []byte {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return append([]byte(nil), d.opts...)
-}
-
 // fillOptionsLocked gives a route the options of one datagram.
 func (d *Datagram) fillOptionsLocked(r *route, m *SendInfo) error {
 	if r.dst.Is6() {
 		d.fillHeadersLocked(r, m)
 		return nil
 	}
-	opts := d.opts
+	opts := d.hdrs.opts
 	if m.Options != nil {
 		if !ipv4.CheckOptions(m.Options) {
 			return syscall.EINVAL
 		}
 		opts = m.Options
 	}
-	if r.opts = nil; len(opts) == 0 {
-		return nil
-	}
-	r.opts = padded(opts)
-	ipv4.Record(r.opts, d.stack.optionHost(d.stack.clock.Now(), r.src))
+	r.setOptions(d.stack, d.stack.clock.Now(), opts)
 	return nil
 }
 

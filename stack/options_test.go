@@ -137,17 +137,20 @@ func TestSocketOptionsOfIP(t *testing.T) {
 	if err := u.Bind(netip.AddrPortFrom(hostIP4, 7)); err != nil {
 		t.Fatal(err)
 	}
+	var set stack.HeaderOptions
 	for _, bad := range [][]byte{{7, 3}, {1, 68, 8, 4, 0, 0, 0, 0, 0}, make([]byte, 41), {131, 7, 4, 1, 2, 3, 4}, {137, 3, 4}} {
-		if err := u.SetIPOptions(bad); err == nil {
+		if err := set.SetIPOptions(bad); err == nil {
 			t.Errorf("%x is taken", bad)
 		}
 	}
 	// Router alert is copied to all fragments, record route is not.
 	opts := append(ipv4.RouterAlert[:4:4], ipv4.OptRecordRoute, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0)
-	if err := u.SetIPOptions(opts); err != nil {
+	if err := set.SetIPOptions(opts); err != nil {
 		t.Fatal(err)
 	}
-	if got := u.IPOptions(); !bytes.Equal(got, append(opts, 0)) {
+	u.SetHeaderOptions(set)
+	set = u.HeaderOptions()
+	if got := set.IPOptions(); !bytes.Equal(got, append(opts, 0)) {
 		t.Errorf("set %x", got)
 	}
 	peer := netip.AddrPortFrom(peerIP4, 7)
@@ -181,7 +184,7 @@ func TestSocketOptionsOfIP(t *testing.T) {
 	if err := u.SendMsg([]byte("x"), peer, &m); err == nil {
 		t.Error("impossible options sent")
 	}
-	u.SetIPOptions(nil)
+	u.SetHeaderOptions(stack.HeaderOptions{})
 	u.SendTo([]byte("x"), peer)
 	if got := header4(h.d.take()[0]); got.Len() != 20 {
 		t.Errorf("options stay: %x", got.Options())

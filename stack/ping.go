@@ -30,7 +30,7 @@ func (d *Datagram) sendPingLocked(now mono.Time, r *route, b []byte, hops, tos u
 	if r.dst.Is4() {
 		icmp.SetChecksum4(q)
 	} else {
-		icmp.SetChecksum6(q, r.src, r.dst)
+		icmp.SetChecksum6(q, r.src, r.end())
 	}
 	d.stack.stats.Ping.Output.inc()
 	return d.stack.sendOne(now, r, proto, hops, tos, df, p)

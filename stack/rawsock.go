@@ -180,7 +180,7 @@ func (r *rawSide) refuses(message []byte) bool {
 func (t *rawSockets) inputError(s *Stack, q icmp.Quoted, e icmpError) (told bool) {
 	for _, d := range t.list {
 		d.mu.Lock()
-		mine := d.takesRawLocked(q.Protocol, q.Src, q.Dst, e.iface)
+		mine := d.takesRawLocked(q.Protocol, q.Src, q.Final, e.iface)
 		header := d.raw.header
 		d.mu.Unlock()
 		if !mine {
@@ -194,7 +194,7 @@ func (t *rawSockets) inputError(s *Stack, q icmp.Quoted, e icmpError) (told bool
 		if header {
 			data = slices.Concat(q.Header, q.Transport)
 		}
-		d.inputError(netip.AddrPortFrom(q.Dst, 0), e, data)
+		d.inputError(netip.AddrPortFrom(q.Final, 0), e, data)
 	}
 	return told
 }
@@ -237,7 +237,7 @@ func (d *Datagram) emitRawLocked(now mono.Time, r *route, b []byte, m *SendInfo)
 	if c := d.raw.checksum; r.dst.Is6() && c >= 0 {
 		t := p.Bytes()
 		t[c], t[c+1] = 0, 0
-		binary.BigEndian.PutUint16(t[c:], csum.Checksum(t, csum.Pseudo(r.src, r.dst, d.raw.proto, len(t))))
+		binary.BigEndian.PutUint16(t[c:], csum.Checksum(t, csum.Pseudo(r.src, r.end(), d.raw.proto, len(t))))
 	}
 	p.MarkTransport()
 	d.stack.stats.Raw.Output.inc()

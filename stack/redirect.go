@@ -107,7 +107,7 @@ func (s *Stack) sent(q icmp.Quoted, in *Interface) bool {
 		return true
 	}
 	port := func(at int) uint16 { return uint16(q.Transport[at])<<8 | uint16(q.Transport[at+1]) }
-	local, remote := netip.AddrPortFrom(q.Src, port(0)), netip.AddrPortFrom(q.Dst, port(2))
+	local, remote := netip.AddrPortFrom(q.Src, port(0)), netip.AddrPortFrom(q.Final, port(2))
 	switch {
 	case q.Protocol == ipv4.ProtoTCP:
 		c, ok := s.tcp.lookup(fourTuple{local, remote}).(*TCPConn)
@@ -133,7 +133,7 @@ func (s *Stack) sent(q icmp.Quoted, in *Interface) bool {
 func (t *rawSockets) sent(q icmp.Quoted, in *Interface) bool {
 	for _, d := range t.list {
 		d.mu.Lock()
-		mine := d.takesRawLocked(q.Protocol, q.Src, q.Dst, in)
+		mine := d.takesRawLocked(q.Protocol, q.Src, q.Final, in)
 		d.mu.Unlock()
 		if mine {
 			return true

@@ -23,7 +23,8 @@ var (
 type route struct {
 	path
 	src   netip.Addr
-	dst   netip.Addr // without zone
+	dst   netip.Addr // without zone; with a routing header its first segment
+	final netip.Addr // with a routing header: where packets are to end up, see end
 	bcast bool       // dst is a broadcast address of iface
 	// Of one datagram: routers may fragment it; a copy of it is for sockets of
 	// this host; and only that.

@@ -57,12 +57,21 @@ func (l *TCPListener) wantCookieLocked() bool {
 }
 
 // sendCookie answers the SYN in b.seg and forgets it.
-func (s *Stack) sendCookie(b *batch, r *route, cfg *tcp.Config, id fourTuple) {
+func (s *Stack) sendCookie(b *batch, l *TCPListener, p packet, r route, cfg *tcp.Config, id fourTuple) {
+	h := l.headersFor(p.src, s.fromSYN(&p))
+	if via := h.to(p.src); via != p.src {
+		var err error
+		if r, err = s.findRoute(via, p.dst, s.replyInterface(p)); err != nil {
+			s.dropOut(via, DropNoRoute)
+			return
+		}
+	}
+	h.fill(s, b.now, &r, p.src)
 	cfg.RcvInit = s.limits.TCPReceiveInitial // the same then, whether memory is short or not
 	tcp.SynCookieReply(cfg, s.secret, id.local, id.remote, b.now, &b.seg, &b.reply)
 	cfg.Knobs.Address(&b.reply)
 	s.stats.TCP.SynCookiesSent.inc()
-	s.tcp.emitAlone(b.now, r, &b.reply)
+	s.tcp.emitAlone(b.now, &r, &b.reply)
 }
 
 // inputCookie opens the connection whose cookie b.seg brings back. It reports
@@ -78,15 +87,18 @@ func (l *TCPListener) inputCookie(b *batch, p packet, id fourTuple) bool {
 	s := l.stack
 	st := &s.stats.TCP
 	iface := s.replyInterface(p)
-	r, err := s.findRoute(p.src, p.dst, iface)
+	h := l.headersFor(p.src, s.fromSYN(&p))
+	r, err := s.findRoute(h.to(p.src), p.dst, iface)
 	if err != nil {
 		s.dropOut(p.src, DropNoRoute)
 		return true
 	}
+	h.fill(s, b.now, &r, p.src)
 	k := l.Knobs()
 	cfg := s.tcpConfig(&r, id, b.now, &k)
 	cfg.NewController = l.newController()
 	cfg.RcvInit = s.limits.TCPReceiveInitial
+	h.withBelow(cfg)
 	core := tcp.OpenSynCookie(cfg, s.secret, id.local, id.remote, b.now, &b.seg)
 	if core == nil {
 		st.SynCookiesFailed.inc()

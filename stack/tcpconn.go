@@ -92,7 +92,9 @@ func (s *Stack) DialTCP(local, remote netip.AddrPort) (*TCPConn, error) {
 // DialOptions is what DialTCPWith does otherwise than DialTCP.
 type DialOptions struct {
 	Knobs tcp.Knobs // settings that hold from the SYN on
-	Fast  bool      // Fast Open, see DialTCPFast
+	// Headers are options and extension headers of the connection's packets.
+	Headers HeaderOptions
+	Fast    bool // Fast Open, see DialTCPFast
 	// Device is the only interface to use (SO_BINDTODEVICE), nil: any; Sharing
 	// is who may bind the local port beside the connection.
 	Device  *Interface
@@ -125,9 +127,14 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	if dst.IsMulticast() || dst == limitedBroadcast {
 		return nil, syscall.ENETUNREACH
 	}
-	r, err := s.findRoute(dst, local.Addr(), o.Device)
+	h := newConnHeaders(o.Headers, 0, dst)
+	via := o.Headers.headers.via(dst)
+	r, err := s.findRoute(via, local.Addr(), o.Device)
 	if err != nil {
 		return nil, err
+	}
+	if via != dst {
+		r.final = dst.WithZone("")
 	}
 	if r.bcast {
 		return nil, syscall.ENETUNREACH
@@ -143,7 +150,7 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	var old successor
 	var id fourTuple
 	connect := func(port uint16) error {
-		id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.dst, remote.Port())}
+		id = fourTuple{netip.AddrPortFrom(r.src, port), netip.AddrPortFrom(r.end(), remote.Port())}
 		err := s.tcp.insert(id, c)
 		if err == syscall.EADDRINUSE {
 			if next, ok := s.tcp.takeOver(now, id, local.Port() != 0); ok {
@@ -157,7 +164,7 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 			err = syscall.EADDRNOTAVAIL // as Linux: the port is ours, the pair is not to be had
 		}
 	} else {
-		err = s.forConnection(now, r.src, netip.AddrPortFrom(r.dst, remote.Port()), func(port uint16) error {
+		err = s.forConnection(now, r.src, netip.AddrPortFrom(r.end(), remote.Port()), func(port uint16) error {
 			if s.tcp.listen.held(port) {
 				return syscall.EADDRINUSE
 			}
@@ -169,6 +176,7 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 		return nil, err
 	}
 	cfg := s.tcpConfig(&r, id, now, &o.Knobs)
+	h.withBelow(cfg)
 	beyond(cfg, old)
 	if o.Repair != nil {
 		c.core = tcp.NewRepaired(cfg, now, *o.Repair)
@@ -272,7 +280,8 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 	}
 	now = c.tickLocked(now)
 	id := c.id()
-	r := route{path: c.path, src: id.local.Addr(), dst: id.remote.Addr()}
+	h := c.headersLocked()
+	r := route{path: c.path, src: id.local.Addr(), dst: h.to(id.remote.Addr())}
 	var noRoute error
 	if r.stale(c.stack, now) {
 		// Addresses, routes or the path have changed since.
@@ -282,6 +291,7 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 			c.core.SetPathMTU(r.mtu)
 		}
 	}
+	h.fill(c.stack, now, &r, id.remote.Addr())
 	var seg tcp.Segment
 	var tx *txBatch
 	limit := r.superFrame()
@@ -460,7 +470,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	var ready Ready
 	switch {
 	case e.tooBig:
-		dst := c.id().remote.Addr()
+		dst := c.headersLocked().to(c.id().remote.Addr())
 		mtu, tiny := pathMTU(dst.Is6(), e.mtu)
 		if mtu < c.path.mtu || tiny && !c.path.tiny {
 			c.stack.exceptions.lower(e.now, dst, mtu, tiny)

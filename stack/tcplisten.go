@@ -25,6 +25,7 @@ type TCPListener struct {
 	closed     bool
 	backlog    int
 	knobs      tcp.Knobs
+	headers    HeaderOptions
 	halfOpen   int // records in the table
 	young      int // of halfOpen: the SYN-ACK was sent only once
 	queue      []*TCPConn
@@ -144,7 +145,7 @@ func (l *TCPListener) Dial(remote netip.AddrPort) (*TCPConn, error) {
 // DialOptions are those of a connection from the listener's port: what was set
 // for the port holds for it.
 func (l *TCPListener) DialOptions() DialOptions {
-	return DialOptions{Knobs: l.Knobs(), Device: l.dev.Load(), Sharing: Sharing(l.sharing.Load()), Filter: l.stack.tcp.filters.of(l)}
+	return DialOptions{Knobs: l.Knobs(), Headers: l.HeaderOptions(), Device: l.dev.Load(), Sharing: Sharing(l.sharing.Load()), Filter: l.stack.tcp.filters.of(l)}
 }
 
 // lookupListener returns the listener for a connection from remote to local that
@@ -209,7 +210,7 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 		}
 		l.cookieAt = b.now
 		l.mu.Unlock()
-		l.stack.sendCookie(b, &r, cfg, id)
+		l.stack.sendCookie(b, l, p, r, cfg, id)
 		return
 	}
 	var give tcp.FastOpenOption
@@ -226,12 +227,16 @@ func (l *TCPListener) inputSYN(b *batch, p packet, id fourTuple) {
 	l.mu.Unlock()
 	e := &synEntry{listener: l, iface: l.stack.replyInterface(p), young: true}
 	e.rec.Init(cfg, b.now, &b.seg)
+	syn := l.stack.fromSYN(&p)
 	if l.stack.tcp.insert(id, e) != nil {
 		l.forget(e)
 		return
 	}
 	st.PassiveOpen.inc()
 	e.mu.Lock()
+	if !e.gone {
+		l.stack.tcp.synOptions.set(l.stack, e, syn)
+	}
 	e.sendLocked(b.now, give)
 	if !l.listening() && !e.gone {
 		e.removeLocked() // Close did not see it

@@ -43,13 +43,14 @@ type tcpTable struct {
 	shards [tcpShards]tcpShard
 	size   atomic.Int64
 
-	listen    bindings[*TCPListener]
-	conns     portConns
-	wait      timeWaitQueue
-	half      halfOpenQueue
-	filters   tcpFilters
-	reminders reminders
-	orphan    atomic.Int64 // connections that nobody has any more and that are not over
+	listen     bindings[*TCPListener]
+	conns      portConns
+	wait       timeWaitQueue
+	half       halfOpenQueue
+	filters    tcpFilters
+	synOptions synOptions
+	reminders  reminders
+	orphan     atomic.Int64 // connections that nobody has any more and that are not over
 
 	challenge    tcp.ChallengeLimit
 	challengeMu  sync.Mutex // guards challenge
@@ -250,6 +251,10 @@ func (t *tcpTable) reset(b *batch, p packet) {
 		t.stack.dropOut(p.src, DropNoRoute)
 		return
 	}
+	if !t.stack.answerOptions(b.now, &r, p.options4()) {
+		return
+	}
+	r.withLabel(t.stack.reflected(ReflectResets, &p))
 	t.stack.stats.TCP.ResetOut.inc()
 	t.emitAlone(b.now, &r, &b.reply)
 }
@@ -303,7 +308,7 @@ func (t *tcpTable) emit(now mono.Time, tx *txBatch, r *route, seg *tcp.Segment) 
 	}
 	seg.PutHeader(b)
 	p.MarkTransport()
-	pseudo := csum.Pseudo(r.src, r.dst, ipv4.ProtoTCP, n)
+	pseudo := csum.Pseudo(r.src, r.end(), ipv4.ProtoTCP, n)
 	var sum uint16
 	switch {
 	case r.iface.loopback:

@@ -167,5 +167,8 @@ func (t *tcpTable) reply(b *batch, p packet) {
 		t.stack.dropOut(p.src, DropNoRoute)
 		return
 	}
-	t.emitAlone(b.now, &r, &b.reply)
+	r.withLabel(t.stack.reflected(ReflectConnections, &p))
+	if t.stack.answerOptions(b.now, &r, p.options4()) {
+		t.emitAlone(b.now, &r, &b.reply)
+	}
 }

@@ -51,6 +51,7 @@ type Config struct {
 	KeepIdleWindow bool
 
 	Knobs Knobs // what the user has set already
+	Below Below // what packets have below the segment, nil: nothing
 
 	// Options not to be offered, nor agreed to when the peer offers them;
 	// Linux's tcp_timestamps, tcp_sack and tcp_window_scaling set to 0.
@@ -266,6 +267,9 @@ func newConn(cfg *Config) *Conn {
 	c.rcvSpare = c.rcvWScale
 	c.wake()
 	c.newCC = f.NewController
+	if cfg.Below != nil {
+		c.extra().below = cfg.Below
+	}
 	return c
 }
 

@@ -6,14 +6,15 @@ package tcp
 
 // extras is made with the first thing that has to be kept in it.
 type extras struct {
-	ecn  *ecnState  // nil: ECN was not agreed on
-	mtu  *mtuSearch // nil: the path is believed to carry what it should
-	fo   *fastOpen  // opened with text in the SYN; nil: in the ordinary way
-	tr   *tracer    // nil: nobody watches
-	pace *pacer     // nil until something was paced
-	recs *records   // nil: the user's writing has no records
-	uto  timeoutOption
-	undo undo
+	ecn   *ecnState  // nil: ECN was not agreed on
+	mtu   *mtuSearch // nil: the path is believed to carry what it should
+	fo    *fastOpen  // opened with text in the SYN; nil: in the ordinary way
+	tr    *tracer    // nil: nobody watches
+	pace  *pacer     // nil until something was paced
+	recs  *records   // nil: the user's writing has no records
+	below Below      // nil: packets have nothing but the fixed header below
+	uto   timeoutOption
+	undo  undo
 	mishaps
 }
 

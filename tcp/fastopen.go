@@ -61,7 +61,7 @@ func (c *Conn) FastOpen(o FastOpenOffer) {
 		if o.PeerMSS > 0 {
 			room = min(room, o.PeerMSS)
 		}
-		f.room = max(room-maxOptions, 0) // Linux leaves room for all options
+		f.room = max(room-maxOptions-c.belowLen(), 0) // Linux leaves room for all options
 		f.hold = f.room > 0
 		c.synDue = !f.hold
 	}

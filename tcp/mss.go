@@ -10,7 +10,7 @@ import (
 // options leave of it.
 //
 //	mss = min(peerMSS, pathMSS, what the search of plpmtud.go found)
-//	      - timestamps                           setMSS: Conn.mss
+//	      - timestamps, IP options (below.go)    setMSS: Conn.mss
 //	      - SACK blocks, AccECN                  segmentSize: this segment's
 //	      or half of the peer's largest window
 //
@@ -57,15 +57,19 @@ func (c *Conn) setMSS() {
 	if c.mtu != nil {
 		m = max(min(m, int(c.mtu.low)), minMSS)
 	}
-	c.mss = m - c.fixedOptions()
+	below := c.belowLen()
+	// Headers that leave no room make packets that do not fit, as on Linux.
+	c.mss = max(m-below, minMSS) + below - c.fixedOptions()
 }
 
-// fixedOptions is the length of the options that every segment has.
+// fixedOptions is the length of the options that every segment has, and of what
+// every packet has below them.
 func (c *Conn) fixedOptions() int {
+	n := c.belowLen()
 	if c.tsOK {
-		return tsOptionLen
+		n += tsOptionLen
 	}
-	return 0
+	return n
 }
 
 // syncMSS is setMSS for a connection that is open: the congestion control

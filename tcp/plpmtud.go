@@ -162,6 +162,9 @@ func (c *Conn) probeSize(now mono.Time, mss, room, window int) int {
 		}
 	}
 	n := size - c.fixedOptions()
+	if n <= 0 {
+		return 0
+	}
 	need := n + follow*mss
 	if c.cwnd() < max(cwnd, need) || room < n || c.unsent() < need || window < need {
 		return 0

@@ -354,9 +354,11 @@ func TestPingOptions(t *testing.T) {
 	}
 	defer d.Close()
 	for _, opts := range [][]byte{append([]byte{7, 39, 4}, make([]byte, 36)...), append([]byte{68, 36, 5, 1}, make([]byte, 32)...)} {
-		if err := d.SetIPOptions(opts); err != nil {
+		var set stack.HeaderOptions
+		if err := set.SetIPOptions(opts); err != nil {
 			t.Fatal(err)
 		}
+		d.SetHeaderOptions(set)
 		b := make([]byte, 16)
 		icmp.Put(b, icmp.TypeEcho4, 0, [4]byte{})
 		if err := d.SendTo(b, netip.AddrPortFrom(lab.Kernel4.Addr(), 0)); err != nil {
