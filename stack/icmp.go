@@ -178,6 +178,7 @@ func (s *Stack) reply(now mono.Time, p packet, src netip.Addr, proto uint8, q *p
 			r.label = label{set: true, value: p.flow() & 0xfffff}
 		}
 	}
+	r.answer = true
 	s.echoes.sent(now, r.dst, q.Bytes(), ipv4.HeaderLen+q.Len())
 	tx := newTx(r.iface)
 	s.send(now, tx, &r, proto, 0, p.tos, false, q)
@@ -286,6 +287,7 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 		icmp.SetChecksum4(q.Bytes())
 	}
 	s.stats.ICMP.ErrorOut.inc()
+	r.answer = true
 	tx := newTx(r.iface)
 	s.send(now, tx, &r, proto, 0, tos, false, q)
 	tx.done()

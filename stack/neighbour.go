@@ -9,6 +9,7 @@ import (
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/internal/pkt"
+	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/ipv6"
 )
 
@@ -17,12 +18,15 @@ import (
 type neighHost Interface
 
 // Solicit implements neigh.Host: an ARP request or a neighbour solicitation.
-func (h *neighHost) Solicit(target netip.Addr, to [6]byte, unicast bool) {
+func (h *neighHost) Solicit(target netip.Addr, to [6]byte, unicast bool, waits *pkt.Buf) {
 	i := (*Interface)(h)
 	c := i.stack.cfg.Load()
-	src := c.selectSource(target, i, target)
-	if target.Is6() && c.isOptimistic(src, i) {
-		src = c.certain(i).selectSource(target, i, target)
+	src := i.askingSource(c, waits)
+	if !src.IsValid() {
+		src = c.selectSource(target, i, target)
+		if target.Is6() && c.isOptimistic(src, i) {
+			src = c.certain(i).selectSource(target, i, target)
+		}
 	}
 	if !src.IsValid() {
 		return
@@ -46,7 +50,27 @@ func (h *neighHost) Solicit(target netip.Addr, to [6]byte, unicast bool) {
 	}
 	m := ipv6.NeighborSolicit{Target: target, SourceMAC: i.mac, HasMAC: true}
 	i.stack.stats.ND.Solicit.inc()
-	i.sendND(mac, src, dst, m.Append)
+	var scratch ndScratch
+	i.sendND(mac, src, dst, m.Append(scratch[:0]))
+}
+
+// askingSource returns the source of the packet that waits, if that is one of
+// the interface's addresses which may be used, so that the neighbour learns whom
+// it will answer (RFC 4861 §7.2.2). Departs from it as Linux does: not of an
+// optimistic one (RFC 4429 §3.2).
+func (i *Interface) askingSource(c *config, waits *pkt.Buf) (src netip.Addr) {
+	if waits == nil {
+		return src
+	}
+	if b := waits.Network(); b[0]>>4 == 4 {
+		src = ipv4.Header(b).Src()
+	} else {
+		src = ipv6.Header(b).Src()
+	}
+	if a := c.byAddr[src]; a == nil || a.iface != i || a.state == addrTentative || a.optimistic {
+		return netip.Addr{}
+	}
+	return src
 }
 
 // Resolved implements neigh.Host: the frames that waited may go. It takes
@@ -174,7 +198,8 @@ func (i *Interface) sendProbeLocked(a netip.Addr) {
 	}
 	g := ipv6.SolicitedNode(a)
 	i.stack.stats.ND.Solicit.inc()
-	i.sendND(ether.Multicast(g), any6, g, m.Append)
+	var scratch ndScratch
+	i.sendND(ether.Multicast(g), any6, g, m.Append(scratch[:0]))
 }
 
 // sendAnnounceLocked tells everybody that the address is ours.
@@ -186,7 +211,8 @@ func (i *Interface) sendAnnounceLocked(a netip.Addr) {
 	}
 	m := ipv6.NeighborAdvert{Target: a, Override: true, TargetMAC: i.mac, HasMAC: true}
 	i.stack.stats.ND.Advert.inc()
-	i.sendND(allNodesMAC, a, ipv6.AllNodes, m.Append)
+	var scratch ndScratch
+	i.sendND(allNodesMAC, a, ipv6.AllNodes, m.Append(scratch[:0]))
 }
 
 // Confirm tells the neighbour cache that the next hop of a connection is

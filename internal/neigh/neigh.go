@@ -142,7 +142,9 @@ func (c *Config) setDefaults() {
 type Host interface {
 	// Solicit sends an ARP request or neighbour solicitation for target: to
 	// the link-layer address to if unicast, else by broadcast or multicast.
-	Solicit(target netip.Addr, to [6]byte, unicast bool)
+	// waits is the frame that waits for the answer, the latest of them, nil
+	// where none does.
+	Solicit(target netip.Addr, to [6]byte, unicast bool, waits *pkt.Buf)
 	// Resolved takes the frames, in the order they came, and their slice:
 	// they go to mac now.
 	Resolved(mac [6]byte, queued []*pkt.Buf)

@@ -49,7 +49,7 @@ func (h *host) add(format string, a ...any) {
 	h.log = append(h.log, fmt.Sprintf("%gs ", h.now().Sub(start).Seconds())+fmt.Sprintf(format, a...))
 }
 
-func (h *host) Solicit(target netip.Addr, to [6]byte, unicast bool) {
+func (h *host) Solicit(target netip.Addr, to [6]byte, unicast bool, waits *pkt.Buf) {
 	if unicast {
 		h.add("ask %v at %x", target, to[5])
 	} else {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tapstack/tapstack/internal/mono"
+	"github.com/tapstack/tapstack/internal/pkt"
 )
 
 // reachableRedraw is how often the reachable time gets a new random factor;
@@ -219,7 +220,11 @@ func (c *Cache) release(e *entry) {
 func (c *Cache) solicit(e *entry) {
 	e.probes++
 	c.stats.Solicits++
-	c.host.Solicit(e.addr, e.mac, e.state == Probe)
+	var waits *pkt.Buf
+	if n := len(e.queue); n > 0 {
+		waits = e.queue[n-1]
+	}
+	c.host.Solicit(e.addr, e.mac, e.state == Probe, waits)
 }
 
 // Deadline returns when Expire is needed next; it may turn out to be too
