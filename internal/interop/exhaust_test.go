@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/stack"
 )
@@ -97,7 +95,7 @@ func TestExhaustion(t *testing.T) {
 	if err := h.nic.AddAddr(netip.MustParsePrefix("10.78.255.7/16")); err != nil {
 		t.Fatal(err)
 	}
-	s := newStranger(t, l)
+	s := newFlooder(t, l, l.Ports[0])
 	own, err := h.net.ListenPacket("udp", ":0")
 	if err != nil {
 		t.Fatal(err)
@@ -140,45 +138,62 @@ func TestExhaustion(t *testing.T) {
 	}()
 
 	// send sends frames number from to to of an attack, at the rate.
-	send := func(t *testing.T, a int, from, to int) {
+	send := func(t *testing.T, a int, frames [][]byte, from, to int) (cpu time.Duration) {
 		t.Helper()
-		began := time.Now()
-		for n := from; n < to; n++ {
-			if due := began.Add(time.Duration(n-from) * time.Second / exhaustRate); n%20 == 0 && time.Until(due) > 0 {
-				time.Sleep(time.Until(due))
-			}
-			if f := exhaustions[a].frame; f != nil {
-				if _, err := s.f.Write(f(n)); err != nil && !errors.Is(err, unix.ENOBUFS) {
-					t.Fatal(err)
-				}
-				continue
-			}
-			// What nobody answers to is refused after a while.
-			own.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(numbered("fd77::77:0:0", n), 9)))
+		if exhaustions[a].frame != nil {
+			return s.send(frames[from:to], exhaustRate)
 		}
+		paced(to-from, floodBatch, exhaustRate, func(n, end int) bool {
+			for ; n < end; n++ {
+				// What nobody answers to is refused after a while.
+				own.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(numbered("fd77::77:0:0", from+n), 9)))
+			}
+			return true
+		}, &cpu)
+		return cpu
 	}
 	for a := range exhaustions {
 		t.Run(exhaustions[a].name, func(t *testing.T) {
 			in := h.count("ether.input")
+			var frames [][]byte
+			if f := exhaustions[a].frame; f != nil {
+				frames = make([][]byte, exhaustRate/4)
+				if *soak != 0 {
+					frames = make([][]byte, exhaustCount)
+				}
+				for n := range frames {
+					frames[n] = f(n)
+				}
+			}
 			if *soak == 0 {
 				from := moved.Load()
-				send(t, a, 0, exhaustRate/4)
+				send(t, a, frames, 0, exhaustRate/4)
 				eventually(t, 2*patience, "more of the transfers", func() bool { return moved.Load() > from+1<<20 || failed.Load() > 0 })
 			} else {
 				// Interleaved, so that what else the machine does harms both.
 				const rounds = 5
 				var ratios []float64
+				var cpu time.Duration
+				type losses struct{ link, kernel, ours uint64 }
+				lost := func() losses {
+					return losses{linkLoss(t, l, l.Ports[0]), kernelLoss(t, l), h.count("tcp.retrans-segs")}
+				}
+				rate := func(f func()) float64 {
+					from, before, began := moved.Load(), lost(), time.Now()
+					f()
+					r := float64(moved.Load()-from) / time.Since(began).Seconds()
+					after := lost()
+					t.Logf("%.0f MB/s, frames lost in the TAP's queue %d, sent again by the kernel %d, by us %d", r/1e6,
+						after.link-before.link, after.kernel-before.kernel, after.ours-before.ours)
+					return r
+				}
 				for r := range rounds {
-					rate := func(f func()) float64 {
-						from, began := moved.Load(), time.Now()
-						f()
-						return float64(moved.Load()-from) / time.Since(began).Seconds()
-					}
 					per := exhaustCount / rounds
 					without := rate(func() { time.Sleep(time.Duration(per) * time.Second / exhaustRate) })
-					with := rate(func() { send(t, a, r*per, (r+1)*per) })
+					with := rate(func() { cpu += send(t, a, frames, r*per, (r+1)*per) })
 					ratios = append(ratios, with/without)
 				}
+				t.Logf("CPU time of the flood: %.1f µs a frame", float64(cpu.Microseconds())/exhaustCount)
 				slices.Sort(ratios)
 				t.Logf("rate beside the attack: %.2f of that without; rounds %.2f", ratios[rounds/2], ratios)
 				if ratios[rounds/2] < 1-exhaustLoss {
