@@ -9,6 +9,7 @@ package interop
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -137,65 +138,61 @@ func TestExhaustion(t *testing.T) {
 		wg.Wait()
 	}()
 
-	// send sends frames number from to to of an attack, at the rate.
-	send := func(t *testing.T, a int, frames [][]byte, from, to int) (cpu time.Duration) {
+	// send sends frames number from to to of an attack, at the rate, and returns
+	// the CPU time of another process that took.
+	send := func(t *testing.T, a, from, to int) time.Duration {
 		t.Helper()
 		if exhaustions[a].frame != nil {
-			return s.send(frames[from:to], exhaustRate)
+			return s.send(from, to, exhaustRate)
 		}
-		paced(to-from, floodBatch, exhaustRate, func(n, end int) bool {
-			for ; n < end; n++ {
-				// What nobody answers to is refused after a while.
-				own.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(numbered("fd77::77:0:0", from+n), 9)))
+		began := time.Now()
+		for n := from; n < to; n++ {
+			if due := began.Add(time.Duration(n-from) * time.Second / exhaustRate); n%20 == 0 && time.Until(due) > 0 {
+				time.Sleep(time.Until(due))
 			}
-			return true
-		}, &cpu)
-		return cpu
+			// What nobody answers to is refused after a while.
+			own.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(numbered("fd77::77:0:0", n), 9)))
+		}
+		return 0
 	}
 	for a := range exhaustions {
 		t.Run(exhaustions[a].name, func(t *testing.T) {
 			in := h.count("ether.input")
-			var frames [][]byte
 			if f := exhaustions[a].frame; f != nil {
-				frames = make([][]byte, exhaustRate/4)
+				frames := make([][]byte, exhaustRate/4)
 				if *soak != 0 {
 					frames = make([][]byte, exhaustCount)
 				}
 				for n := range frames {
 					frames[n] = f(n)
 				}
+				s.load(frames)
 			}
 			if *soak == 0 {
 				from := moved.Load()
-				send(t, a, frames, 0, exhaustRate/4)
+				send(t, a, 0, exhaustRate/4)
 				eventually(t, 2*patience, "more of the transfers", func() bool { return moved.Load() > from+1<<20 || failed.Load() > 0 })
 			} else {
 				// Interleaved, so that what else the machine does harms both.
 				const rounds = 5
 				var ratios []float64
-				var cpu time.Duration
-				type losses struct{ link, kernel, ours uint64 }
-				lost := func() losses {
-					return losses{linkLoss(t, l, l.Ports[0]), kernelLoss(t, l), h.count("tcp.retrans-segs")}
-				}
-				rate := func(f func()) float64 {
-					from, before, began := moved.Load(), lost(), time.Now()
-					f()
-					r := float64(moved.Load()-from) / time.Since(began).Seconds()
-					after := lost()
-					t.Logf("%.0f MB/s, frames lost in the TAP's queue %d, sent again by the kernel %d, by us %d", r/1e6,
-						after.link-before.link, after.kernel-before.kernel, after.ours-before.ours)
-					return r
-				}
+				var theirs time.Duration
+				var with, without phase
 				for r := range rounds {
 					per := exhaustCount / rounds
-					without := rate(func() { time.Sleep(time.Duration(per) * time.Second / exhaustRate) })
-					with := rate(func() { cpu += send(t, a, frames, r*per, (r+1)*per) })
-					ratios = append(ratios, with/without)
+					x := measure(t, h, &moved, func() { time.Sleep(time.Duration(per) * time.Second / exhaustRate) })
+					y := measure(t, h, &moved, func() { theirs += send(t, a, r*per, (r+1)*per) })
+					ratios = append(ratios, y.rate()/x.rate())
+					without.add(x)
+					with.add(y)
 				}
-				t.Logf("CPU time of the flood: %.1f µs a frame", float64(cpu.Microseconds())/exhaustCount)
 				slices.Sort(ratios)
 				t.Logf("rate beside the attack: %.2f of that without; rounds %.2f", ratios[rounds/2], ratios)
+				t.Logf("without %v", without)
+				t.Logf("beside %v", with)
+				extra := with.cpu.Seconds() - without.cpu.Seconds()*float64(with.bytes)/float64(without.bytes)
+				t.Logf("CPU time of a frame: %.1f µs for who sends it, %.1f µs for the rest of us beyond what the bytes take",
+					theirs.Seconds()*1e6/exhaustCount, extra*1e6/exhaustCount)
 				if ratios[rounds/2] < 1-exhaustLoss {
 					t.Errorf("the transfers have %.2f of their rate", ratios[rounds/2])
 				}
@@ -212,4 +209,44 @@ func TestExhaustion(t *testing.T) {
 	for _, fam := range families {
 		h.ping(t, fam.ours.Addr().String(), fam.ping, 56, 1)
 	}
+}
+
+// phase is what was measured for a while.
+type phase struct {
+	bytes              int64
+	took, cpu          time.Duration
+	link, kernel, ours uint64 // frames that the TAP's queue lost; segments sent again
+	timeouts           uint64
+}
+
+func (p *phase) add(o phase) {
+	p.bytes += o.bytes
+	p.took += o.took
+	p.cpu += o.cpu
+	p.link += o.link
+	p.kernel += o.kernel
+	p.ours += o.ours
+	p.timeouts += o.timeouts
+}
+
+func (p phase) rate() float64 { return float64(p.bytes) / p.took.Seconds() }
+
+func (p phase) String() string {
+	return fmt.Sprintf("%.0f MB/s, %.2f cores, %d frames lost in the TAP's queue, %d segments sent again by the kernel and %d by us, %d time-outs",
+		p.rate()/1e6, p.cpu.Seconds()/p.took.Seconds(), p.link, p.kernel, p.ours, p.timeouts)
+}
+
+// measure measures what f does to a transfer; the CPU time is that of this
+// process, in which both ends are.
+func measure(t *testing.T, h *host, moved *atomic.Int64, f func()) phase {
+	t.Helper()
+	now := func() phase {
+		return phase{bytes: moved.Load(), cpu: cpuTime(), link: linkLoss(t, h.lab, h.lab.Ports[0]), kernel: kernelLoss(t, h.lab),
+			ours: h.count("tcp.retrans-segs"), timeouts: h.count("tcp.timeouts")}
+	}
+	p, began := now(), time.Now()
+	f()
+	took := time.Since(began)
+	q := now()
+	return phase{q.bytes - p.bytes, took, q.cpu - p.cpu, q.link - p.link, q.kernel - p.kernel, q.ours - p.ours, q.timeouts - p.timeouts}
 }

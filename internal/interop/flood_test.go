@@ -1,14 +1,18 @@
 package interop
 
-// A station that floods: frames that were made beforehand leave in small
-// batches at an even rate, by one system call each, so that what is measured
-// beside it is not the making of frames.
+// A station that floods, in a process of its own, so that the scheduler of this
+// one has nothing to do with it: frames that were made beforehand leave in small
+// batches at an even rate, by one system call each, and what is measured beside
+// it is not the making of frames.
 
 import (
+	"bufio"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"os"
-	"runtime"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -19,33 +23,125 @@ import (
 	"github.com/tapstack/tapstack/internal/lab"
 )
 
+// envFlood names the device that a process of this program is to flood.
+const envFlood = "TAPSTACK_TEST_FLOOD"
+
 // floodBatch is how many frames leave together: at 20,000 a second there are
 // 2000 batches.
 const floodBatch = 10
 
-// flooder sends frames from a port of the bridge.
+// flooder is the process.
 type flooder struct {
-	t  *testing.T
-	fd int
+	t   *testing.T
+	in  io.WriteCloser
+	out *bufio.Reader
 }
 
-// newFlooder opens a socket that only sends: one that received would have a
-// copy of all that passes the port.
+// newFlooder starts the process, which sends from a port of the bridge.
 func newFlooder(t *testing.T, l *lab.Lab, dev string) *flooder {
 	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), envFlood+"="+dev)
+	cmd.Stderr = os.Stderr
 	f := &flooder{t: t}
-	inLab(t, l, func() error {
-		port, err := net.InterfaceByName(dev)
+	if f.in, err = cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.out = bufio.NewReader(out)
+	if err := l.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		f.in.Close() // which ends it
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// load gives the process the frames to send.
+func (f *flooder) load(frames [][]byte) {
+	f.t.Helper()
+	w := bufio.NewWriterSize(f.in, 1<<16)
+	fmt.Fprintf(w, "load %d\n", len(frames))
+	for _, b := range frames {
+		w.Write(binary.BigEndian.AppendUint16(nil, uint16(len(b))))
+		w.Write(b)
+	}
+	if err := w.Flush(); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// send sends frames number from to to, rate of them in a second, and returns the
+// CPU time that took. What a full queue drops is lost.
+func (f *flooder) send(from, to, rate int) (cpu time.Duration) {
+	f.t.Helper()
+	fmt.Fprintf(f.in, "send %d %d %d\n", from, to, rate)
+	if _, err := fmt.Fscanf(f.out, "%d\n", &cpu); err != nil {
+		f.t.Fatal(err)
+	}
+	return cpu
+}
+
+// floodMain is the process. It ends with its standard input.
+func floodMain(dev string) error {
+	port, err := net.InterfaceByName(dev)
+	if err != nil {
+		return err
+	}
+	// It only sends: a socket that received would have a copy of all that passes
+	// the port.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: port.Index}); err != nil {
+		return err
+	}
+	in := bufio.NewReaderSize(os.Stdin, 1<<16)
+	var frames [][]byte
+	for {
+		var n, to, rate int
+		line, err := in.ReadString('\n')
+		if err == io.EOF {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		if f.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		if _, err := fmt.Sscanf(line, "load %d", &n); err == nil {
+			frames = make([][]byte, n)
+			for i := range frames {
+				var size [2]byte
+				if _, err := io.ReadFull(in, size[:]); err != nil {
+					return err
+				}
+				frames[i] = make([]byte, binary.BigEndian.Uint16(size[:]))
+				if _, err := io.ReadFull(in, frames[i]); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if _, err := fmt.Sscanf(line, "send %d %d %d", &n, &to, &rate); err != nil {
 			return err
 		}
-		return unix.Bind(f.fd, &unix.SockaddrLinklayer{Ifindex: port.Index})
-	})
-	t.Cleanup(func() { unix.Close(f.fd) })
-	return f
+		used := cpuTime()
+		if err := flood(fd, frames[n:to], rate); err != nil {
+			return err
+		}
+		fmt.Println(int64(cpuTime() - used))
+	}
 }
 
 // mmsghdr is struct mmsghdr of sendmmsg(2).
@@ -54,25 +150,29 @@ type mmsghdr struct {
 	len uint32
 }
 
-// send sends the frames at rate frames a second, and returns the CPU time that
-// took. What a full queue drops is lost.
-func (f *flooder) send(frames [][]byte, rate int) (cpu time.Duration) {
-	f.t.Helper()
+// flood sends the frames.
+func flood(fd int, frames [][]byte, rate int) error {
 	var iov [floodBatch]unix.Iovec
 	var msgs [floodBatch]mmsghdr
 	for i := range msgs {
 		msgs[i].hdr.Iov = &iov[i]
 		msgs[i].hdr.SetIovlen(1)
 	}
-	var err error
-	paced(len(frames), floodBatch, rate, func(from, to int) bool {
-		batch := frames[from:to]
+	began := time.Now()
+	for from := 0; from < len(frames); from += floodBatch {
+		if wait := time.Until(began.Add(time.Duration(from) * time.Second / time.Duration(rate))); wait > 0 {
+			// Not time.Sleep, whose timers wake up all that became due in a
+			// millisecond together.
+			ts := unix.NsecToTimespec(int64(wait))
+			unix.Nanosleep(&ts, nil)
+		}
+		batch := frames[from:min(from+floodBatch, len(frames))]
 		for i, b := range batch {
 			iov[i].Base = &b[0]
 			iov[i].SetLen(len(b))
 		}
 		for sent := 0; sent < len(batch); {
-			n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(f.fd), uintptr(unsafe.Pointer(&msgs[sent])), uintptr(len(batch)-sent), 0, 0, 0)
+			n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[sent])), uintptr(len(batch)-sent), 0, 0, 0)
 			switch e {
 			case 0:
 				sent += int(n)
@@ -80,44 +180,19 @@ func (f *flooder) send(frames [][]byte, rate int) (cpu time.Duration) {
 				sent++
 			case unix.EINTR:
 			default:
-				err = e
-				return false
+				return e
 			}
 		}
-		return true
-	}, &cpu)
-	if err != nil {
-		f.t.Fatal(err)
 	}
-	return cpu
+	return nil
 }
 
-// paced calls f for numbers below n, batch after batch, at rate numbers a
-// second, on a thread of its own whose CPU time it adds to cpu. It ends early
-// when f returns false.
-func paced(n, batch, rate int, f func(from, to int) bool, cpu *time.Duration) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	used := threadTime()
-	began := time.Now()
-	for from := 0; from < n; from += batch {
-		if wait := time.Until(began.Add(time.Duration(from) * time.Second / time.Duration(rate))); wait > 0 {
-			// Not time.Sleep, whose timers wake up all that became due in a
-			// millisecond together.
-			ts := unix.NsecToTimespec(int64(wait))
-			unix.Nanosleep(&ts, nil)
-		}
-		if !f(from, min(from+batch, n)) {
-			break
-		}
-	}
-	*cpu += threadTime() - used
-}
-
-// threadTime is the CPU time of the calling thread.
-func threadTime() time.Duration {
+// cpuTime is the CPU time of this process.
+func cpuTime() time.Duration {
 	var ru unix.Rusage
-	unix.Getrusage(unix.RUSAGE_THREAD, &ru)
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
+		panic(err)
+	}
 	return time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 }
 
