@@ -1,6 +1,7 @@
 package ipv6
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -104,12 +105,10 @@ func (t *Policies) Of(a netip.Addr) Policy {
 // common (RFC 6724 §2.2); IPv4 ones count as mapped.
 func CommonPrefix(a, b netip.Addr) int {
 	x, y := a.As16(), b.As16()
-	for i := range x {
-		if d := x[i] ^ y[i]; d != 0 {
-			return 8*i + bits.LeadingZeros8(d)
-		}
+	if d := binary.BigEndian.Uint64(x[:]) ^ binary.BigEndian.Uint64(y[:]); d != 0 {
+		return bits.LeadingZeros64(d)
 	}
-	return 128
+	return 64 + bits.LeadingZeros64(binary.BigEndian.Uint64(x[8:])^binary.BigEndian.Uint64(y[8:]))
 }
 
 // Scope is how far an address reaches (RFC 4007, RFC 6724 §3): the value of
