@@ -1,6 +1,7 @@
 package ipv6
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -23,7 +24,13 @@ type Policy struct {
 const MaxPolicies = 64
 
 // Policies is a table, the longest prefixes first. Immutable.
-type Policies struct{ lines []Policy }
+type Policies struct {
+	lines []Policy
+	match []bits128 // of their prefixes: each datagram to somebody new asks
+}
+
+// bits128 is a prefix as words: its bits, and which they are.
+type bits128 struct{ hi, lo, maskHi, maskLo uint64 }
 
 // DefaultPolicies is the table of RFC 6724 §2.1.
 var DefaultPolicies = must(NewPolicies([]Policy{
@@ -72,6 +79,11 @@ func NewPolicies(lines []Policy) (*Policies, error) {
 	if n := len(t.lines); n == 0 || t.lines[n-1].Prefix.Bits() != 0 {
 		return nil, fmt.Errorf("no policy for ::/0: %w", syscall.EINVAL)
 	}
+	for _, p := range t.lines {
+		b, n := p.Prefix.Addr().As16(), p.Prefix.Bits()
+		t.match = append(t.match, bits128{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:]),
+			^(^uint64(0) >> min(n, 64)), ^(^uint64(0) >> max(n-64, 0))})
+	}
 	return t, nil
 }
 
@@ -91,10 +103,11 @@ func (t *Policies) Lines() []Policy { return slices.Clone(t.lines) }
 
 // Of returns the line for an address, IPv4 or IPv6, with or without zone.
 func (t *Policies) Of(a netip.Addr) Policy {
-	a = netip.AddrFrom16(a.As16())
-	for _, p := range t.lines {
-		if CommonPrefix(a, p.Prefix.Addr()) >= p.Prefix.Bits() {
-			return p
+	b := a.As16()
+	hi, lo := binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])
+	for i := range t.match {
+		if m := &t.match[i]; hi&m.maskHi == m.hi && lo&m.maskLo == m.lo {
+			return t.lines[i]
 		}
 	}
 	return Policy{} // unreachable: ::/0 is there
@@ -104,12 +117,10 @@ func (t *Policies) Of(a netip.Addr) Policy {
 // common (RFC 6724 §2.2); IPv4 ones count as mapped.
 func CommonPrefix(a, b netip.Addr) int {
 	x, y := a.As16(), b.As16()
-	for i := range x {
-		if d := x[i] ^ y[i]; d != 0 {
-			return 8*i + bits.LeadingZeros8(d)
-		}
+	if d := binary.BigEndian.Uint64(x[:]) ^ binary.BigEndian.Uint64(y[:]); d != 0 {
+		return bits.LeadingZeros64(d)
 	}
-	return 128
+	return 64 + bits.LeadingZeros64(binary.BigEndian.Uint64(x[8:])^binary.BigEndian.Uint64(y[8:]))
 }
 
 // Scope is how far an address reaches (RFC 4007, RFC 6724 §3): the value of

@@ -48,16 +48,24 @@ func (t *Policies) CompareSources(dst netip.Addr, a, b *Source, p Preferences) i
 		}
 		return prefer(sb < sd, sb >= sd)
 	}
-	label := t.Of(dst).Label
-	return cmp.Or(
+	if c := cmp.Or(
 		// Rule 3: avoid deprecated addresses.
 		prefer(!a.Deprecated, !b.Deprecated),
 		// Rule 5: prefer the outgoing interface.
 		prefer(a.Outgoing, b.Outgoing),
 		// Rule 5.5: prefer addresses in a prefix advertised by the next hop.
 		prefer(a.Advertised, b.Advertised),
-		// Rule 6: prefer matching label.
-		prefer(t.Of(a.Addr).Label == label, t.Of(b.Addr).Label == label),
+	); c != 0 {
+		return c
+	}
+	// Rule 6: prefer matching label.
+	if la, lb := t.Of(a.Addr).Label, t.Of(b.Addr).Label; la != lb {
+		label := t.Of(dst).Label
+		if c := prefer(la == label, lb == label); c != 0 {
+			return c
+		}
+	}
+	return cmp.Or(
 		// Rule 7: prefer temporary addresses.
 		prefer(a.Temporary != p.Public, b.Temporary != p.Public),
 		// Rule 8: use longest matching prefix.

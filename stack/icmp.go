@@ -172,6 +172,7 @@ func (s *Stack) reply(now mono.Time, p packet, src netip.Addr, proto uint8, q *p
 		icmp.SetChecksum6(q.Bytes(), r.src, r.dst)
 		r.withLabel(s.reflected(ReflectEchoes, &p))
 	}
+	r.answer = true
 	s.echoes.sent(now, r.dst, q.Bytes(), ipv4.HeaderLen+q.Len())
 	tx := newTx(r.iface)
 	s.send(now, tx, &r, proto, 0, p.tos, false, q)
@@ -291,6 +292,7 @@ func (s *Stack) sendError(now mono.Time, in *Interface, p *pkt.Buf, typ, code ui
 		icmp.SetChecksum4(q.Bytes())
 	}
 	s.stats.ICMP.ErrorOut.inc()
+	r.answer = true
 	tx := newTx(r.iface)
 	s.send(now, tx, &r, proto, 0, tos, false, q)
 	tx.done()

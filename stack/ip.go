@@ -463,7 +463,11 @@ func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) e
 				p = p.Whole()
 			}
 		}
-		if !known {
+		switch {
+		case known:
+		case r.answer:
+			m, result = cache.Answer(now, r.nextHop, p)
+		default:
 			m, result = cache.Output(now, r.nextHop, p)
 		}
 		i.leaveBusy()

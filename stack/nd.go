@@ -11,11 +11,12 @@ import (
 	"github.com/tapstack/tapstack/ipv6"
 )
 
+// ndScratch is room for a neighbour discovery message that a host sends.
+type ndScratch [128]byte
+
 // sendND sends a neighbour discovery message: hop limit 255 (RFC 4861 §3.1),
-// to a link-layer address that is known without asking.
-func (i *Interface) sendND(mac ether.Addr, src, dst netip.Addr, build func([]byte) []byte) {
-	var scratch [128]byte
-	body := build(scratch[:0])
+// to a link-layer address that is known without asking. It borrows body.
+func (i *Interface) sendND(mac ether.Addr, src, dst netip.Addr, body []byte) {
 	p := pkt.From(body)
 	icmp.SetChecksum6(p.Bytes(), src, dst)
 	i.sendICMP6Raw(mac, src, dst, 255, ipv6.ProtoICMPv6, p)
@@ -112,17 +113,23 @@ func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolici
 	}
 	mac, ok := i.neigh[inet6].Lookup(now, p.src)
 	i.leave()
-	reply := ipv6.NeighborAdvert{Target: m.Target, Solicited: !dad, Override: !a.optimistic, TargetMAC: i.mac, HasMAC: !i.ptp}
+	var scratch ndScratch
+	advert := ipv6.NeighborAdvert{Target: m.Target, Solicited: !dad, Override: !a.optimistic, TargetMAC: i.mac, HasMAC: !i.ptp}
+	reply := advert.Append(scratch[:0])
 	i.stack.stats.ND.Advert.inc()
 	switch {
 	case dad:
-		i.sendND(allNodesMAC, m.Target, ipv6.AllNodes, reply.Append)
+		i.sendND(allNodesMAC, m.Target, ipv6.AllNodes, reply)
 	case ok:
-		i.sendND(ether.Addr(mac), m.Target, p.src, reply.Append)
+		i.sendND(ether.Addr(mac), m.Target, p.src, reply)
+	case m.HasMAC && !i.ptp:
+		// The table has no place for who asks: what it says of itself does for
+		// the answer.
+		i.sendND(m.SourceMAC, m.Target, p.src, reply)
 	default:
 		// A solicitation without link-layer address: ours goes through the
 		// neighbour cache like any packet, but with hop limit 255.
-		q := pkt.From(reply.Append(nil))
+		q := pkt.From(reply)
 		icmp.SetChecksum6(q.Bytes(), m.Target, p.src)
 		r, err := i.stack.findRoute(p.src, m.Target, i)
 		if err != nil {
@@ -130,6 +137,7 @@ func (i *Interface) inputSolicit(now mono.Time, p packet, m *ipv6.NeighborSolici
 			q.Put()
 			return
 		}
+		r.answer = true
 		tx := newTx(i)
 		i.stack.send(now, tx, &r, ipv6.ProtoICMPv6, 255, 0, false, q)
 		tx.done()

@@ -56,7 +56,8 @@ func (h *neighHost) Solicit(target netip.Addr, to [6]byte, unicast bool, waits *
 	}
 	m := ipv6.NeighborSolicit{Target: target, SourceMAC: i.mac, HasMAC: true}
 	i.stack.stats.ND.Solicit.inc()
-	i.sendND(mac, src, dst, m.Append)
+	var scratch ndScratch
+	i.sendND(mac, src, dst, m.Append(scratch[:0]))
 }
 
 // Resolved implements neigh.Host: the frames that waited may go. It takes
@@ -208,7 +209,8 @@ func (i *Interface) sendProbeLocked(a netip.Addr) {
 	}
 	g := ipv6.SolicitedNode(a)
 	i.stack.stats.ND.Solicit.inc()
-	i.sendND(ether.Multicast(g), any6, g, m.Append)
+	var scratch ndScratch
+	i.sendND(ether.Multicast(g), any6, g, m.Append(scratch[:0]))
 }
 
 // sendAnnounceLocked tells everybody that the address is ours.
@@ -220,7 +222,8 @@ func (i *Interface) sendAnnounceLocked(a netip.Addr) {
 	}
 	m := ipv6.NeighborAdvert{Target: a, Override: true, TargetMAC: i.mac, HasMAC: true}
 	i.stack.stats.ND.Advert.inc()
-	i.sendND(allNodesMAC, a, ipv6.AllNodes, m.Append)
+	var scratch ndScratch
+	i.sendND(allNodesMAC, a, ipv6.AllNodes, m.Append(scratch[:0]))
 }
 
 // Confirm tells the neighbour cache that the next hop of a connection is

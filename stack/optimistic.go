@@ -48,5 +48,6 @@ func (i *Interface) tellRouters(a netip.Addr) {
 	}
 	m := ipv6.NeighborAdvert{Target: a, TargetMAC: i.mac, HasMAC: true}
 	i.stack.stats.ND.Advert.inc()
-	i.sendND(ether.Multicast(ipv6.AllRouters), a, ipv6.AllRouters, m.Append)
+	var scratch ndScratch
+	i.sendND(ether.Multicast(ipv6.AllRouters), a, ipv6.AllRouters, m.Append(scratch[:0]))
 }

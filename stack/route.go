@@ -29,6 +29,8 @@ type route struct {
 	// Of one datagram: routers may fragment it; a copy of it is for sockets of
 	// this host; and only that.
 	mayFrag, loop, stay bool
+	// answer: for what answers a packet that nobody here had asked for.
+	answer bool
 	// opts are the IPv4 options, in whole words, or the extension headers of
 	// IPv6, of which next is the first.
 	opts  []byte

@@ -94,7 +94,8 @@ func (h *slaacHost) SendRouterSolicit() {
 		src = any6 // RFC 4861 §4.1: then without our link-layer address
 	}
 	i.stack.stats.ND.RouterSolicit.inc()
-	i.sendND(ether.Multicast(ipv6.AllRouters), src, ipv6.AllRouters, m.Append)
+	var scratch ndScratch
+	i.sendND(ether.Multicast(ipv6.AllRouters), src, ipv6.AllRouters, m.Append(scratch[:0]))
 }
 
 // AddAddress implements ipv6.SLAACHost.

@@ -274,8 +274,9 @@ type successor struct {
 	iss   seq.Num
 }
 
-// emitAlone sends one segment that belongs to no connection's batch.
+// emitAlone sends one segment that belongs to no connection's batch: an answer.
 func (t *tcpTable) emitAlone(now mono.Time, r *route, seg *tcp.Segment) {
+	r.answer = true
 	tx := newTx(r.iface)
 	t.emit(now, tx, r, seg)
 	tx.done()

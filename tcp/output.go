@@ -273,9 +273,12 @@ func (c *Conn) outputNew(now mono.Time, s *Segment, mss, limit int) bool {
 	}
 	room = max(room, c.frtoRoom(mss))
 	if c.mtu != nil && c.recs == nil {
-		if n := c.probeSize(now, mss, room, window); n > 0 {
+		switch n := c.probeSize(now, mss, room, window, pipe); {
+		case n > 0:
 			c.outputMTUProbe(now, s, n)
 			return true
+		case n < 0:
+			return false
 		}
 	}
 	n := min(unsent, window, room, limit)

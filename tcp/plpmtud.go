@@ -64,7 +64,7 @@ const (
 	mtuInterval  = 10 * time.Minute // tcp_probe_interval: after which the path may have become better
 
 	// blackHoleRetries is how many time-outs in a row make a black hole: R1 of
-	// RFC 9293 §3.8.3, Linux's tcp_retries1.
+	// RFC 9293 §3.8.3, Linux's tcp_retries1. See silent.
 	blackHoleRetries = 3
 	// probeCwnd is how many segments the window has to hold for a probe, so
 	// that its loss does not hurt (Linux).
@@ -106,11 +106,32 @@ func (m *mtuSearch) bound(size int) {
 	}
 }
 
+// silent reports, after a time-out, that nothing has been heard for so long that
+// the size of the segments may be the reason: for three time-outs, or as long as
+// three of the shortest take. Linux goes by time alone (retransmits_timed_out),
+// counted from the first retransmission. One that comes late, as after a SYN was
+// lost (RFC 6298 §5.7: 3 s), or on a long path, would double into half a minute
+// before the third.
+//
+// One time-out alone says little where text has arrived before: then it takes
+// two. But a first window of which not a byte arrives, nor anything that tells of
+// one, is what a black hole looks like.
+func (c *Conn) silent() bool {
+	if c.retries >= blackHoleRetries {
+		return true
+	}
+	if c.retries < 2 && c.sndUna != c.iss+1 {
+		return false
+	}
+	least, base := c.cfg.MinRTO, c.rtt.base(c.cfg.MinRTO, c.cfg.InitialRTO)
+	return base<<c.retries-base >= least<<blackHoleRetries-least
+}
+
 // blackHole looks, after a time-out, whether it is the size of the segments
 // that keeps them from arriving (RFC 4821 §7.7, RFC 2923 §2.1), and makes them
 // smaller: baseMSS, then half of it.
 func (c *Conn) blackHole(now mono.Time) {
-	if c.cfg.MTUProbing == MTUProbeOff || c.retries < blackHoleRetries {
+	if c.cfg.MTUProbing == MTUProbeOff || !c.silent() {
 		return
 	}
 	low := baseMSS
@@ -127,12 +148,21 @@ func (c *Conn) blackHole(now mono.Time) {
 	c.mtu.top = true
 	c.mtu.holes++
 	c.syncMSS()
+	// The time-outs so far were about segments that could not arrive, and tell
+	// nothing of how busy the path is: if the first small one is lost as well the
+	// next does not wait for all the time that they had doubled to. Departs from
+	// RFC 6298 §5.5, which knows no other reason for silence; the size becomes
+	// smaller twice at most, so that this is as far as it goes.
+	c.rtt.backoffs = 0
 }
 
 // probeSize returns how much text a probe is to have that is to be sent now, 0
 // for no probe (RFC 4821 §7.4). room is what the congestion window leaves. So
-// much has to follow it that its loss is noticed by what arrives.
-func (c *Conn) probeSize(now mono.Time, mss, room, window int) int {
+// much has to follow it that its loss is noticed by what arrives. Where room is
+// all that is missing, and something is in flight that will make some, it is -1:
+// nothing is to be sent until then (Linux). Each ACK lets out a segment or two
+// and no more, so that small ones would leave no place for a large one, ever.
+func (c *Conn) probeSize(now mono.Time, mss, room, window, pipe int) int {
 	m := c.mtu
 	switch {
 	case m.size != 0, c.phase != phaseOpen, c.reducing(), c.againDue(), c.probe.due, c.sendingUrgent(), c.cfg.Knobs.cork:
@@ -166,10 +196,15 @@ func (c *Conn) probeSize(now mono.Time, mss, room, window int) int {
 		return 0
 	}
 	need := n + follow*mss
-	if c.cwnd() < max(cwnd, need) || room < n || c.unsent() < need || window < need {
+	switch {
+	case c.cwnd() < max(cwnd, need) || c.unsent() < need || window < need:
 		return 0
+	case room >= n:
+		return n
+	case pipe > 0:
+		return -1
 	}
-	return n
+	return 0
 }
 
 // outputMTUProbe sends n bytes of new text in one segment.

@@ -37,6 +37,13 @@ func TestMain(m *testing.M) {
 		attach.Main("", soakServer)
 		return
 	}
+	if dev := os.Getenv(envFlood); dev != "" {
+		if err := floodMain(dev); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	// Parallel tests here wait for the timers of protocols more than they work.
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)

@@ -291,7 +291,7 @@ func TestRedirectByKernel(t *testing.T) {
 	})
 	forwarded := func() string {
 		var out []byte
-		l.Do(func() { out, _ = os.ReadFile("/proc/net/snmp") })
+		l.Do(func() { out, _ = os.ReadFile("/proc/thread-self/net/snmp") })
 		return regexp.MustCompile(`Ip: \d+ \d+ \d+ \d+ \d+ (\d+)`).FindStringSubmatch(string(out))[1]
 	}
 	before := forwarded()

@@ -85,6 +85,23 @@ func (c *Cache) Output(now mono.Time, dst netip.Addr, p *pkt.Buf) (mac [6]byte, 
 	return e.mac, Send
 }
 
+// Answer is Output for a frame that answers what dst sent unasked. That is worth
+// less than what a program of this host sends (RFC 6583 §7.1): while as many
+// neighbours are looked for as in a scan of the link, none is for an answer.
+func (c *Cache) Answer(now mono.Time, dst netip.Addr, p *pkt.Buf) (mac [6]byte, r Result) {
+	if c.ranks[rankIncomplete].n >= c.cfg.MaxEntries/answerShare {
+		if e := c.table[dst.WithZone("")]; e == nil || e.state == Failed {
+			c.stats.Refused++
+			return mac, Refused
+		}
+	}
+	return c.Output(now, dst, p)
+}
+
+// answerShare is which part of the table may be looked for when an answer makes
+// it search for one more.
+const answerShare = 4
+
 // Lookup returns the link-layer address of dst if frames may be sent to it
 // now. Like Output it counts as a use, which starts the verification of a
 // stale neighbour; unlike it it makes no entry and asks for no address.

@@ -115,6 +115,54 @@ func TestScanFlood(t *testing.T) {
 	}
 }
 
+// Answers to strangers make the cache look for some of them, and leave the rest
+// of the table to those that a program of ours wants to reach.
+func TestAnswer(t *testing.T) {
+	w := newWorld(t, Config{MaxEntries: 40})
+	w.host.quiet = true
+	answer := func(a netip.Addr) Result {
+		p := pkt.From([]byte("x"))
+		_, r := w.Answer(w.at, a, p)
+		if r == Send || r == Refused {
+			p.Put()
+		}
+		w.check()
+		return r
+	}
+	for i := range 10 {
+		if r := answer(addr(i)); r != Queued {
+			t.Fatalf("answer %d: %v", i, r)
+		}
+	}
+	if r := answer(addr(10)); r != Refused || w.Stats().Refused != 1 {
+		t.Errorf("one more: %v", r)
+	}
+	if r := answer(addr(3)); r != Queued {
+		t.Errorf("to one that is looked for: %v", r)
+	}
+	if r := w.output(addr(10), "x"); r != Queued {
+		t.Errorf("of our own: %v", r)
+	}
+	w.Solicited(w.at, addr(11), macA, true)
+	if r := answer(addr(11)); r != Send {
+		t.Errorf("to one that is known: %v", r)
+	}
+	w.run(3 * time.Second)
+	if r := answer(addr(3)); r != Refused {
+		t.Errorf("to one that has just not answered: %v", r)
+	}
+	w.run(2 * time.Second)
+	for i := range 10 {
+		if r := answer(addr(i)); r != Queued {
+			t.Errorf("later: %v", r)
+		}
+	}
+	if r := answer(addr(10)); r != Refused {
+		t.Errorf("to a failed one, among as many as before: %v", r)
+	}
+	w.Flush(w.at)
+}
+
 func TestQueueBytes(t *testing.T) {
 	w := newWorld(t, Config{})
 	for range 8 {

@@ -18,11 +18,13 @@ type link struct{ prev, next *entry }
 // empty one by rank.
 type list struct {
 	id          int // which of the entry's links
+	n           int // how many are in it
 	first, last *entry
 }
 
 func (l *list) pushBack(e *entry) {
 	e.links[l.id] = link{prev: l.last}
+	l.n++
 	if l.last == nil {
 		l.first = e
 	} else {
@@ -33,6 +35,7 @@ func (l *list) pushBack(e *entry) {
 
 func (l *list) remove(e *entry) {
 	k := e.links[l.id]
+	l.n--
 	if k.prev == nil {
 		l.first = k.next
 	} else {
