@@ -125,7 +125,11 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	if dst.IsMulticast() || dst == limitedBroadcast {
 		return nil, syscall.ENETUNREACH
 	}
-	r, err := s.findRoute(dst, local.Addr(), o.Device)
+	pin, err := s.connectZone(dst, o.Device)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.findRoute(dst, local.Addr(), pin)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +140,9 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	c := &TCPConn{stack: s, path: r.path, iface: o.Device, dev: o.Device}
 	c.sharing.Store(uint32(o.Sharing))
 	if r.dst.IsLinkLocalUnicast() && r.dst.Is6() {
-		c.iface = r.iface
+		if c.iface = pin; pin == nil {
+			c.iface = r.iface
+		}
 	}
 	c.timer.Owner = (*connTimer)(c)
 	c.mu.Lock()
@@ -566,10 +572,7 @@ func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id().local) }
 func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.withZone(c.id().remote) }
 
 func (c *TCPConn) withZone(a netip.AddrPort) netip.AddrPort {
-	if c.iface != nil && a.Addr().IsLinkLocalUnicast() {
-		return netip.AddrPortFrom(a.Addr().WithZone(c.iface.name), a.Port())
-	}
-	return a
+	return c.stack.inZone(a, c.iface)
 }
 
 // Waiters is where to wait for the connection's readiness.

@@ -56,7 +56,7 @@ func describeControl(frame []byte) string {
 	switch ether.Header(frame).Type() {
 	case ether.TypeIPv4:
 		if h := ipv4.Header(b); h.Protocol() == ipv4.ProtoIGMP {
-			return map[byte]string{0x12: "igmp 1", 0x16: "igmp 2", 0x22: "igmp 3"}[b[h.Len()]]
+			return map[byte]string{0x12: "igmp 1", 0x16: "igmp 2", 0x22: "igmp 3"}[b[4*int(b[0]&15)]]
 		}
 	case ether.TypeIPv6:
 		h, at := ipv6.Header(b), ipv6.HeaderLen
