@@ -468,8 +468,11 @@ func (o *Options) checkGateways(p *plan) error {
 			continue
 		}
 		gw, err := netip.ParseAddr(strings.TrimSpace(s))
-		if err != nil || gw.Is4In6() || (gw.Zone() != "" && gw.Zone() != p.interfaceName()) {
+		if err != nil || gw.Is4In6() {
 			return fmt.Errorf("--gw %q: want an address, as 10.77.0.1 or fe80::1", s)
+		}
+		if err := p.checkZone(gw); err != nil {
+			return fmt.Errorf("--gw %s: %w", s, err)
 		}
 		gw = gw.WithZone("")
 		if err := p.checkGateway(gw, o); err != nil {
