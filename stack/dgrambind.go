@@ -105,6 +105,9 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 	if err := d.autobindLocked(remote.Addr().Is4()); err != nil {
 		return err
 	}
+	if d.remote.IsValid() && d.source.Is4() && remote.Addr().Is6() {
+		return syscall.EAFNOSUPPORT // as Linux: a connection has chosen IPv4
+	}
 	pin, err := d.stack.connectZone(remote.Addr(), d.oif)
 	if err != nil {
 		return err
