@@ -1,6 +1,7 @@
 package socket_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -134,6 +135,14 @@ func TestZonesOfCalls(t *testing.T) {
 					}
 					if err != nil || got.Addr() != want {
 						t.Errorf("%+v: the peer is %v, %v", c, got, err)
+					}
+					// As bytes: sin6_scope_id is the interface's number.
+					raw, scope := make([]byte, 28), uint32(0)
+					if want.Zone() != "" {
+						scope = 2
+					}
+					if n, err := f.Getsockopt(socket.SOL_SOCKET, socket.SO_PEERNAME, raw); err != nil || n != 28 || binary.NativeEndian.Uint32(raw[24:]) != scope {
+						t.Errorf("%+v: SO_PEERNAME is %x, %v", c, raw[:n], err)
 					}
 				}
 				f.Close()
