@@ -36,8 +36,8 @@ const (
 	redirectLen      = 40
 )
 
-// Option types (RFC 4861 §4.6, RFC 3971 §5.3.2, RFC 4191 §2.3, RFC 8106 §5,
-// RFC 8910 §2.3).
+// Option types (RFC 4861 §4.6, RFC 3971 §5.3.2, RFC 4191 §2.3, RFC 8106 §5, RFC
+// 5175 §4, RFC 8910 §2.3).
 const (
 	optSourceLink = 1
 	optTargetLink = 2
@@ -47,6 +47,7 @@ const (
 	optNonce      = 14
 	optRouteInfo  = 24
 	optRDNSS      = 25
+	optFlags      = 26
 	optDNSSL      = 31
 	optPortal     = 37
 )

@@ -174,6 +174,7 @@ func TestNDRoundTrip(t *testing.T) {
 			{Prefix: netip.MustParsePrefix("2001:db8:2::/48"), OnLink: true, Valid: Infinite, Preferred: Infinite},
 		},
 		RDNSS: []DNSServer{{Addr: globalA, Lifetime: 20 * time.Minute}, {Addr: hostB, Lifetime: Infinite}},
+		Flags: RAManaged | RAOther | RAProxy | RAFlag(8) | RAFlag(55),
 	}
 	if got, d := ParseRouterAdvert(header(hostB, AllNodes), ra.Append(nil)); d != DropNone || !reflect.DeepEqual(got, ra) {
 		t.Errorf("%v\n got %+v\nwant %+v", d, got, ra)
@@ -249,7 +250,7 @@ func FuzzND(f *testing.F) {
 	ns := NeighborSolicit{Target: globalA, SourceMAC: mac, HasMAC: true, HasNonce: true}
 	na := NeighborAdvert{Target: globalA, Override: true, TargetMAC: mac, HasMAC: true}
 	rs := RouterSolicit{SourceMAC: mac, HasMAC: true}
-	ra := RouterAdvert{MTU: 1500, Prefixes: []PrefixInfo{{Prefix: netip.MustParsePrefix("2001:db8::/64"), Valid: Infinite}}, RDNSS: []DNSServer{{Addr: globalA}}}
+	ra := RouterAdvert{MTU: 1500, Prefixes: []PrefixInfo{{Prefix: netip.MustParsePrefix("2001:db8::/64"), Valid: Infinite}}, RDNSS: []DNSServer{{Addr: globalA}}, Flags: RAHomeAgent | RAFlag(20)}
 	rd := Redirect{Target: hostA, Destination: globalA}
 	for _, b := range [][]byte{ns.Append(nil), na.Append(nil), rs.Append(nil), ra.Append(nil), rd.Append(nil)} {
 		f.Add(b)

@@ -38,23 +38,28 @@ type RouterSolicit struct {
 // them.
 type RouterAdvert struct {
 	HopLimit       uint8
-	Managed, Other bool          // DHCPv6 for addresses, for the rest
-	Preference     Preference    // among default routers (RFC 4191 §2.2)
-	Lifetime       time.Duration // as a default router, whole seconds; 0: not one
-	Reachable      time.Duration // whole milliseconds
-	Retrans        time.Duration // whole milliseconds
-	SourceMAC      ether.Addr    // valid with HasMAC
-	HasMAC         bool
-	MTU            uint32
-	Prefixes       []PrefixInfo
-	Routes         []RouteInfo
-	RDNSS          []DNSServer
-	DNSSL          []DNSDomain
-	Portal         string // URI of the captive portal (RFC 8910 §2.3), "": not said
+	Managed, Other bool       // DHCPv6 for addresses, for the rest
+	Preference     Preference // among default routers (RFC 4191 §2.2)
+	// Flags are all of them when an advertisement was received (RFC 5175); in one
+	// that is sent those that have no field of their own.
+	Flags     RAFlags
+	Lifetime  time.Duration // as a default router, whole seconds; 0: not one
+	Reachable time.Duration // whole milliseconds
+	Retrans   time.Duration // whole milliseconds
+	SourceMAC ether.Addr    // valid with HasMAC
+	HasMAC    bool
+	MTU       uint32
+	Prefixes  []PrefixInfo
+	Routes    []RouteInfo
+	RDNSS     []DNSServer
+	DNSSL     []DNSDomain
+	Portal    string // URI of the captive portal (RFC 8910 §2.3), "": not said
 	// Ignored counts options that were understood but malformed or beyond a
 	// limit. They do not make the message invalid (RFC 4861 §6.1.2 asks only
 	// for lengths); Linux skips them as well.
 	Ignored int
+
+	expanded bool // while it is read: there was an option for more flags
 }
 
 // PrefixInfo is a prefix information option (RFC 4861 §4.6.2).
@@ -139,11 +144,16 @@ func ParseRouterAdvert(h Header, body []byte) (RouterAdvert, Drop) {
 	m.HopLimit = body[4]
 	m.Managed, m.Other = body[5]&0x80 != 0, body[5]&0x40 != 0
 	// RFC 4191 §2.2: the reserved value counts as medium.
-	m.Preference, _ = preference(body[5])
+	m.Flags = RAFlags(body[5]) << 56
+	var ok bool
+	if m.Preference, ok = preference(body[5]); !ok {
+		m.Flags &^= raPreference
+	}
 	m.Lifetime = time.Duration(binary.BigEndian.Uint16(body[6:])) * time.Second
 	m.Reachable = time.Duration(binary.BigEndian.Uint32(body[8:])) * time.Millisecond
 	m.Retrans = time.Duration(binary.BigEndian.Uint32(body[12:])) * time.Millisecond
 	d := ndOptions(body[routerAdvertLen:], m.option)
+	m.expanded = false // it is done
 	return m, d
 }
 
@@ -165,6 +175,8 @@ func (m *RouterAdvert) option(typ uint8, opt []byte) Drop {
 		ok = m.rdnss(opt)
 	case optDNSSL:
 		ok = m.dnssl(opt)
+	case optFlags:
+		ok = m.expandFlags(opt)
 	case optPortal:
 		// RFC 8910 §2.3: padded with zero bytes.
 		uri := bytes.TrimRight(opt[2:], "\x00")
@@ -329,10 +341,11 @@ func (m *RouterSolicit) Append(b []byte) []byte {
 // Append appends the ICMPv6 message with a zero checksum. Each name server and
 // each search domain gets an option of its own.
 func (m *RouterAdvert) Append(b []byte) []byte {
-	b = append(b, typeRouterAdvert, 0, 0, 0, m.HopLimit, bit(m.Managed, 0x80)|bit(m.Other, 0x40)|m.Preference.bits())
+	b = append(b, typeRouterAdvert, 0, 0, 0, m.HopLimit, m.headerFlags())
 	b = binary.BigEndian.AppendUint16(b, uint16(m.Lifetime/time.Second))
 	b = binary.BigEndian.AppendUint32(b, uint32(m.Reachable/time.Millisecond))
 	b = binary.BigEndian.AppendUint32(b, uint32(m.Retrans/time.Millisecond))
+	b = m.appendFlags(b) // in front of what its flags may be about (RFC 5175 §4)
 	if m.HasMAC {
 		b = appendLinkAddress(b, optSourceLink, m.SourceMAC)
 	}

@@ -11,7 +11,7 @@ import (
 // This file owns what a host learns from router advertisements: it solicits
 // them (RFC 4861 §6.3.7, RFC 7559) and hands what they say to those who keep
 // it: routers, routes and on-link prefixes (slaacroutes.go), addresses
-// (slaacaddr.go) and name servers (slaacdns.go). The link-local address and
+// (slaacaddr.go), name servers (slaacdns.go) and routers' flags (raflags.go). The link-local address and
 // duplicate address detection are the owner's.
 
 // Limits of what advertisements may make a host keep. When a table is full the
@@ -30,6 +30,10 @@ const (
 	rtrSolicitationInterval = 4 * time.Second // IRT
 	maxRtrSolicitationTime  = time.Hour       // MRT
 )
+
+// advDefaultLifetime is AdvDefaultLifetime where nobody has set it (RFC 4861
+// §6.2.1): three times MaxRtrAdvInterval.
+const advDefaultLifetime = 1800 * time.Second
 
 // Bounds of what an advertisement may set: the lower ones are Linux's, so that
 // one message cannot make a host flood its neighbours with solicitations, the
@@ -86,6 +90,9 @@ type SLAACHost interface {
 	// SetDHCP tells what is to be had by DHCPv6: addresses (M), other
 	// configuration (O) (RFC 4861 §4.2). M includes the other.
 	SetDHCP(managed, other bool)
+	// SetAdvertisers tells who advertises, with which flags (RFC 5175): all of
+	// them, in the order they were first heard. The slice is the host's.
+	SetAdvertisers([]Advertiser)
 	// SetPortal tells the URI of the captive portal's API (RFC 8910 §2.3), "" for
 	// none.
 	SetPortal(uri string)
@@ -107,21 +114,23 @@ type SLAAC struct {
 	cfg  SLAACConfig
 	rnd  *rand.Rand
 
-	running    bool // routers are solicited
-	stopped    bool
-	solicited  bool          // a solicitation was sent
-	heard      bool          // a default router has answered
-	solicitAt  mono.Time     // next solicitation, 0: none
-	interval   time.Duration // RT of RFC 7559: between the last and the next
-	managed    bool
-	other      bool
-	portal     string
-	addresses  []slaacAddress
-	routes     []slaacRoute
-	onLink     []slaacOnLink
-	servers    []slaacName[netip.Addr]
-	domains    []slaacName[string]
-	deadlineAt mono.Time // earliest of everything above
+	running   bool // routers are solicited
+	stopped   bool
+	solicited bool          // a solicitation was sent
+	heard     bool          // a default router has answered
+	solicitAt mono.Time     // next solicitation, 0: none
+	interval  time.Duration // RT of RFC 7559: between the last and the next
+	managed   bool
+	other     bool
+	portal    string
+	// advertisers are the routers that were heard.
+	advertisers []Advertiser
+	addresses   []slaacAddress
+	routes      []slaacRoute
+	onLink      []slaacOnLink
+	servers     []slaacName[netip.Addr]
+	domains     []slaacName[string]
+	deadlineAt  mono.Time // earliest of everything above
 }
 
 // NewSLAAC returns a core. It sends nothing before Start.
@@ -163,6 +172,9 @@ func (s *SLAAC) Stop() {
 	}
 	if s.portal != "" {
 		s.host.SetPortal("")
+	}
+	if len(s.advertisers) > 0 {
+		s.host.SetAdvertisers(nil)
 	}
 	*s = SLAAC{host: s.host, cfg: s.cfg, rnd: s.rnd, stopped: true}
 }
@@ -208,6 +220,7 @@ func (s *SLAAC) Input(now mono.Time, src netip.Addr, ra *RouterAdvert) {
 			s.host.SetPortal(uri)
 		}
 	}
+	s.inputFlags(now, src, ra)
 	s.inputRouter(now, src, ra)
 	for i := range ra.Prefixes {
 		p := &ra.Prefixes[i]
@@ -275,6 +288,7 @@ func (s *SLAAC) Expire(now mono.Time) {
 	s.expireRoutes(now)
 	s.expireAddresses(now)
 	s.expireNames(now)
+	s.expireFlags(now)
 	s.updateDeadline()
 }
 
@@ -294,6 +308,9 @@ func (s *SLAAC) updateDeadline() {
 	}
 	for i := range s.domains {
 		d = mono.Earliest(d, s.domains[i].valid)
+	}
+	for i := range s.advertisers {
+		d = mono.Earliest(d, s.advertisers[i].until)
 	}
 	s.deadlineAt = d
 }

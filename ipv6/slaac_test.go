@@ -18,6 +18,8 @@ type slaacNet struct {
 	*SLAAC
 	now mono.Time
 	log []string
+	// flags is what SetAdvertisers told: apart from log, as each router is told of.
+	flags []string
 }
 
 const slaacEpoch = mono.Time(1_000_000)
@@ -62,8 +64,15 @@ func (n *slaacNet) RemoveRoute(dst netip.Prefix, a netip.Addr) {
 	}
 	n.note("no route %v by %v", dst, a)
 }
-func (n *slaacNet) SetNames(s []netip.Addr, d []string)    { n.note("names %v %v", s, d) }
-func (n *slaacNet) SetDHCP(managed, other bool)            { n.note("dhcp %v %v", managed, other) }
+func (n *slaacNet) SetNames(s []netip.Addr, d []string) { n.note("names %v %v", s, d) }
+func (n *slaacNet) SetDHCP(managed, other bool)         { n.note("dhcp %v %v", managed, other) }
+func (n *slaacNet) SetAdvertisers(list []Advertiser) {
+	var s []string
+	for _, a := range list {
+		s = append(s, fmt.Sprintf("%v(%v)", a.Router, a.Flags))
+	}
+	n.flags = append(n.flags, strings.Join(s, ", "))
+}
 func (n *slaacNet) SetPortal(uri string)                   { n.note("portal %s", uri) }
 func (n *slaacNet) AddOnLink(p netip.Prefix)               { n.note("on-link %v", p) }
 func (n *slaacNet) RemoveOnLink(p netip.Prefix)            { n.note("off-link %v", p) }
@@ -265,18 +274,19 @@ func TestOnLinkPrefixes(t *testing.T) {
 	n.runTo(t, 2*time.Hour)
 	n.expect(t, "0s on-link 2001:db8:5::/48", "1h0m0s off-link 2001:db8:5::/48")
 	n.Input(n.now, hostB, on(Infinite))
+	n.runTo(t, 2*time.Hour+advDefaultLifetime) // then its router was not heard for long
 	if n.Deadline() != 0 {
 		t.Error("an infinite prefix has a deadline")
 	}
 	n.Input(n.now, hostB, on(0)) // times out at once
-	n.expect(t, "2h0m0s on-link 2001:db8:5::/48", "2h0m0s off-link 2001:db8:5::/48")
+	n.expect(t, "2h0m0s on-link 2001:db8:5::/48", "2h30m0s off-link 2001:db8:5::/48")
 	// Without L the prefix says nothing about the link, not even with a
 	// lifetime of zero.
 	n.Input(n.now, hostB, on(time.Hour))
 	off := on(0)
 	off.Prefixes[0].OnLink = false
 	n.Input(n.now, hostB, off)
-	n.expect(t, "2h0m0s on-link 2001:db8:5::/48")
+	n.expect(t, "2h30m0s on-link 2001:db8:5::/48")
 }
 
 // RFC 4862 §5.5.3 (a) to (d): which prefixes make an address.

@@ -60,6 +60,7 @@ func (s *SLAAC) RouterGone(now mono.Time, a netip.Addr) {
 		}
 		i++
 	}
+	s.forgetAdvertiser(a)
 	s.updateDeadline()
 }
 

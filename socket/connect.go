@@ -142,7 +142,13 @@ func (f *FD) Connect(ctx context.Context, remote netip.AddrPort) error {
 		if err != nil {
 			return err
 		}
-		return ofStack(f.dgram.Connect(a))
+		err = f.dgram.Connect(a)
+		if err == nil && a.Addr().Zone() != "" {
+			f.mu.Lock()
+			f.pinnedLocked()
+			f.mu.Unlock()
+		}
+		return ofStack(err)
 	}
 	if f.async.Load() || f.late.Load() {
 		return f.connectAsync(remote)

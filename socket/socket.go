@@ -202,6 +202,9 @@ func (f *FD) toStack(a netip.AddrPort) (netip.AddrPort, error) {
 	case ip.Is4In6() && f.isOnly6():
 		return a, syscall.ENETUNREACH
 	}
+	if !ip.IsLinkLocalUnicast() && !ip.IsMulticast() {
+		ip = ip.WithZone("") // it says nothing of an address that is the same on all links
+	}
 	return netip.AddrPortFrom(ip.Unmap(), a.Port()), nil
 }
 
@@ -282,7 +285,24 @@ func (f *FD) Bind(local netip.AddrPort) error {
 	if err == nil && a.Addr().Is6() && !a.Addr().IsUnspecified() {
 		f.only6 = true // as Linux shows it
 	}
+	if ip := a.Addr(); err == nil && (ip.Zone() != "" || ip.IsLinkLocalUnicast()) {
+		f.pinnedLocked()
+	}
 	return err
+}
+
+// pinnedLocked notes the interface that the zone of an address has pinned the
+// socket to: SO_BINDTODEVICE shows it, as on Linux.
+func (f *FD) pinnedLocked() {
+	var dev *stack.Interface
+	if f.dgram != nil {
+		dev = f.dgram.Device()
+	} else if f.bind != nil {
+		dev = f.bind.Device()
+	}
+	if dev != nil {
+		f.changeLocked().device = dev
+	}
 }
 
 // bindLocked holds a port for a stream.
@@ -378,13 +398,7 @@ func (f *FD) Getsockname() (netip.AddrPort, error) {
 			a = b
 		}
 	}
-	// RFC 4007 §11: a link-local address says little without its zone.
-	if ip := a.Addr(); ip.Is6() && ip.IsLinkLocalUnicast() && ip.Zone() == "" {
-		if i := f.stack.InterfaceOf(ip); i != nil {
-			a = netip.AddrPortFrom(ip.WithZone(i.Name()), a.Port())
-		}
-	}
-	return f.fromStack(a), nil
+	return f.fromStack(a), nil // link-local addresses with their zone (RFC 4007 §11)
 }
 
 // Getpeername returns the peer's address; ENOTCONN without one, which is also

@@ -33,7 +33,7 @@ func TestConnectErrors(t *testing.T) {
 		{"limited broadcast", "255.255.255.255:9", syscall.ENETUNREACH, 0},
 		{"directed broadcast", "10.77.0.255:9", syscall.ENETUNREACH, 0},
 		{"multicast", "224.0.0.251:9", syscall.ENETUNREACH, 0},
-		{"unknown zone", "[fe80::1%nowhere]:9", syscall.EINVAL, 0},
+		{"unknown zone", "[fe80::1%nowhere]:9", syscall.ENODEV, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

@@ -120,8 +120,11 @@ func (f *FD) peerName() ([]byte, error) {
 	if err != nil {
 		return nil, syscall.ENOTCONN
 	}
-	b := make([]byte, sockaddrLen6)
-	return b[:putSockaddr(b, a, 0)], nil
+	b, scope := make([]byte, sockaddrLen6), 0
+	if i := f.stack.Zone(a.Addr()); i != nil {
+		scope = i.Index()
+	}
+	return b[:putSockaddr(b, a, scope)], nil
 }
 
 // peerNameFits refuses to be asked for more than there is, as Linux does.

@@ -307,16 +307,13 @@ func (i *Interface) announceChange(problem error) {
 // assigned does what becomes possible with a usable address.
 func (i *Interface) assigned(a netip.Addr) {
 	if a.Is6() && a.IsLinkLocalUnicast() {
-		// RFC 4861 §6.3.7: solicit routers once there is an address to do it
-		// from; MLD reports so far went out from the unspecified address and
-		// are repeated from this one (RFC 3590 §4).
+		// MLD reports so far went out from the unspecified address and are
+		// repeated from this one (RFC 3590 §4).
 		i.enter(i.stack.clock.Now())
 		i.members[inet6].Announce(i.now)
-		if i.slaac != nil {
-			i.slaac.Start(i.now)
-		}
 		i.leave()
 	}
+	i.solicitRouters(a)
 	i.tellRouters(a)
 	i.announceChange(nil)
 	i.tellUsable(a)

@@ -353,6 +353,14 @@ func TestAdvertised(t *testing.T) {
 	if got := l.i.Advertised(); len(got.DNS) != 0 || len(got.Search) != 1 {
 		t.Errorf("%+v", got)
 	}
+	if got := l.i.Advertised().Routers; len(got) != 1 || got[0].Router != r.ll || got[0].Flags != ipv6.RAManaged|ipv6.RAOther {
+		t.Errorf("%+v", got)
+	}
+	// RFC 5175: those that routers have beyond the header.
+	r.advertise(ipv6.RouterAdvert{Flags: ipv6.RASNAC | ipv6.RAFlag(30)})
+	if got := l.i.Advertised().Routers; len(got) != 1 || got[0].Flags.String() != "S 30" {
+		t.Errorf("%+v", got)
+	}
 }
 
 // TestDeadRouterOfConnection: a connection that hears nothing makes its router

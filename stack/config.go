@@ -110,7 +110,7 @@ func (c *config) ours(a netip.Addr, i *Interface) bool {
 // onLink returns the interface on whose link addr lies, or nil.
 func (c *config) onLink(addr netip.Addr) *Interface {
 	if z := addr.Zone(); z != "" {
-		return c.named(z)
+		return c.zoneNamed(z)
 	}
 	for _, i := range c.ifaces {
 		if c.isNeighbour(addr, i) {

@@ -27,7 +27,7 @@ func (d *Datagram) Bind(local netip.AddrPort) error {
 	return d.bindLocked(local)
 }
 
-func (d *Datagram) bindLocked(local netip.AddrPort) error {
+func (d *Datagram) bindLocked(local netip.AddrPort) (err error) {
 	if d.closed {
 		return syscall.EBADF
 	}
@@ -35,15 +35,29 @@ func (d *Datagram) bindLocked(local netip.AddrPort) error {
 		return syscall.EINVAL
 	}
 	a := local.Addr()
-	if !a.IsMulticast() && !d.stack.cfg.Load().broadcast(a) && !d.sets.on(DatagramFreebind) && !d.sets.on(DatagramTransparent) {
+	free := d.sets.on(DatagramFreebind) || d.sets.on(DatagramTransparent)
+	if !a.IsMulticast() && !d.stack.cfg.Load().broadcast(a) && !free {
 		if err := d.stack.checkLocal(a); err != nil {
 			return err
 		}
 	}
-	if z := a.Zone(); z != "" {
-		if d.oif = d.stack.cfg.Load().named(z); d.oif == nil {
-			return syscall.EINVAL
-		}
+	pin, err := d.stack.bindZone(a, d.oif)
+	switch {
+	case err == syscall.EADDRNOTAVAIL && free:
+		pin, err = d.stack.Zone(a), nil
+	case err != nil:
+		return err
+	}
+	if needsZone(a) {
+		before := d.oif
+		defer func() {
+			if err != nil {
+				d.oif = before
+				d.dev.Store(before)
+			}
+		}()
+		d.oif = pin
+		d.dev.Store(pin)
 	}
 	if d.raw != nil {
 		return d.bindRawLocked(a)
@@ -54,8 +68,8 @@ func (d *Datagram) bindLocked(local netip.AddrPort) error {
 		return nil
 	}
 	d.held.Store(&held{a, d.both})
-	port, err := d.table.add(d.stack, d, local.Port())
-	if err != nil {
+	port := uint16(0)
+	if port, err = d.table.add(d.stack, d, local.Port()); err != nil {
 		return err
 	}
 	d.local = netip.AddrPortFrom(a, port)
@@ -91,9 +105,20 @@ func (d *Datagram) Connect(remote netip.AddrPort) error {
 	if err := d.autobindLocked(remote.Addr().Is4()); err != nil {
 		return err
 	}
+	if d.remote.IsValid() && d.source.Is4() && remote.Addr().Is6() {
+		return syscall.EAFNOSUPPORT // as Linux: a connection has chosen IPv4
+	}
+	pin, err := d.stack.connectZone(remote.Addr(), d.oif)
+	if err != nil {
+		return err
+	}
 	r, err := d.routeLocked(remote.Addr(), plainSend)
 	if err != nil {
 		return err
+	}
+	if needsZone(remote.Addr()) {
+		d.oif = pin
+		d.dev.Store(pin)
 	}
 	d.route = r
 	d.remote = netip.AddrPortFrom(r.end(), remote.Port())
@@ -217,14 +242,24 @@ func (d *Datagram) LocalAddr() netip.AddrPort {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.remote.IsValid() && d.local.Addr().IsUnspecified() {
-		return netip.AddrPortFrom(d.source, d.local.Port())
+		return d.stack.inZone(netip.AddrPortFrom(d.source, d.local.Port()), d.oif)
 	}
-	return d.local
+	return d.stack.inZone(d.local, d.oif)
 }
 
 // RemoteAddr returns the connected peer, invalid when there is none.
 func (d *Datagram) RemoteAddr() netip.AddrPort {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.remote
+	if d.oif == nil {
+		return d.stack.inZone(d.remote, d.route.iface)
+	}
+	return d.stack.inZone(d.remote, d.oif)
+}
+
+// Device returns the interface that the socket is pinned to, nil: none.
+func (d *Datagram) Device() *Interface {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.oif
 }

@@ -78,7 +78,7 @@ func (d *Datagram) Join(m Membership) error { return d.join(m, false) }
 
 func (d *Datagram) join(m Membership, include bool) error {
 	m.Group = m.Group.WithZone("")
-	if !m.Group.IsMulticast() {
+	if !isGroup(m.Group) {
 		return syscall.EINVAL
 	}
 	in, already, most := d.interfaceFor(m), m.Interface, maxMemberships6
@@ -114,6 +114,10 @@ func (d *Datagram) join(m Membership, include bool) error {
 	return nil
 }
 
+// isGroup reports whether a socket may be a member of a: of no mapped group, as on
+// Linux, since netip takes those for groups as well.
+func isGroup(a netip.Addr) bool { return a.IsMulticast() && !a.Is4In6() }
+
 // Leave ends a membership. EADDRNOTAVAIL when there is none.
 func (d *Datagram) Leave(m Membership) error {
 	m.Group = m.Group.WithZone("")
@@ -123,7 +127,10 @@ func (d *Datagram) Leave(m Membership) error {
 		if !named && d.interfaceFor(m) == nil {
 			return syscall.ENODEV
 		}
-	} else if !m.Group.IsMulticast() {
+		if m.Local.IsValid() && in == nil {
+			in = d.stack.InterfaceOf(m.Local) // as Linux: whatever it was joined by
+		}
+	} else if !isGroup(m.Group) {
 		return syscall.EINVAL
 	}
 	d.mu.Lock()
@@ -171,7 +178,7 @@ func (d *Datagram) ChangeSource(m Membership, source netip.Addr, how SourceChang
 			return err
 		}
 	}
-	if !m.Group.IsMulticast() {
+	if !isGroup(m.Group) {
 		return syscall.EINVAL
 	}
 	in := d.interfaceFor(m)

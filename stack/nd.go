@@ -151,6 +151,9 @@ func (i *Interface) inputAdvert(now mono.Time, m *ipv6.NeighborAdvert) {
 	i.enter(now)
 	defer i.leave()
 	if own != nil && own.iface == i {
+		if own.state != addrTentative && !own.optimistic {
+			i.stack.stats.ND.Conflict.inc() // it stays, as on Linux
+		}
 		i.conflictLocked(m.Target)
 		return
 	}

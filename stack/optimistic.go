@@ -33,11 +33,25 @@ func (c *config) certain(i *Interface) *config {
 }
 
 // usableEarly does what becomes possible with an optimistic address. Routers are
-// solicited when the detection is over, as by Linux.
+// solicited at once, from the unspecified address (RFC 4429 §3.2): what they say
+// is there when the detection ends, or before. Departs from Linux, which takes
+// such addresses as well, but waits with the solicitation.
 func (i *Interface) usableEarly(a netip.Addr) {
+	i.solicitRouters(a)
 	i.tellRouters(a)
 	i.announceChange(nil)
 	i.tellUsable(a)
+}
+
+// solicitRouters begins to solicit routers once there is a link-local address, or
+// there will be one soon (RFC 4861 §6.3.7).
+func (i *Interface) solicitRouters(a netip.Addr) {
+	if i.slaac == nil || !a.Is6() || !a.IsLinkLocalUnicast() {
+		return
+	}
+	i.enter(i.stack.clock.Now())
+	i.slaac.Start(i.now)
+	i.leave()
 }
 
 // tellRouters sends a neighbour advertisement to all routers, without the

@@ -110,6 +110,54 @@ func TestOptimistic(t *testing.T) {
 	l.n.RunFor(10 * time.Second)
 }
 
+// TestOptimisticSolicits: routers are solicited while the link-local address is
+// still looked for elsewhere, without a word of it or of our link-layer address
+// (RFC 4429 §3.2), and what they say is taken at once; without the setting only
+// afterwards.
+func TestOptimisticSolicits(t *testing.T) {
+	for _, on := range []bool{true, false} {
+		l := newLink(t, stack.InterfaceConfig{OptimisticDAD: on})
+		r := l.router(1)
+		pending := func() bool {
+			x := l.addrs("fe80::/10")
+			return len(x) == 1 && (x[0].Optimistic || x[0].Tentative)
+		}
+		var early, late []ipv6.Header
+		for pending() {
+			early = append(early, l.nds(icmp.TypeRS)...)
+			l.n.RunFor(time.Millisecond)
+			if len(early) == 1 {
+				r.advertiseAtOnce(ipv6.RouterAdvert{Lifetime: time.Hour, Prefixes: autoPrefix(optimisticPrefix, time.Hour, time.Hour)}, true)
+				break
+			}
+		}
+		if len(early) == 1 != on {
+			t.Fatalf("optimistic %v: %d solicitations while the address is probed", on, len(early))
+		}
+		if on {
+			if m, d := ipv6.ParseRouterSolicit(early[0], early[0][ipv6.HeaderLen:]); d != ipv6.DropNone || m.HasMAC || !early[0].Src().IsUnspecified() || early[0].Dst() != ipv6.AllRouters {
+				t.Errorf("%v > %v: %+v %v", early[0].Src(), early[0].Dst(), m, d)
+			}
+			if got := l.addrs(optimisticPrefix); !pending() || len(got) != 1 || !got[0].Optimistic {
+				t.Errorf("link-local address %v, global one %v", l.addrs("fe80::/10"), got)
+			}
+		}
+		l.n.RunFor(10 * time.Second)
+		late = l.nds(icmp.TypeRS)
+		if on && len(late) != 0 { // a router has answered
+			t.Errorf("%d solicitations afterwards", len(late))
+		}
+		for _, h := range late {
+			if m, _ := ipv6.ParseRouterSolicit(h, h[ipv6.HeaderLen:]); !m.HasMAC || h.Src() != l.addrs("fe80::/10")[0].Prefix.Addr() {
+				t.Errorf("afterwards from %v: %+v", h.Src(), m)
+			}
+		}
+		if !on && len(late) == 0 {
+			t.Error("no solicitation")
+		}
+	}
+}
+
 // TestOptimisticDuplicate: another host probes the address, or has it: it goes,
 // and what used it ends.
 func TestOptimisticDuplicate(t *testing.T) {

@@ -68,16 +68,20 @@ func (r *route) headerLen() int {
 // one is selected. oif, or dst's zone, pins the interface. Errors are the
 // kernel's: ENETUNREACH without a route or that of the route's type,
 // EADDRNOTAVAIL for a source that is not ours or when there is none, EINVAL for
-// an unknown zone or a loopback source that would leave the host, ENODEV for an
-// interface that was removed.
+// a loopback source that would leave the host, ENODEV for a zone that is not there
+// or an interface that was removed.
 func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 	c := s.cfg.Load()
-	if z := dst.Zone(); z != "" {
-		if oif = c.named(z); oif == nil {
-			return route{}, syscall.EINVAL
-		}
-		dst = dst.WithZone("")
-	} else if oif != nil && !slices.Contains(c.ifaces, oif) {
+	zone, err := c.zone(dst)
+	switch {
+	case err != nil && isZoneNumber(dst.Zone()):
+		return route{}, syscall.ENETUNREACH // as Linux, to which names are numbers
+	case err != nil:
+		return route{}, err
+	case zone != nil:
+		oif = zone
+	}
+	if dst = dst.WithZone(""); zone == nil && oif != nil && !slices.Contains(c.ifaces, oif) {
 		return route{}, syscall.ENODEV
 	}
 	r := route{path: path{gen: c.gen}, dst: dst}

@@ -191,7 +191,7 @@ func TestSourceSelection(t *testing.T) {
 		{"IPv4: loopback", "127.0.0.1", "127.0.0.1"},
 		{"IPv4: any of loopback", "127.9.9.9", "127.0.0.1"},
 		{"IPv4: own broadcast needs permission", "10.77.0.255", syscall.EACCES.Error()},
-		{"unknown zone", "fe80::1%eth9", syscall.EINVAL.Error()},
+		{"unknown zone", "fe80::1%eth9", syscall.ENODEV.Error()},
 	} {
 		if got := sourceTo(t, h.s, c.dst); got != c.src && got != c.src+"%eth0" && got != c.src+"%eth1" {
 			t.Errorf("%s: %s is sent from %s, want %s", c.name, c.dst, got, c.src)

@@ -39,6 +39,9 @@ type Advertised struct {
 	Managed, Other bool
 	// Portal is the URI of the captive portal's API (RFC 8910), if any.
 	Portal string
+	// Routers are those that advertise, each with the flags it has (RFC 5175), at
+	// most ipv6.MaxRouters. Also those that are no default routers.
+	Routers []ipv6.Advertiser
 }
 
 // Advertised returns what routers advertise on the interface. The slices are
@@ -191,6 +194,11 @@ func (h *slaacHost) SetNames(servers []netip.Addr, domains []string) {
 // SetDHCP implements ipv6.SLAACHost.
 func (h *slaacHost) SetDHCP(managed, other bool) {
 	h.advertise(func(a *Advertised) { a.Managed, a.Other = managed, other })
+}
+
+// SetAdvertisers implements ipv6.SLAACHost.
+func (h *slaacHost) SetAdvertisers(list []ipv6.Advertiser) {
+	h.advertise(func(a *Advertised) { a.Routers = list })
 }
 
 // SetPortal implements ipv6.SLAACHost.

@@ -100,8 +100,8 @@ type counters struct {
 	}
 	ND struct {
 		// Solicit, Advert and RouterSolicit were sent, the others came.
-		Solicit, Advert, RouterSolicit, SolicitIn, AdvertIn, RouterAdvert, Duplicate, Looped counter
-		Drop                                                                                 [ipv6.NumDrops]counter
+		Solicit, Advert, RouterSolicit, SolicitIn, AdvertIn, RouterAdvert, Duplicate, Conflict, Looped counter
+		Drop                                                                                           [ipv6.NumDrops]counter
 	}
 	IGMP, MLD membershipCounters
 

@@ -127,9 +127,13 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	if dst.IsMulticast() || dst == limitedBroadcast {
 		return nil, syscall.ENETUNREACH
 	}
+	pin, err := s.connectZone(dst, o.Device)
+	if err != nil {
+		return nil, err
+	}
 	h := newConnHeaders(o.Headers, 0, dst)
 	via := o.Headers.headers.via(dst)
-	r, err := s.findRoute(via, local.Addr(), o.Device)
+	r, err := s.findRoute(via, local.Addr(), pin)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +147,9 @@ func (s *Stack) DialTCPWith(local, remote netip.AddrPort, o DialOptions) (*TCPCo
 	c := &TCPConn{stack: s, path: r.path, iface: o.Device, dev: o.Device}
 	c.sharing.Store(uint32(o.Sharing))
 	if r.dst.IsLinkLocalUnicast() && r.dst.Is6() {
-		c.iface = r.iface
+		if c.iface = pin; pin == nil {
+			c.iface = r.iface
+		}
 	}
 	c.timer.Owner = (*connTimer)(c)
 	c.mu.Lock()
@@ -588,10 +594,7 @@ func (c *TCPConn) LocalAddr() netip.AddrPort { return c.withZone(c.id().local) }
 func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.withZone(c.id().remote) }
 
 func (c *TCPConn) withZone(a netip.AddrPort) netip.AddrPort {
-	if c.iface != nil && a.Addr().IsLinkLocalUnicast() {
-		return netip.AddrPortFrom(a.Addr().WithZone(c.iface.name), a.Port())
-	}
-	return a
+	return c.stack.inZone(a, c.iface)
 }
 
 // Waiters is where to wait for the connection's readiness.

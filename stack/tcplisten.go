@@ -63,9 +63,13 @@ func (s *Stack) BindTCPWith(local netip.AddrPort, o BindOptions) (*TCPListener, 
 	if err := s.checkLocal(local.Addr()); err != nil {
 		return nil, err
 	}
+	pin, err := s.bindZone(local.Addr(), o.Device)
+	if err != nil {
+		return nil, err
+	}
 	l := &TCPListener{stack: s, addr: local.Addr().WithZone(""), both: !o.Only6}
 	l.SetSharing(o.Sharing)
-	l.dev.Store(o.Device)
+	l.dev.Store(pin)
 	port, err := s.tcp.listen.add(s, l, local.Port())
 	if err != nil {
 		return nil, err
@@ -157,7 +161,9 @@ func (t *tcpTable) lookupListener(local, remote netip.AddrPort, in *Interface) (
 	for _, l := range list {
 		n := 2 * accepts(l.addr, l.both, local.Addr())
 		if dev := l.dev.Load(); n > 0 && dev != nil {
-			if n++; dev != in {
+			// Linux, too: what the host sends to a link-local address of its own is
+			// on that link.
+			if n++; dev != in && !(in != nil && in.loopback && needsZone(local.Addr())) {
 				continue
 			}
 		}
@@ -370,7 +376,12 @@ func (l *TCPListener) Ready() Ready {
 }
 
 // Addr returns the address and port held.
-func (l *TCPListener) Addr() netip.AddrPort { return netip.AddrPortFrom(l.addr, l.port) }
+func (l *TCPListener) Addr() netip.AddrPort {
+	return l.stack.inZone(netip.AddrPortFrom(l.addr, l.port), l.dev.Load())
+}
+
+// Device returns the interface that the port is held on, nil: all.
+func (l *TCPListener) Device() *Interface { return l.dev.Load() }
 
 // Waiters is where to wait for connections.
 func (l *TCPListener) Waiters() *WaitQueue { return &l.waiters }

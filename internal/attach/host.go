@@ -30,7 +30,18 @@ func (o *Options) checkDNS(p *plan) error {
 		if err != nil || a.IsUnspecified() || a.IsMulticast() {
 			return fmt.Errorf("--dns %q: want the address of a server, as 10.77.0.1 or fd77::1", s)
 		}
+		if err := p.checkZone(a); err != nil {
+			return fmt.Errorf("--dns %s: %w", s, err)
+		}
 		p.dns = append(p.dns, a.Unmap())
+	}
+	return nil
+}
+
+// checkZone refuses the zone of another interface than the one there is.
+func (p *plan) checkZone(a netip.Addr) error {
+	if z := a.Zone(); z != "" && z != p.interfaceName() {
+		return fmt.Errorf("there is no interface %s here, but %s", z, p.interfaceName())
 	}
 	return nil
 }

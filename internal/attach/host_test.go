@@ -57,8 +57,8 @@ func TestNetHost(t *testing.T) {
 }
 
 func TestDNSFlag(t *testing.T) {
-	p, _, err := parse(t, map[string]string{"DNS": "10.77.0.1,fd77::1"})
-	if err != nil || len(p.dns) != 2 || p.dns[1].String() != "fd77::1" {
+	p, _, err := parse(t, map[string]string{"DNS": "10.77.0.1,fd77::1,fe80::1%tap7"})
+	if err != nil || len(p.dns) != 3 || p.dns[1].String() != "fd77::1" || p.dns[2].String() != "fe80::1%tap7" {
 		t.Errorf("%v, %v", p, err)
 	}
 }

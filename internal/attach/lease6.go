@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ type DHCP6Options struct {
 func (o *Options) registerDHCP6(fs *pflag.FlagSet, text func(p *string, name, usage string)) {
 	text(&o.DHCP6, "dhcp6", "ask DHCPv6 servers, and listen to routers as --slaac does: `MODE` auto (for what routers say there is; the default with --slaac), stateless (for all but addresses), stateful (for addresses too) or off")
 	fs.Lookup("dhcp6").NoOptDefVal = dhcp6Auto
+	fromEnv(o, &o.Delegate, "dhcp6-prefix", strconv.Atoi)
 	fs.IntVar(&o.Delegate, "dhcp6-prefix", o.Delegate, "ask DHCPv6 servers for a prefix of `LENGTH` to number other links with, too")
 	text(&o.LeaseFile6, "lease6-file", "keep the DHCPv6 lease in `FILE` for the next start instead of releasing it at the end")
 	text(&o.DUID, "duid", "be known to DHCP servers as `ID`: ll (by the MAC address), llt or uuid (made once, for --duid-file), or bytes in hexadecimal (default ll)")

@@ -94,7 +94,8 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		return nil, err
 	}
 	p.tcp.Trace, p.tcp.TraceSegments = watch, true
-	h.Stack = stack.New(stack.Config{Seed: o.Seed, Limits: stack.Limits{Memory: p.memory, NeighbourQueue: o.NeighbourQueue}, TCP: p.tcp})
+	ipv6, _ := o.hostSettings() // check has said what is wrong
+	h.Stack = stack.New(stack.Config{Seed: o.Seed, Limits: stack.Limits{Memory: p.memory, NeighbourQueue: o.NeighbourQueue}, TCP: p.tcp, IPv6: ipv6})
 	network := socket.Net(h.Stack)
 	network.SetDNS(p.dns...)
 	network.SetHosts(hostsFile)
@@ -107,7 +108,8 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		mac = stableMAC(p.name)
 	}
 	nic := stack.InterfaceConfig{Name: p.interfaceName(), Device: dev, MAC: mac, MTU: o.MTU, NoDAD: o.NoDAD, ACD: o.ACD, SLAAC: o.SLAAC || p.dhcp6.on, RouteLocalnet: o.Localnet, ARP: p.arp, VerifyND: o.VerifyND}
-	_ = o.identifiers(&nic) // check has said what is wrong
+	_ = o.identifiers(&nic)
+	_ = o.interfaceSettings(&nic)
 	if h.Interface, err = h.Stack.AddInterface(nic); err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", p.name, err)
 	}

@@ -73,6 +73,7 @@ type Options struct {
 	NoDAD      bool // --dad=false: use IPv6 addresses unprobed
 	ACD        bool // --acd: probe IPv4 addresses before use (RFC 5227)
 	ARPOptions
+	Settings
 	// Recorder, unless nil, chooses what is in that capture.
 	Recorder Recorder
 	Seed     uint64 // --seed: reproducible random choices; 0: real ones
@@ -159,13 +160,17 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.TempAddrs, "temp-addrs", "make temporary IPv6 addresses beside those of --slaac, and use them: `MODE` off, usable (by who binds them) or prefer (RFC 8981; default off)")
 	list(&o.IgnoreRA, "ra-ignore", "leave `WHAT` of router advertisements aside: routers, routes, prefixes, addresses, mtu or dns; repeat or separate by commas")
 	truth(&o.Optimistic, "optimistic-dad", "use the IPv6 addresses that are made by oneself while duplicates are still looked for (RFC 4429)")
-	dad := &notValue{&o.NoDAD}
-	if v := os.Getenv(envName("dad")); v != "" {
-		o.noteEnv("dad", v, dad.Set(v))
+	not := func(p *bool, name, usage string) {
+		v := &notValue{p}
+		if text := os.Getenv(envName(name)); text != "" {
+			o.noteEnv(name, text, v.Set(text))
+		}
+		fs.VarPF(v, name, "", usage).NoOptDefVal = "true"
 	}
-	fs.VarPF(dad, "dad", "", "look for duplicates of IPv6 addresses before using them (RFC 4862), which takes a second").NoOptDefVal = "true"
+	not(&o.NoDAD, "dad", "look for duplicates of IPv6 addresses before using them (RFC 4862), which takes a second")
 	truth(&o.ACD, "acd", "look for duplicates of IPv4 addresses before using them (RFC 5227), which takes 5 to 7 s; Linux does not")
 	o.registerARP(fs, text, truth)
+	o.registerSettings(fs, flagMaker{text, list, truth, not})
 	fromEnv(o, &o.Seed, "seed", func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
 	fs.Uint64Var(&o.Seed, "seed", o.Seed, "make random choices reproducible, for tests only")
 	_ = fs.MarkHidden("seed") // it is there
@@ -193,7 +198,7 @@ func (o *Options) noteEnv(name, value string, err error) {
 }
 
 // notValue is a boolean flag that shows the opposite of what it sets, so that
-// the zero Options have duplicate address detection switched on.
+// the zero Options have switched on what hosts usually do.
 type notValue struct{ p *bool }
 
 func (v *notValue) String() string { return strconv.FormatBool(v.p == nil || !*v.p) }
@@ -237,7 +242,7 @@ const kindHost = "host"
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p := new(plan)
-	steps := []func(*plan) error{o.checkLink, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP, o.checkDHCP6, o.checkARP}
+	steps := []func(*plan) error{o.checkLink, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP, o.checkDHCP6, o.checkARP, o.checkSettings}
 	err := o.checkEnv(p)
 	if err == nil {
 		err = o.checkDevice(p)
@@ -466,8 +471,11 @@ func (o *Options) checkGateways(p *plan) error {
 			continue
 		}
 		gw, err := netip.ParseAddr(strings.TrimSpace(s))
-		if err != nil || gw.Is4In6() || (gw.Zone() != "" && gw.Zone() != p.interfaceName()) {
+		if err != nil || gw.Is4In6() {
 			return fmt.Errorf("--gw %q: want an address, as 10.77.0.1 or fe80::1", s)
+		}
+		if err := p.checkZone(gw); err != nil {
+			return fmt.Errorf("--gw %s: %w", s, err)
 		}
 		gw = gw.WithZone("")
 		if err := p.checkGateway(gw, o); err != nil {

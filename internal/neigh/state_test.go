@@ -16,35 +16,40 @@ import (
 // link-layer address, "a" the one cached, "b" another. "NS" stands for all
 // that carry a source link-layer address; "!" where none may be created. In the
 // Incomplete column a frame waits, and going out makes of stale delay (§7.3.3).
+// The last column is the state of RFC 7048 §3, with patience for three questions.
 const appendixC = `
-event    none          incomplete    reachable    stale        delay        probe        failed       static
-NS-a     stale-a       delay-a       reachable-a  stale-a      delay-a      probe-a      stale-a      static-a
-NS-b     stale-b       delay-b       stale-b      stale-b      stale-b      stale-b      stale-b      static-a
-NS-a!    none          delay-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a
-NS-b!    none          delay-b       stale-b      stale-b      stale-b      stale-b      failed       static-a
-NA--     none          incomplete    reachable-a  stale-a      delay-a      probe-a      failed       static-a
-NA-s-    none          incomplete    reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
-NA-o-    none          incomplete    reachable-a  stale-a      delay-a      probe-a      failed       static-a
-NA-so-   none          incomplete    reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
-NA-a     none          delay-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a
-NA-sa    none          reachable-a   reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
-NA-oa    none          delay-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a
-NA-soa   none          reachable-a   reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
-NA-b     none          delay-b       stale-a      stale-a      delay-a      probe-a      failed       static-a
-NA-sb    none          reachable-b   stale-a      stale-a      delay-a      probe-a      failed       static-a
-NA-ob    none          delay-b       stale-b      stale-b      stale-b      stale-b      failed       static-a
-NA-sob   none          reachable-b   reachable-b  reachable-b  reachable-b  reachable-b  failed       static-a
-upper    none          incomplete    reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a
-doubt    none          incomplete    probe-a      probe-a      probe-a      probe-a      failed       static-a
-output   incomplete    incomplete    reachable-a  delay-a      delay-a      probe-a      incomplete   static-a
-timeout  none          incomplete    stale-a      none         probe-a      probe-a      none         static-a
-timeout3 none          failed        none         none         failed       failed       none         static-a
+event    none          incomplete    reachable    stale        delay        probe        failed       static    unreachable
+NS-a     stale-a       delay-a       reachable-a  stale-a      delay-a      probe-a      stale-a      static-a  unreachable-a
+NS-b     stale-b       delay-b       stale-b      stale-b      stale-b      stale-b      stale-b      static-a  stale-b
+NS-a!    none          delay-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a  unreachable-a
+NS-b!    none          delay-b       stale-b      stale-b      stale-b      stale-b      failed       static-a  stale-b
+NA--     none          incomplete    reachable-a  stale-a      delay-a      probe-a      failed       static-a  unreachable-a
+NA-s-    none          incomplete    reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a  reachable-a
+NA-o-    none          incomplete    reachable-a  stale-a      delay-a      probe-a      failed       static-a  unreachable-a
+NA-so-   none          incomplete    reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a  reachable-a
+NA-a     none          delay-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a  unreachable-a
+NA-sa    none          reachable-a   reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a  reachable-a
+NA-oa    none          delay-a       reachable-a  stale-a      delay-a      probe-a      failed       static-a  unreachable-a
+NA-soa   none          reachable-a   reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a  reachable-a
+NA-b     none          delay-b       stale-a      stale-a      delay-a      probe-a      failed       static-a  unreachable-a
+NA-sb    none          reachable-b   stale-a      stale-a      delay-a      probe-a      failed       static-a  unreachable-a
+NA-ob    none          delay-b       stale-b      stale-b      stale-b      stale-b      failed       static-a  stale-b
+NA-sob   none          reachable-b   reachable-b  reachable-b  reachable-b  reachable-b  failed       static-a  reachable-b
+upper    none          incomplete    reachable-a  reachable-a  reachable-a  reachable-a  failed       static-a  reachable-a
+doubt    none          incomplete    probe-a      probe-a      probe-a      probe-a      failed       static-a  unreachable-a
+output   incomplete    incomplete    reachable-a  delay-a      delay-a      probe-a      incomplete   static-a  unreachable-a
+timeout  none          incomplete    stale-a      none         probe-a      probe-a      none         static-a  unreachable-a
+timeout3 none          failed        none         none         failed       failed       none         static-a  failed
 `
 
 // inState returns a world whose cache has peer in the state, with macA, by way
 // of the calls that lead there.
 func inState(t *testing.T, s State) *world {
-	w := newWorld(t, Config{FailedHold: -1})
+	c := Config{FailedHold: -1}
+	if s == Unreachable {
+		c.Patience = 3
+	}
+	w := newWorld(t, c)
 	switch s {
 	case None:
 	case Incomplete, Failed:
@@ -59,11 +64,14 @@ func inState(t *testing.T, s State) *world {
 		if s == Reachable {
 			w.Confirm(w.at, peer)
 		}
-		if s == Delay || s == Probe {
+		if s == Delay || s == Probe || s == Unreachable {
 			w.output(peer, "sent")
 		}
-		if s == Probe {
+		switch s {
+		case Probe:
 			w.run(5 * time.Second)
+		case Unreachable:
+			w.run(8 * time.Second)
 		}
 	}
 	if got := w.entry(peer).State; got != s {
@@ -79,10 +87,10 @@ func TestAppendixC(t *testing.T) {
 	for _, row := range rows[1:] {
 		f := strings.Fields(row)
 		event := f[0]
-		if len(f) != 9 {
+		if len(f) != 10 {
 			t.Fatalf("row %q", row)
 		}
-		for s := None; s <= Static; s++ {
+		for s := None; s <= Unreachable; s++ {
 			want := f[1+int(s)]
 			t.Run(event+"/"+s.String(), func(t *testing.T) {
 				w := inState(t, s)
@@ -111,7 +119,7 @@ func TestAppendixC(t *testing.T) {
 			cells++
 		}
 	}
-	if cells != (len(rows)-1)*8 {
+	if cells != (len(rows)-1)*9 {
 		t.Error("the table is not complete")
 	}
 }
