@@ -34,7 +34,7 @@ func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duratio
 	case !p.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || a == limitedBroadcast || a.Zone() != "",
 		a.Is4() && ipv4Impossible(p):
 		return fmt.Errorf("address %v: %w", p, syscall.EINVAL)
-	case a.Is6() && i.noIPv6:
+	case a.Is6() && i.noIPv6():
 		return fmt.Errorf("address %v: IPv6 is off on %s: %w", p, i.name, syscall.EAFNOSUPPORT)
 	}
 	params := i.claimParams(a)
@@ -142,7 +142,10 @@ func (i *Interface) DelAddr(a netip.Addr) error { return i.delAddr(a, OriginStat
 
 // delAddr is DelAddr; an origin other than OriginStatic spares an address that
 // another one made.
-func (i *Interface) delAddr(a netip.Addr, by Origin) error {
+func (i *Interface) delAddr(a netip.Addr, by Origin) error { return i.takeAddr(a, by, false) }
+
+// takeAddr is delAddr that may spare the address's connections.
+func (i *Interface) takeAddr(a netip.Addr, by Origin, spare bool) error {
 	if err := i.stack.update(func(c *config) error {
 		x := c.addrOf(a, i)
 		if x == nil || by != OriginStatic && x.origin != by {
@@ -160,7 +163,7 @@ func (i *Interface) delAddr(a netip.Addr, by Origin) error {
 		i.leaveGroupLocked(ipv6.SolicitedNode(a))
 	}
 	i.leave()
-	if !i.stack.cfg.Load().byAddrAny(a) {
+	if !spare && !i.stack.cfg.Load().byAddrAny(a) {
 		i.stack.tcp.addressGone(a)
 	}
 	i.announceChange(nil)

@@ -23,14 +23,18 @@ type Link struct {
 	MAC       ether.Addr
 	MTU       int  // bytes of the largest IP packet
 	Loopback  bool // the stack's own
-	Up        bool // the device has not failed, and was not removed
+	Up        bool // not set down, and the device has not failed and was not removed
+	Carrier   bool // the device has a link
 }
 
 // String formats a link for a log.
 func (l Link) String() string {
 	state := "up"
-	if !l.Up {
+	switch {
+	case !l.Up:
 		state = "down"
+	case !l.Carrier:
+		state = "up no-carrier"
 	}
 	return fmt.Sprintf("%d: %s %v mtu %d %s", l.Index, l.Name, l.MAC, l.MTU, state)
 }
@@ -48,7 +52,7 @@ func (l Links) Add(c InterfaceConfig) (*Interface, error) { return l.s.AddInterf
 func (l Links) List() []Link {
 	var list []Link
 	for _, i := range l.s.cfg.Load().ifaces {
-		list = append(list, i.link())
+		list = append(list, i.linkInfo())
 	}
 	return list
 }
@@ -56,8 +60,11 @@ func (l Links) List() []Link {
 // Named returns the interface with a name, or nil.
 func (l Links) Named(name string) *Interface { return l.s.cfg.Load().named(name) }
 
-func (i *Interface) link() Link {
-	return Link{Interface: i, Name: i.name, Index: int(i.index), MAC: i.MAC(), MTU: i.mtu, Loopback: i.loopback, Up: !i.isDown()}
+// Of returns what is known of an interface.
+func (l Links) Of(i *Interface) Link { return i.linkInfo() }
+
+func (i *Interface) linkInfo() Link {
+	return Link{Interface: i, Name: i.name, Index: int(i.index), MAC: i.MAC(), MTU: i.MTU(), Loopback: i.loopback, Up: !i.isDead(), Carrier: !i.noCarrier()}
 }
 
 func (i *Interface) isDown() bool {

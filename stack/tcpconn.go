@@ -278,6 +278,8 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		if fresh, err := c.stack.findRoute(r.dst, r.src, c.iface); err == nil {
 			r, c.path = fresh, fresh.path
 			c.core.SetPathMTU(r.mtu)
+		} else if errno, ok := err.(syscall.Errno); ok {
+			c.core.SoftError(errno) // told if the connection times out, as on Linux
 		}
 	}
 	var seg tcp.Segment
@@ -290,7 +292,11 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		switch err := c.stack.tcp.emit(now, tx, &r, &seg); err {
 		case syscall.EMSGSIZE:
 			c.core.TooBig(now, seg.Seq, r.mtu)
-		case syscall.EHOSTUNREACH, syscall.ENETDOWN:
+		case syscall.ENETDOWN:
+			if r.iface.isDown() {
+				ready |= c.unreachableLocked(now, syscall.ENETDOWN)
+			} // else it may be set up again
+		case syscall.EHOSTUNREACH:
 			ready |= c.unreachableLocked(now, err.(syscall.Errno))
 		}
 	}

@@ -54,7 +54,7 @@ type Host struct {
 	capture *os.File
 	leases  []string    // lines about the lease
 	running atomic.Bool // news of the lease are for the user
-	unwatch func()      // ends watchCarrier; nil: it is not there
+	unwatch func()      // ends watchLink; nil: it is not there
 }
 
 // Open attaches a stack as the options say and returns when its addresses may
@@ -126,10 +126,8 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		servers, _ := h.dnsNow(p.dns)
 		o.Recorder.Attached(h.Stack, servers)
 	}
-	if o.DHCP || o.ACD || h.DHCP6 != nil {
-		if err := h.watchCarrier(p.name); err != nil {
-			h.Notes = append(h.Notes, err.Error()+"; a change of networks will not be noticed")
-		}
+	if h.DHCP != nil || h.DHCP6 != nil {
+		h.watchLink()
 	}
 	network.SetDNSSource(func() ([]netip.Addr, []string) { return h.dnsNow(p.dns) })
 	return h, nil

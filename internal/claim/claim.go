@@ -130,6 +130,9 @@ func (c *Claim) Addr() netip.Addr { return c.addr }
 // State returns how far the claim has come.
 func (c *Claim) State() State { return c.state }
 
+// Pending reports whether the address was not assigned yet.
+func (c *Claim) Pending() bool { return c.state == StateProbing }
+
 // Deadline returns when Expire is to be called, or 0 for never.
 func (c *Claim) Deadline() mono.Time { return c.deadline }
 

@@ -37,7 +37,7 @@ func newTUN(t *testing.T, o hostOptions) *host {
 			t.Fatal(err)
 		}
 	}
-	h.expect("the link-local address announces itself before the kernel's end is up", "ether.drop.device")
+	h.expect("the link-local address announces itself before the kernel's end is up", "ether.drop.link-down")
 	h.expect("the kernel's own multicast, which no MAC address filters", "ipv6.drop.foreign-ip")
 	// Nothing is probed: they can be used at once.
 	if got := h.nic.Addrs(); len(got) != 3 {
