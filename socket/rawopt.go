@@ -22,6 +22,8 @@ type rawOption struct {
 	// room reports whether n bytes do to read it in; nil: any number does, and
 	// gets the beginning.
 	room func(f *FD, n int) bool
+	// fill is get for what is asked for in the buffer that it puts the answer in.
+	fill func(f *FD, b []byte) (int, error)
 }
 
 // exactly and atLeast are what rawOption.room may be.
@@ -109,7 +111,14 @@ func (f *FD) Setsockopt(level, opt int, value []byte) error {
 
 // Getsockopt is getsockopt(2): it returns how much of value it has filled.
 func (f *FD) Getsockopt(level, opt int, value []byte) (int, error) {
-	if o, ok := f.raw(level, opt); ok && o.get != nil {
+	o, ok := f.raw(level, opt)
+	if ok && o.fill != nil {
+		if f.closed.Load() {
+			return 0, net.ErrClosed
+		}
+		return o.fill(f, value)
+	}
+	if ok && o.get != nil {
 		if f.closed.Load() {
 			return 0, net.ErrClosed
 		}

@@ -46,7 +46,7 @@ func init() {
 	tcpOptions[TCP_QUEUE_SEQ] = option{(*FD).setQueueSeq, (*FD).queueSeq}
 	tcpOptions[TCP_TIMESTAMP] = option{(*FD).setTimestamp, (*FD).timestamp}
 	rawOptions[name{SOL_TCP, TCP_REPAIR_OPTIONS}] = rawOption{set: (*FD).setRepairOptions}
-	rawOptions[name{SOL_TCP, TCP_REPAIR_WINDOW}] = rawOption{(*FD).setRepairWindow, (*FD).repairWindow, exactly(repairWindowLen)}
+	rawOptions[name{SOL_TCP, TCP_REPAIR_WINDOW}] = rawOption{(*FD).setRepairWindow, (*FD).repairWindow, exactly(repairWindowLen), nil}
 }
 
 // repairing is what a socket without a connection keeps of repair mode.
