@@ -359,6 +359,9 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 		if h := r.iface.hopLimit.Load(); h != 0 && r.dst.Is6() {
 			hops = uint8(h)
 		}
+		if r.hops != 0 {
+			hops = r.hops
+		}
 		if r.dst.IsMulticast() {
 			hops = 1 // RFC 1112 §6.1, RFC 3493 §5.2: stays on the link unless asked
 		}

@@ -33,6 +33,8 @@ type route struct {
 	opts  []byte
 	next  uint8
 	label label // of IPv6
+	// metrics are those of the route that was found, nil where it has none.
+	metrics *RouteMetrics
 }
 
 // path is a route without the addresses of its ends, which a connection has in
@@ -46,6 +48,8 @@ type path struct {
 	// tiny: the path is believed to carry less than mtu says, and so routers
 	// may fragment (see exceptions).
 	tiny bool
+	lock bool  // what routers say of the MTU does not count (RouteMetrics.LockMTU)
+	hops uint8 // RouteMetrics.HopLimit
 }
 
 // stale reports that it is to be looked up again.
@@ -119,6 +123,11 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 	r.mtu = r.iface.mtuFor(dst)
 	if hit.route != nil && hit.route.MTU != 0 {
 		r.mtu = min(r.mtu, hit.route.MTU)
+	}
+	if hit.route != nil && hit.route.Metrics != (RouteMetrics{}) {
+		r.metrics = &hit.route.Metrics
+		r.lock, r.hops = r.metrics.LockMTU, uint8(r.metrics.HopLimit)
+		r.tiny = r.lock // as Linux, which then lets routers fragment
 	}
 	s.exceptions.apply(s.clock.Now(), &r)
 	if src.IsValid() && !src.IsUnspecified() {

@@ -59,6 +59,9 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 		c.RcvInit = min(c.RcvInit, 4*c.MSS) // a promise that can still be kept
 	}
 	c.Knobs = *k
+	if r.metrics != nil {
+		r.metrics.apply(&c)
+	}
 	return &c
 }
 
@@ -453,6 +456,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	c.traceErrorLocked(now, e)
 	var ready Ready
 	switch {
+	case e.tooBig && c.path.lock:
 	case e.tooBig:
 		dst := c.id().remote.Addr()
 		mtu, tiny := pathMTU(dst.Is6(), e.mtu)
