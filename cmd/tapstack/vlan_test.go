@@ -42,7 +42,7 @@ func TestUpVLAN(t *testing.T) {
 		}
 		r.terminate(t)
 		for id, want := range map[string]string{"10": " 0% packet loss", "11": " 100% packet loss"} {
-			c := tapstack(t, nil, "ping", "--dad=false", "--ip", "10.77.0.7/24", "--vlan", id, "-c", "2", "-i", "0.2", "-W", "1", "10.77.0.1")
+			c := tapstack(t, nil, "ping", "--dad=false", "--ip", "10.77.0.7/24", "--route", "10.77.0.1 hoplimit 3 mtu lock 1000", "--vlan", id, "-c", "2", "-i", "0.2", "-W", "1", "-s", "1200", "10.77.0.1")
 			var out bytes.Buffer
 			c.Stdout, c.Stderr = &out, &out
 			if err := l.Start(c); err != nil {

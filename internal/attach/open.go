@@ -203,6 +203,9 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 			return fmt.Errorf("--gw dev: %w", err)
 		}
 	}
+	if err := p.addRoutes(h.Stack, h.Interface); err != nil {
+		return err
+	}
 	if o.DHCP {
 		if err := h.startDHCP(o, p); err != nil {
 			return err
