@@ -195,11 +195,13 @@ func (i *Interface) neighbour(e neigh.Entry) Neighbour {
 
 // Set pins a neighbour's link-layer address: it is never asked for, and never
 // overridden. EINVAL for an address that no neighbour can have, ENOSPC when the
-// cache has no place, ENODEV for loopback.
+// cache has no place, ENODEV for loopback, EOPNOTSUPP on a link between two.
 func (n Neighbours) Set(i *Interface, a netip.Addr, mac ether.Addr) error {
 	switch {
 	case i.loopback:
 		return fmt.Errorf("neighbour %v: %w", a, syscall.ENODEV)
+	case i.ptp:
+		return i.noNeighbours(a)
 	case !a.IsValid() || a.IsMulticast() || a.IsUnspecified() || a.Is4In6() || mac.IsZero() || mac.IsGroup() ||
 		n.s.cfg.Load().isBroadcast(a, i):
 		return fmt.Errorf("neighbour %v at %v: %w", a, mac, syscall.EINVAL)
@@ -213,14 +215,22 @@ func (n Neighbours) Set(i *Interface, a netip.Addr, mac ether.Addr) error {
 }
 
 // Remove forgets a neighbour, static or not; what waits for it fails. ENOENT
-// when it is not known.
+// when it is not known, EOPNOTSUPP on a link between two.
 func (n Neighbours) Remove(i *Interface, a netip.Addr) error {
+	if i.ptp {
+		return i.noNeighbours(a)
+	}
 	i.enter(n.s.clock.Now())
 	defer i.leave()
 	if a.IsValid() && i.neigh[family(a)].Delete(a) {
 		return nil
 	}
 	return fmt.Errorf("neighbour %v: %w", a, syscall.ENOENT)
+}
+
+// noNeighbours is the error of a link without link-layer addresses.
+func (i *Interface) noNeighbours(a netip.Addr) error {
+	return fmt.Errorf("neighbour %v: %s is a link between two and has none: %w", a, i.name, syscall.EOPNOTSUPP)
 }
 
 // Flush forgets the neighbours of an interface that are not static.

@@ -20,7 +20,7 @@ func newTUN(t *testing.T, o hostOptions) *host {
 	l := newLab(t)
 	ctx := within(t, patience)
 	o.open = func() (ether.Device, error) {
-		d, err := tun.Open(tun.Options{Name: "tun9", Offload: o.offload})
+		d, err := tun.Open(tun.Options{Name: "tun9", Offload: o.offload, Queues: o.queues})
 		if err != nil {
 			return nil, err
 		}
@@ -101,5 +101,41 @@ func TestTUNRoutes(t *testing.T) {
 		if !strings.Contains(out, "pmtu 1500 hops 1 back 1") {
 			t.Errorf("tracepath:\n%s", out)
 		}
+	}
+}
+
+// TestTUNQueues: a TUN of two queues, with transfers that the kernel shares out
+// between them.
+func TestTUNQueues(t *testing.T) {
+	h := newTUN(t, hostOptions{offload: tap.OffloadRequire, queues: 2})
+	h.serveKernel()
+	a := amounts{discard: 20 << 20, chargen: 20 << 20, echo: 8 << 20, sequential: 20, parallel: 40, limit: endurance}
+	t.Run("connections", func(t *testing.T) { h.testConnections(t, a) })
+	t.Run("transfers", func(t *testing.T) { h.testTransfers(t, a) })
+	if out := run(t, within(t, patience), h.lab, "ip", "-d", "link", "show", "tun9"); !strings.Contains(out, "numqueues 2 ") {
+		t.Errorf("not two queues:\n%s", out)
+	}
+}
+
+// TestTUNSLAAC: radvd at the kernel's end of a TUN: the stack asks for routers,
+// makes itself an address, and is reached there.
+func TestTUNSLAAC(t *testing.T) {
+	h := newTUN(t, hostOptions{offload: tap.OffloadRequire, nic: stack.InterfaceConfig{SLAAC: true}})
+	ctx := within(t, 3*patience)
+	run(t, ctx, h.lab, "ip", "addr", "add", "2001:db8:a::1/64", "dev", "tun9", "nodad")
+	a := newAdvertiser(t, h.lab, "tun9")
+	a.start("\tprefix 2001:db8:a::/64 { };\n")
+	h.expect("multicasts that no MAC address filters", "ipv6.drop.foreign-ip")
+	got, err := h.nic.WaitAddr(ctx, func(p netip.Prefix) bool { return netip.MustParsePrefix("2001:db8:a::/64").Contains(p.Addr()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ping(t, got.Addr().String(), "-6", 2000, 2)
+	w, err := h.stack.Routes().Get(netip.MustParseAddr("2001:db8:9::1"), netip.Addr{}, nil)
+	if err != nil || w.Source != got.Addr() || !w.NextHop.IsLinkLocalUnicast() {
+		t.Errorf("%+v, %v", w, err)
+	}
+	if h.count("nd.router-solicit") == 0 || h.count("nd.solicit") != 0 {
+		t.Errorf("%d router solicitations, %d of neighbours", h.count("nd.router-solicit"), h.count("nd.solicit"))
 	}
 }
