@@ -21,6 +21,7 @@ package stack
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -120,6 +121,8 @@ func (i *Interface) changeLink(change func()) error {
 	wasOff, wasDead, oldMTU, had6 := false, false, 0, false
 	if err := s.update(func(c *config) error {
 		switch {
+		case s.closed.Load():
+			return net.ErrClosed
 		case i.loopback:
 			return fmt.Errorf("interface %s: %w", i.name, syscall.EINVAL)
 		case !slices.Contains(c.ifaces, i):

@@ -111,6 +111,9 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if h.Interface, err = h.Stack.AddInterface(nic); err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", p.name, err)
 	}
+	if !h.Stack.Links().Of(h.Interface).Carrier {
+		fmt.Fprintf(os.Stderr, "%s: the link is down; nothing is sent until it is up (ip link set %s up)\n", p.name, p.name)
+	}
 	if o.Localnet {
 		lo := h.Stack.Interfaces()[0]
 		for _, a := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
