@@ -150,6 +150,17 @@ func (s *SLAAC) Start(now mono.Time) {
 	s.updateDeadline()
 }
 
+// Resolicit asks for routers again, as if the interface had come up, and keeps
+// what they said before: the link was away for a moment, and may be another one
+// now (RFC 4861 §6.3.7).
+func (s *SLAAC) Resolicit(now mono.Time) {
+	if !s.running {
+		return
+	}
+	s.running, s.solicited, s.heard, s.interval = false, false, false, 0
+	s.Start(now)
+}
+
 // Stop withdraws everything that was learned, because nothing would time it
 // out any more; the interface goes down. Start may follow.
 func (s *SLAAC) Stop() {

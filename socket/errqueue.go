@@ -21,6 +21,11 @@ type ExtendedError struct {
 	Type, Code uint8 // of the ICMP message
 	Info       uint32
 	Offender   netip.Addr // who sent the ICMP message
+	// Extensions is where in the message's bytes the extensions of RFC 4884 begin,
+	// with IP_RECVERR_RFC4884; 0: there are none, or nobody asked. BadExtensions:
+	// their checksum or an object is wrong.
+	Extensions    int
+	BadExtensions bool
 }
 
 // extendedLen is the length of a struct sock_extended_err.
@@ -30,14 +35,21 @@ func (e *ExtendedError) put(b []byte) {
 	binary.NativeEndian.PutUint32(b, uint32(e.Errno))
 	b[4], b[5], b[6] = e.Origin, e.Type, e.Code
 	binary.NativeEndian.PutUint32(b[8:], e.Info)
+	binary.NativeEndian.PutUint16(b[12:], uint16(e.Extensions)) // struct sock_ee_data_rfc4884
+	if e.BadExtensions {
+		b[14] = flagInvalid4884
+	}
 }
+
+// flagInvalid4884 is SO_EE_RFC4884_FLAG_INVALID.
+const flagInvalid4884 = 1
 
 func parseExtendedError(b []byte) (e ExtendedError, ok bool) {
 	if len(b) < extendedLen {
 		return e, false
 	}
 	e = ExtendedError{Errno: syscall.Errno(binary.NativeEndian.Uint32(b)), Origin: b[4], Type: b[5], Code: b[6],
-		Info: binary.NativeEndian.Uint32(b[8:])}
+		Info: binary.NativeEndian.Uint32(b[8:]), Extensions: int(binary.NativeEndian.Uint16(b[12:])), BadExtensions: b[14]&flagInvalid4884 != 0}
 	a, _ := getSockaddr(b[extendedLen:])
 	e.Offender = a.Addr()
 	return e, true
@@ -66,7 +78,7 @@ func (f *FD) recvError(m *Msg, b []byte) (int, error) {
 		f.controlSocket(&w, want&(wantTime|wantTimeNS), &q.Message)
 		f.controlIP(&w, want&^(wantOrigDst|wantOrigDst6), &q.Message)
 	}
-	e := ExtendedError{q.Errno, q.Origin, q.Type, q.Code, q.Info, q.Offender}
+	e := ExtendedError{q.Errno, q.Origin, q.Type, q.Code, q.Info, q.Offender, q.Extensions, q.BadExtensions}
 	var d [extendedLen + sockaddrLen6]byte
 	e.put(d[:])
 	if e.Offender.IsValid() {

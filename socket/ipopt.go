@@ -31,6 +31,7 @@ const (
 	IP_RECVORIGDSTADDR        = 20
 	IP_ORIGDSTADDR            = 20 // the control message
 	IP_BIND_ADDRESS_NO_PORT   = 24
+	IP_RECVERR_RFC4884        = 26 // IP_RECVERR says where extensions are
 	IP_MULTICAST_IF           = 32 // struct in_addr, ip_mreq or ip_mreqn
 	IP_MULTICAST_TTL          = 33
 	IP_MULTICAST_LOOP         = 34
@@ -60,6 +61,7 @@ const (
 	IPV6_RECVERR          = 25
 	IPV6_V6ONLY           = 26
 	IPV6_MULTICAST_ALL    = 29
+	IPV6_RECVERR_RFC4884  = 31
 	IPV6_RECVPKTINFO      = 49
 	IPV6_PKTINFO          = 50 // the control message
 	IPV6_RECVHOPLIMIT     = 51
@@ -109,6 +111,7 @@ var ipOptions = map[int]option{
 	IP_RECVORIGDSTADDR:      wanted(wantOrigDst),
 	IP_MTU_DISCOVER:         ofDatagram(stack.DatagramMTUDiscover),
 	IP_RECVERR:              onOff(stack.DatagramErrors),
+	IP_RECVERR_RFC4884:      strictOnOff(stack.DatagramRFC4884),
 	IP_MTU:                  {get: (*FD).pathMTU},
 	IP_FREEBIND:             onOff(stack.DatagramFreebind),
 	IP_TRANSPARENT:          onOff(stack.DatagramTransparent),
@@ -144,6 +147,7 @@ var ip6Options = map[int]option{
 	IPV6_AUTOFLOWLABEL:    onOff(stack.DatagramFlowLabels),
 	IPV6_ADDR_PREFERENCES: {(*FD).setPreferences, (*FD).preferences},
 	IPV6_RECVERR:          onOff(stack.DatagramErrors6),
+	IPV6_RECVERR_RFC4884:  strictOnOff(stack.DatagramRFC4884v6),
 	IPV6_MTU:              {get: (*FD).pathMTU},
 	IPV6_FREEBIND:         onOff(stack.DatagramFreebind),
 	IPV6_TRANSPARENT:      onOff(stack.DatagramTransparent),

@@ -143,7 +143,7 @@ func (o *groupOption) bytes(v6 bool) (b []byte) {
 }
 
 func isSourceOption(opt int) bool {
-	return opt >= socket.IP_UNBLOCK_SOURCE && opt <= socket.IP_DROP_SOURCE_MEMBERSHIP ||
+	return opt == socket.IP_MSFILTER || opt == socket.MCAST_MSFILTER || opt >= socket.IP_UNBLOCK_SOURCE && opt <= socket.IP_DROP_SOURCE_MEMBERSHIP ||
 		opt == socket.MCAST_BLOCK_SOURCE || opt == socket.MCAST_UNBLOCK_SOURCE || opt == socket.MCAST_JOIN_SOURCE_GROUP || opt == socket.MCAST_LEAVE_SOURCE_GROUP
 }
 
@@ -235,6 +235,49 @@ func groupSteps(v6 bool) (list []groupOption) {
 	add("MCAST leave source", socket.MCAST_LEAVE_SOURCE_GROUP, 1, a(g), a(src))
 	add("MCAST leave the last", socket.MCAST_LEAVE_SOURCE_GROUP, 1, a(g), a(lo))
 	add("MCAST leave when left", socket.MCAST_LEAVE_SOURCE_GROUP, 1, a(g), a(lo))
+	const in, ex = socket.MCAST_INCLUDE, socket.MCAST_EXCLUDE
+	if !v6 {
+		add("filter without", socket.IP_MSFILTER, g, lo, in, 1, src)
+		add("join for a filter", socket.IP_ADD_MEMBERSHIP, g, lo)
+		add("filter", socket.IP_MSFILTER, g, lo, in, 2, src, far)
+		add("filter, others", socket.IP_MSFILTER, g, lo, ex, 2, src, "9.9.9.9")
+		add("filter, room for more", socket.IP_MSFILTER, g, lo, ex, 1, lo, "9.9.9.9")
+		add("filter, by route", socket.IP_MSFILTER, g, "0.0.0.0", ex, 1, src)
+		add("filter, too short", socket.IP_MSFILTER, g, lo, ex, 2, lo)
+		add("filter, short", socket.IP_MSFILTER, g, lo, ex)
+		add("filter, mode", socket.IP_MSFILTER, g, lo, 2, 1, lo)
+		add("filter, no group", socket.IP_MSFILTER, far, lo, in, 1, lo)
+		add("filter, elsewhere", socket.IP_MSFILTER, g, far, in, 1, lo)
+		add("filter, another group", socket.IP_MSFILTER, h, lo, in, 1, lo)
+		add("filter, too many", socket.IP_MSFILTER, g, lo, in, 11, "9.9.9.1", "9.9.9.2", "9.9.9.3", "9.9.9.4", "9.9.9.5", "9.9.9.6", "9.9.9.7", "9.9.9.8", "9.9.9.9", "9.9.9.10", "9.9.9.11")
+		add("filter, many", socket.IP_MSFILTER, g, lo, in, 10, "9.9.9.1", "9.9.9.2", "9.9.9.3", "9.9.9.4", "9.9.9.5", "9.9.9.6", "9.9.9.7", "9.9.9.8", "9.9.9.9", "9.9.9.10")
+		add("one of them", socket.IP_DROP_SOURCE_MEMBERSHIP, g, lo, "9.9.9.4")
+		add("filter, all", socket.IP_MSFILTER, g, lo, ex, 0)
+		add("filter, me", socket.IP_MSFILTER, g, lo, in, 1, lo)
+		add("filter, not me", socket.IP_MSFILTER, g, lo, ex, 1, lo)
+		add("filter, leave", socket.IP_MSFILTER, g, lo, in, 0)
+		add("filter, leave again", socket.IP_MSFILTER, g, lo, in, 0)
+	}
+	add("MCAST filter without", socket.MCAST_MSFILTER, 1, a(g), in, 1, a(src))
+	add("MCAST filter without, leave", socket.MCAST_MSFILTER, 1, a(g), in, 0)
+	add("MCAST join for a filter", socket.MCAST_JOIN_GROUP, 1, a(g))
+	add("MCAST filter", socket.MCAST_MSFILTER, 1, a(g), in, 2, a(src), a(far))
+	add("MCAST filter, others", socket.MCAST_MSFILTER, 1, a(g), ex, 1, a(lo))
+	add("MCAST filter, any interface", socket.MCAST_MSFILTER, 0, a(g), ex, 1, a(src))
+	add("MCAST filter, nowhere", socket.MCAST_MSFILTER, 99, a(g), ex, 1, a(src))
+	add("MCAST filter, nowhere and no group", socket.MCAST_MSFILTER, 99, a(far), ex, 1, a(src))
+	add("MCAST filter, mode", socket.MCAST_MSFILTER, 1, a(g), 2, 1, a(src))
+	add("MCAST filter, no group", socket.MCAST_MSFILTER, 1, a(far), ex, 1, a(src))
+	add("MCAST filter, another group", socket.MCAST_MSFILTER, 1, a(h), ex, 1, a(src))
+	add("MCAST filter, too short", socket.MCAST_MSFILTER, 1, a(g), ex, 2, a(src))
+	add("MCAST filter, short", socket.MCAST_MSFILTER, 1, a(g), ex)
+	add("MCAST filter, too many", socket.MCAST_MSFILTER, 1, a(g), ex, 65, a(src))
+	if !v6 {
+		add("MCAST filter, other family", socket.MCAST_MSFILTER, 1, other, ex, 1, a(src))
+		add("MCAST filter, sources of the other family", socket.MCAST_MSFILTER, 1, a(g), ex, 1, other)
+	}
+	add("MCAST filter, all", socket.MCAST_MSFILTER, 1, a(g), ex, 0)
+	add("MCAST filter, leave", socket.MCAST_MSFILTER, 1, a(g), in, 0)
 	add("MCAST leave nowhere", socket.MCAST_LEAVE_GROUP, 99, a(g))
 	add("MCAST block nowhere", socket.MCAST_BLOCK_SOURCE, 99, a(g), a(src))
 	return list
@@ -273,6 +316,24 @@ func TestGroupsLikeKernel(t *testing.T) {
 					b := make([]byte, 12)
 					n, err := hear[0].(messenger).getRaw(level, o.opt, b)
 					x.note("get", n, err, fmt.Sprintf("%x", b))
+				}
+				if o.opt == socket.IP_MSFILTER && !v6 || o.opt == socket.MCAST_MSFILTER {
+					// Read with what was set, with room for fewer and for more.
+					for _, room := range []int{0, 1, 20} {
+						b := append(o.bytes(v6), make([]byte, 20*128)...)
+						at := 12
+						if o.opt == socket.MCAST_MSFILTER {
+							at = 140
+						}
+						copy(b[at:], ints(int32(room)))
+						n, err := hear[0].(messenger).getRaw(level, o.opt, b)
+						if err != nil {
+							b = nil
+						}
+						x.note("get", room, n, err, fmt.Sprintf("%x", b[:min(len(b), n)]))
+					}
+					n, err := hear[0].(messenger).getRaw(level, o.opt, o.bytes(v6)[:min(12, len(o.bytes(v6)))])
+					x.note("get short", n, err)
 				}
 				for i := range hear {
 					x.send("send", x.s, "x", 0, netip.AddrPortFrom(netip.MustParseAddr(group), x.ports[i]))

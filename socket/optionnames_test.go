@@ -50,7 +50,7 @@ func OptionNames(log io.Writer) (list []string) {
 	}
 	add := func(level, opt int) {
 		n := names[fmt.Sprint(prefixes[level], opt)]
-		if n == "" && opt >= MCAST_JOIN_GROUP && opt <= MCAST_LEAVE_SOURCE_GROUP {
+		if n == "" && (opt >= MCAST_JOIN_GROUP && opt <= MCAST_LEAVE_SOURCE_GROUP || opt == MCAST_MSFILTER) {
 			n = names[fmt.Sprint("MCAST_", opt)]
 		}
 		if n == "" {

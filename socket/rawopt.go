@@ -24,6 +24,8 @@ type rawOption struct {
 	room func(f *FD, n int) bool
 	// stream: a stream has it, though its level is not SOL_SOCKET.
 	stream bool
+	// fill is get for what is asked for in the buffer that it puts the answer in.
+	fill func(f *FD, b []byte) (int, error)
 }
 
 // exactly and atLeast are what rawOption.room may be.
@@ -113,7 +115,14 @@ func (f *FD) Setsockopt(level, opt int, value []byte) error {
 
 // Getsockopt is getsockopt(2): it returns how much of value it has filled.
 func (f *FD) Getsockopt(level, opt int, value []byte) (int, error) {
-	if o, ok := f.raw(level, opt); ok && o.get != nil {
+	o, ok := f.raw(level, opt)
+	if ok && o.fill != nil {
+		if f.closed.Load() {
+			return 0, net.ErrClosed
+		}
+		return o.fill(f, value)
+	}
+	if ok && o.get != nil {
 		if f.closed.Load() {
 			return 0, net.ErrClosed
 		}

@@ -34,7 +34,7 @@ func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duratio
 	case !p.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() || a == limitedBroadcast || a.Zone() != "",
 		a.Is4() && ipv4Impossible(p):
 		return fmt.Errorf("address %v: %w", p, syscall.EINVAL)
-	case a.Is6() && i.noIPv6:
+	case a.Is6() && i.noIPv6():
 		return fmt.Errorf("address %v: IPv6 is off on %s: %w", p, i.name, syscall.EAFNOSUPPORT)
 	}
 	params := i.claimParams(a, o)
@@ -151,7 +151,10 @@ func (i *Interface) DelAddr(a netip.Addr) error { return i.delAddr(a, OriginStat
 
 // delAddr is DelAddr; an origin other than OriginStatic spares an address that
 // another one made.
-func (i *Interface) delAddr(a netip.Addr, by Origin) error {
+func (i *Interface) delAddr(a netip.Addr, by Origin) error { return i.takeAddr(a, by, false) }
+
+// takeAddr is delAddr that may spare the address's connections.
+func (i *Interface) takeAddr(a netip.Addr, by Origin, spare bool) error {
 	var claimant *claimant
 	if err := i.stack.update(func(c *config) error {
 		x := c.addrOf(a, i)
@@ -171,7 +174,7 @@ func (i *Interface) delAddr(a netip.Addr, by Origin) error {
 		i.leaveGroupLocked(ipv6.SolicitedNode(a))
 	}
 	i.leave()
-	if !i.stack.cfg.Load().byAddrAny(a) {
+	if !spare && !i.stack.cfg.Load().byAddrAny(a) {
 		i.stack.tcp.addressGone(a)
 	}
 	i.announceChange(nil)
@@ -246,7 +249,7 @@ func (i *Interface) WaitUsable(ctx context.Context, a netip.Addr) error {
 		if n >= 0 && list[n].state != addrTentative {
 			return nil
 		}
-		if i.isGone() {
+		if i.isDown() {
 			return i.downError()
 		}
 		if n < 0 {
@@ -276,7 +279,7 @@ func (i *Interface) WaitAddr(ctx context.Context, want func(netip.Prefix) bool) 
 		if i.stack.closed.Load() {
 			return netip.Prefix{}, net.ErrClosed
 		}
-		if i.isGone() {
+		if i.isDown() {
 			return netip.Prefix{}, i.downError()
 		}
 		select {

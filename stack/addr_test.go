@@ -30,7 +30,10 @@ func newBare(t *testing.T, c stack.Config, ic stack.InterfaceConfig) *testHost {
 	c.Clock, c.Seed = h.n.Clock(), 7
 	h.s = stack.New(c)
 	t.Cleanup(func() { h.s.Close() })
-	ic.Name, ic.Device, ic.MAC = "eth0", h.d, hostMAC
+	if ic.Device == nil {
+		ic.Device = h.d
+	}
+	ic.Name, ic.MAC = "eth0", hostMAC
 	var err error
 	ic.IID, ic.NoDADNonce = ipv6.IIDEUI64, true // addresses and probes that can be told in advance
 	if h.i, err = h.s.AddInterface(ic); err != nil {

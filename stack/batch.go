@@ -49,6 +49,11 @@ func (i *Interface) newBatch(queue int) *batch {
 
 // deliver is the device's callback for one frame; it takes p.
 func (b *batch) deliver(p *pkt.Buf) {
+	if b.iface.isDead() {
+		b.iface.stack.stats.Ether.Drop[DropLinkDown].inc()
+		p.Put()
+		return
+	}
 	if b.now == 0 {
 		b.now = b.iface.stack.clock.Now()
 		b.stamp = b.iface.stack.probers.Load() != nil

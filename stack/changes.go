@@ -219,7 +219,7 @@ func (t *watches) compareLocked(old, now *config) {
 	}
 	for _, i := range now.ifaces {
 		if !slices.Contains(old.ifaces, i) {
-			t.tell(Change{Kind: LinkChange, Op: Added, Link: i.link()})
+			t.tell(Change{Kind: LinkChange, Op: Added, Link: i.linkInfo()})
 		}
 	}
 	type key struct {
@@ -268,7 +268,7 @@ func (t *watches) compareLocked(old, now *config) {
 	}
 	for _, i := range old.ifaces {
 		if !slices.Contains(now.ifaces, i) {
-			t.tell(Change{Kind: LinkChange, Op: Removed, Link: i.link()})
+			t.tell(Change{Kind: LinkChange, Op: Removed, Link: i.linkInfo()})
 		}
 	}
 }

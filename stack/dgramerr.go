@@ -7,7 +7,10 @@ package stack
 
 import (
 	"net/netip"
+	"slices"
 	"syscall"
+
+	"github.com/tapstack/tapstack/icmp"
 )
 
 // Who has found the error: Linux's SO_EE_ORIGIN values.
@@ -27,9 +30,14 @@ type QueuedError struct {
 	To netip.AddrPort
 	// Offender is who sent the ICMP message, invalid when nobody did.
 	Offender netip.Addr
-	// Message tells of the ICMP message itself; Size is of the part of the
-	// datagram that it quotes.
+	// Message tells of the ICMP message itself; Size is of what it quotes of the
+	// datagram, with what follows that.
 	Message Arrival
+	// Extensions is where in that the extensions of RFC 4884 begin, 0 when there
+	// are none or nobody asked (DatagramRFC4884); BadExtensions says that they
+	// are damaged.
+	Extensions    int
+	BadExtensions bool
 }
 
 // errorQueue holds the errors of a socket that asked for them.
@@ -140,11 +148,14 @@ func (d *Datagram) inputError(to netip.AddrPort, e icmpError, data []byte) {
 	}
 	if queue {
 		q := queuedError{QueuedError: QueuedError{Errno: e.errno, Origin: ErrorICMP, Type: e.typ, Code: e.code,
-			Info: e.info, To: to, Offender: e.message.From.Addr(), Message: e.message}, data: append([]byte(nil), data...)}
+			Info: e.info, To: to, Offender: e.message.From.Addr(), Message: e.message}, data: slices.Concat(data, e.tail)}
 		if to.Addr().Is6() {
 			q.Origin = ErrorICMP6
 		}
-		q.Message.Size = len(data)
+		q.Message.Size = len(q.data)
+		if d.sets.forFamily(to.Addr(), DatagramRFC4884, DatagramRFC4884v6) != 0 {
+			q.findExtensions(e)
+		}
 		d.addErrorLocked(q)
 	}
 	tell := queue || connected && e.hard
@@ -156,6 +167,19 @@ func (d *Datagram) inputError(to netip.AddrPort, e icmpError, data []byte) {
 	if tell {
 		d.waiters.Wake(ReadyErr | ReadyIn)
 	}
+}
+
+// minQuote is the least length that a message may say its quoted packet has,
+// padding included (RFC 4884 §4.1). Linux believes no less.
+const minQuote = 128
+
+// findExtensions says where in the data the extensions begin.
+func (q *queuedError) findExtensions(e icmpError) {
+	at := e.quote - (e.body - len(q.data)) // without the headers in front
+	if e.quote < minQuote || at < 0 || at+4 > len(q.data) {
+		return
+	}
+	q.Extensions, q.BadExtensions = at, !icmp.ValidExtensions(q.data[at:])
 }
 
 // acceptsPathMTU reports whether the socket lets routers say how long its

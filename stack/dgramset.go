@@ -42,6 +42,8 @@ const (
 	DatagramMinMTU                             // IPV6_USE_MIN_MTU: packets of 1280 bytes at most; -1: as Linux, where that is off
 	DatagramPathMTU                            // IPV6_RECVPATHMTU: see TakePathMTUNews
 	DatagramPreferences                        // IPV6_ADDR_PREFERENCES: PreferTemporary and its like
+	DatagramRFC4884                            // IP_RECVERR_RFC4884: say where the extensions of errors are
+	DatagramRFC4884v6                          // IPV6_RECVERR_RFC4884
 	DatagramKeepHeaders                        // keep the extension headers of what is received, for who asks
 	numDatagramOptions
 )
@@ -87,6 +89,8 @@ var datagramRange = [numDatagramOptions]struct {
 	DatagramMinMTU:       {-1, 1, -1, false},
 	DatagramPathMTU:      {max: 1},
 	DatagramPreferences:  {max: 7},
+	DatagramRFC4884:      {max: 1},
+	DatagramRFC4884v6:    {max: 1},
 	DatagramKeepHeaders:  {max: 1},
 }
 

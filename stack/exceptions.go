@@ -74,7 +74,7 @@ func (t *exceptions) apply(now mono.Time, r *route) {
 	if e.gatewayUntil > now && r.nextHop == e.from && r.iface == e.iface {
 		r.nextHop, r.until = e.gateway, e.gatewayUntil
 	}
-	if e.mtuUntil > now && (e.mtu < r.mtu || e.tiny) {
+	if !r.lock && e.mtuUntil > now && (e.mtu < r.mtu || e.tiny) {
 		r.mtu, r.tiny = min(e.mtu, r.mtu), e.tiny
 		r.until = mono.Earliest(r.until, e.mtuUntil)
 	}

@@ -87,7 +87,7 @@ func (i *Interface) wantsGroup(dst ether.Addr) bool {
 	case ether.Broadcast, allSystemsMAC:
 		return true
 	case allNodesMAC:
-		return !i.noIPv6
+		return !i.noIPv6()
 	}
 	return i.groups.Load().mac[dst]
 }

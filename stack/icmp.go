@@ -330,6 +330,13 @@ func (s *Stack) inputError(now mono.Time, p packet, m icmp.Message, v6 bool) {
 	}
 	e := icmpError{iface: p.iface, now: now, errno: syscall.EPROTO, typ: m.Type, code: m.Code, message: Arrival{From: netip.AddrPortFrom(p.src, 0),
 		To: p.dst, Interface: p.iface, Hops: p.hops, TOS: p.tos, FlowInfo: p.flow(), at: now}}
+	e.quote, e.body = icmp.DeclaredQuote(m, v6), len(m.Body)
+	if q.FragOffset == 0 {
+		e.tail = m.Body[len(q.Header)+len(q.Transport):]
+	}
+	if v6 {
+		e.info = binary.BigEndian.Uint32(m.Rest[:]) // whatever that is, as Linux
+	}
 	e.errno, e.hard, ok = icmp.Errno(v6, m.Type, m.Code)
 	switch {
 	case !v6 && m.Type == icmp.TypeUnreachable4 && m.Code == icmp.CodeFragNeeded4:
@@ -337,9 +344,7 @@ func (s *Stack) inputError(now mono.Time, p packet, m icmp.Message, v6 bool) {
 		e.tooBig, e.info = true, uint32(e.mtu)
 	case v6 && m.Type == icmp.TypeTooBig6:
 		e.mtu = int(min(binary.BigEndian.Uint32(m.Rest[:]), 1<<16))
-		e.tooBig, e.info = true, binary.BigEndian.Uint32(m.Rest[:])
-	case v6 && m.Type == icmp.TypeParamProblem6:
-		e.info = binary.BigEndian.Uint32(m.Rest[:])
+		e.tooBig = true
 	case !v6 && m.Type == icmp.TypeParamProblem4:
 		e.info = uint32(m.Rest[0])
 	case !ok && v6:
@@ -371,6 +376,11 @@ type icmpError struct {
 	typ, code uint8
 	info      uint32
 	message   Arrival
+	// quote is how much of the message's body is the quoted packet, as it says,
+	// 0 when it does not; body is how long that is, and tail what follows the
+	// packet in it: padding, and the extensions of RFC 4884.
+	quote, body int
+	tail        []byte
 }
 
 // localError delivers the failure of one of our own packets to the socket it

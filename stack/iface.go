@@ -137,13 +137,16 @@ type Interface struct {
 	merge       bool           // received TCP segments are merged by the stack
 	pushed      *pushed        // what a Pusher's frames go through, nil otherwise
 	mac         ether.Addr
-	mtu         int
-	mtu6        atomic.Int32 // from router advertisements, 0: none
-	mtu4        atomic.Int32 // from DHCP, 0: none
-	hopLimit    atomic.Int32 // from router advertisements
+	mtu         atomic.Int32
+	devMTU      atomic.Int32  // the device's
+	link        atomic.Uint32 // why it cannot be used; changed under Stack.mu: see linkstate.go
+	wantMTU     int           // the user's, 0: none; guarded by Stack.mu
+	mtu6        atomic.Int32  // from router advertisements, 0: none
+	mtu4        atomic.Int32  // from DHCP, 0: none
+	hopLimit    atomic.Int32  // from router advertisements
 	loopback    bool
 	ptp         bool // Caps.PointToPoint: see pointtopoint.go
-	noIPv6      bool
+	disableIPv6 bool
 	noDAD       bool
 	acd         bool
 	rpFilter    RPFilter
@@ -164,6 +167,9 @@ type Interface struct {
 	// groups is what the receive filter reads.
 	groups atomic.Pointer[groupSet]
 
+	linkMu sync.Mutex // held while a change of the link is carried out; guards anew
+	anew   bool       // it was set down since it was last up
+
 	mu     sync.Mutex // guards everything below
 	neigh  [2]*neigh.Cache
 	frags  [2]*frag.Table
@@ -176,11 +182,13 @@ type Interface struct {
 	// routerKnown: the advertisement that is being applied tells its sender's MAC
 	// address.
 	routerKnown bool
-	failed      []unresolved // frames whose neighbour does not answer
-	after       []func()     // to be run when mu is released, by whoever is at it
-	running     bool         // somebody runs them
-	dying       int          // how many of them say that a router is dead
-	down        bool
+	// sparing: SLAAC is being stopped, and connections are not to end with it.
+	sparing bool
+	failed  []unresolved // frames whose neighbour does not answer
+	after   []func()     // to be run when mu is released, by whoever is at it
+	running bool         // somebody runs them
+	dying   int          // how many of them say that a router is dead
+	down    bool
 	// charged is what frags and neigh were last charged for.
 	charged int
 	rnd     *rand.Rand
@@ -191,9 +199,10 @@ type Interface struct {
 
 	gone chan struct{} // closed when the device fails
 
-	changedMu sync.Mutex // guards changed, problem and observers
+	changedMu sync.Mutex // guards changed, problem, unwatch and observers
 	changed   chan struct{}
 	problem   error     // a duplicate address, for Ready
+	unwatch   func()    // ends the device's Watch
 	observers []*func() // see Observe
 }
 
@@ -229,7 +238,8 @@ func (s *Stack) AddInterface(c InterfaceConfig) (*Interface, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if !i.noIPv6 {
+	i.followDevice()
+	if !i.noIPv6() && !i.hasLinkLocal() {
 		if err := i.addLinkLocal(0); err != nil {
 			return nil, err
 		}
@@ -243,21 +253,21 @@ const queueBytes = 212992
 
 func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 	caps := c.Device.Caps()
-	i := &Interface{stack: s, name: c.Name, dev: c.Device, caps: caps, mac: c.MAC, mtu: c.MTU, noIPv6: c.DisableIPv6,
+	i := &Interface{stack: s, name: c.Name, dev: c.Device, caps: caps, mac: c.MAC, wantMTU: c.MTU, disableIPv6: c.DisableIPv6,
 		noDAD: c.NoDAD, noNonce: c.NoDADNonce, temp: c.TempAddrs, optimistic: c.OptimisticDAD && !c.NoDAD, announce6: c.AnnounceIPv6, ignoreRA: c.IgnoreRA, acd: c.ACD, localnet: c.RouteLocalnet, rpFilter: c.RPFilter, arp: c.ARP, noRedirects: c.NoRedirects, claims: make(map[netip.Addr]*claim.Claim), nonces: make(map[netip.Addr][6]byte),
 		changed: make(chan struct{}), gone: make(chan struct{}), rnd: s.newRand()}
 	i.groups.Store(&groupSet{})
 	i.offload(c.Plain)
 	i.pointToPoint()
-	if i.mtu == 0 || i.mtu > caps.MTU {
-		i.mtu = caps.MTU
+	mtu := caps.MTU
+	if c.MTU != 0 {
+		mtu = min(mtu, c.MTU)
 	}
-	if i.mtu < minMTU4 {
-		return nil, fmt.Errorf("interface %s: MTU %d is below %d (RFC 791): %w", c.Name, i.mtu, minMTU4, syscall.EINVAL)
+	if mtu < minMTU4 {
+		return nil, fmt.Errorf("interface %s: MTU %d is below %d (RFC 791): %w", c.Name, mtu, minMTU4, syscall.EINVAL)
 	}
-	if i.mtu < ipv6.MinMTU {
-		i.noIPv6 = true // RFC 8200 §5: IPv6 needs links of 1280 bytes
-	}
+	i.mtu.Store(int32(mtu))
+	i.devMTU.Store(int32(caps.MTU))
 	if i.mac.IsZero() {
 		i.mac = c.Device.Addr()
 	}
@@ -290,7 +300,7 @@ func (s *Stack) newInterface(c InterfaceConfig) (*Interface, error) {
 		return nil, fmt.Errorf("interface %s: no version %d of IGMP or %d of MLD: %w", c.Name, c.IGMPVersion, c.MLDVersion, syscall.EINVAL)
 	}
 	i.members = [2]*mcast.Machine{inet: i.newMembership(mcast.IGMP, &c), inet6: i.newMembership(mcast.MLD, &c)}
-	if c.SLAAC && !i.noIPv6 {
+	if c.SLAAC && !i.disableIPv6 {
 		i.slaac = i.newSLAAC()
 	}
 	i.timer.Owner = wheel.Func(i.expire)
@@ -331,7 +341,7 @@ func (i *Interface) Stack() *Stack { return i.stack }
 func (i *Interface) Loopback() bool { return i.loopback }
 
 // MTU returns the largest IP packet in bytes.
-func (i *Interface) MTU() int { return i.mtu }
+func (i *Interface) MTU() int { return int(i.mtu.Load()) }
 
 // mtuFor is the MTU for packets to dst: for IPv6 a router may have lowered it,
 // for IPv4 a DHCP server.
@@ -340,10 +350,11 @@ func (i *Interface) mtuFor(dst netip.Addr) int {
 	if dst.Is6() {
 		lowered = &i.mtu6
 	}
-	if m := int(lowered.Load()); m != 0 && m < i.mtu {
+	mtu := i.MTU()
+	if m := int(lowered.Load()); m != 0 && m < mtu {
 		return m
 	}
-	return i.mtu
+	return mtu
 }
 
 // startReaders begins to receive: a goroutine for each queue, or none when
@@ -378,7 +389,7 @@ func (i *Interface) Down() <-chan struct{} { return i.gone }
 // linkDown gives up what waits for the link after the device failed.
 func (i *Interface) linkDown() {
 	if i.markDown() {
-		i.stack.watches.tell(Change{Kind: LinkChange, Op: Changed, Link: i.link()})
+		i.stack.watches.tell(Change{Kind: LinkChange, Op: Changed, Link: i.linkInfo()})
 	}
 	i.enter(i.stack.clock.Now())
 	for _, c := range i.neigh {
@@ -398,11 +409,13 @@ func (i *Interface) markDown() bool {
 		return false
 	}
 	close(i.gone)
+	i.link.Or(linkFailed)
 	i.down = true
 	return true
 }
 
 func (i *Interface) close() error {
+	i.unfollowDevice()
 	if p, ok := i.dev.(ether.Pusher); ok {
 		p.Attach(nil, nil)
 	}
@@ -483,8 +496,10 @@ func (i *Interface) deadlineLocked() (d mono.Time) {
 		d = mono.Earliest(d, i.frags[f].Deadline())
 		d = mono.Earliest(d, i.members[f].Deadline())
 	}
-	for _, c := range i.claims {
-		d = mono.Earliest(d, c.Deadline())
+	if !i.isOff() {
+		for _, c := range i.claims {
+			d = mono.Earliest(d, c.Deadline())
+		}
 	}
 	if i.slaac != nil {
 		d = mono.Earliest(d, i.slaac.Deadline())
@@ -509,6 +524,9 @@ func (i *Interface) expire(now mono.Time) {
 		i.members[f].Expire(now)
 	}
 	for _, addr := range i.claimsInOrderLocked() {
+		if i.isOff() {
+			break // nobody could object
+		}
 		if c := i.claims[addr]; c.Deadline().Due(now) {
 			i.actLocked(addr, c, c.Expire(now))
 		}

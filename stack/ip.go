@@ -136,7 +136,7 @@ func (i *Interface) inputIPv6(b *batch, p *pkt.Buf) {
 	st := &i.stack.stats.IPv6
 	st.Input.inc()
 	h, n, drop := parseIPv6(p)
-	if drop == ipv6.DropNone && i.noIPv6 {
+	if drop == ipv6.DropNone && i.noIPv6() {
 		st.Drop[DropForeignIP].inc()
 		p.Put()
 		return
@@ -359,6 +359,9 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 		if h := r.iface.hopLimit.Load(); h != 0 && r.dst.Is6() {
 			hops = uint8(h)
 		}
+		if r.hops != 0 {
+			hops = r.hops
+		}
 		if r.dst.IsMulticast() {
 			hops = 1 // RFC 1112 §6.1, RFC 3493 §5.2: stays on the link unless asked
 		}
@@ -422,12 +425,14 @@ func (s *Stack) send(now mono.Time, tx *txBatch, r *route, proto, hops, tos uint
 
 // transmit finds the link-layer address of a packet's next hop and queues the
 // frame, or the packet if the neighbour has yet to answer. It takes p.
-// EHOSTUNREACH: the neighbour is known not to answer. ENETDOWN: the interface
-// is closed.
+// EHOSTUNREACH: the neighbour is known not to answer. ENETDOWN: see refuse.
 func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) error {
 	if i.loopback {
 		i.stack.loop.push(i.stack, p)
 		return nil
+	}
+	if i.isOff() {
+		return i.refuse(r.dst, p)
 	}
 	if r.loop || r.stay {
 		p = i.loopBack(r, p)
@@ -438,22 +443,15 @@ func (i *Interface) transmit(now mono.Time, tx *txBatch, r *route, p *pkt.Buf) e
 	var mac ether.Addr
 	switch {
 	case i.ptp:
-		if i.isGone() {
-			i.stack.dropOut(r.dst, DropLinkDown)
-			p.Put()
-			return syscall.ENETDOWN
-		}
 	case r.bcast:
 		mac = ether.Broadcast
 	case r.dst.IsMulticast():
 		mac = ether.Multicast(r.dst)
 	default:
 		i.enter(now)
-		if i.down {
+		if i.down || i.isOff() { // meanwhile: nobody will look after its queue
 			i.mu.Unlock()
-			i.stack.dropOut(r.dst, DropLinkDown)
-			p.Put()
-			return syscall.ENETDOWN
+			return i.refuse(r.dst, p)
 		}
 		m, result, cache := [6]byte{}, neigh.Send, i.neigh[family(r.nextHop)]
 		known := false

@@ -17,8 +17,8 @@ import (
 // holds for what is sent from then on, and for the MSS of new connections.
 // EINVAL: n is below 68 or above the interface's.
 func (i *Interface) SetMTU4(n int) error {
-	if n != 0 && (n < minMTU4 || n > i.mtu) {
-		return fmt.Errorf("MTU %d on %s: want %d to %d: %w", n, i.name, minMTU4, i.mtu, syscall.EINVAL)
+	if n != 0 && (n < minMTU4 || n > i.MTU()) {
+		return fmt.Errorf("MTU %d on %s: want %d to %d: %w", n, i.name, minMTU4, i.MTU(), syscall.EINVAL)
 	}
 	if i.mtu4.Swap(int32(n)) != int32(n) {
 		i.stack.refreshRoutes()

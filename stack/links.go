@@ -23,14 +23,18 @@ type Link struct {
 	MAC       ether.Addr
 	MTU       int  // bytes of the largest IP packet
 	Loopback  bool // the stack's own
-	Up        bool // the device has not failed, and was not removed
+	Up        bool // not set down, and the device has not failed and was not removed
+	Carrier   bool // the device has a link
 }
 
 // String formats a link for a log.
 func (l Link) String() string {
 	state := "up"
-	if !l.Up {
+	switch {
+	case !l.Up:
 		state = "down"
+	case !l.Carrier:
+		state = "up no-carrier"
 	}
 	return fmt.Sprintf("%d: %s %v mtu %d %s", l.Index, l.Name, l.MAC, l.MTU, state)
 }
@@ -48,7 +52,7 @@ func (l Links) Add(c InterfaceConfig) (*Interface, error) { return l.s.AddInterf
 func (l Links) List() []Link {
 	var list []Link
 	for _, i := range l.s.cfg.Load().ifaces {
-		list = append(list, i.link())
+		list = append(list, i.linkInfo())
 	}
 	return list
 }
@@ -56,8 +60,11 @@ func (l Links) List() []Link {
 // Named returns the interface with a name, or nil.
 func (l Links) Named(name string) *Interface { return l.s.cfg.Load().named(name) }
 
-func (i *Interface) link() Link {
-	return Link{Interface: i, Name: i.name, Index: int(i.index), MAC: i.MAC(), MTU: i.mtu, Loopback: i.loopback, Up: !i.isDown()}
+// Of returns what is known of an interface.
+func (l Links) Of(i *Interface) Link { return i.linkInfo() }
+
+func (i *Interface) linkInfo() Link {
+	return Link{Interface: i, Name: i.name, Index: int(i.index), MAC: i.MAC(), MTU: i.MTU(), Loopback: i.loopback, Up: !i.isDead(), Carrier: !i.noCarrier()}
 }
 
 func (i *Interface) isDown() bool {
@@ -199,11 +206,14 @@ func (i *Interface) neighbour(e neigh.Entry) Neighbour {
 
 // Set pins a neighbour's link-layer address: it is never asked for, and never
 // overridden. EINVAL for an address that no neighbour can have, ENOSPC when the
-// cache has no place, ENODEV for loopback and for an interface that was removed.
+// cache has no place, ENODEV for loopback and for an interface that was removed,
+// EOPNOTSUPP on a link between two.
 func (n Neighbours) Set(i *Interface, a netip.Addr, mac ether.Addr) error {
 	switch {
 	case i.loopback || !slices.Contains(n.s.cfg.Load().ifaces, i):
 		return fmt.Errorf("neighbour %v: %w", a, syscall.ENODEV)
+	case i.ptp:
+		return i.noNeighbours(a)
 	case !a.IsValid() || a.IsMulticast() || a.IsUnspecified() || a.Is4In6() || mac.IsZero() || mac.IsGroup() ||
 		n.s.cfg.Load().isBroadcast(a, i):
 		return fmt.Errorf("neighbour %v at %v: %w", a, mac, syscall.EINVAL)
@@ -217,14 +227,22 @@ func (n Neighbours) Set(i *Interface, a netip.Addr, mac ether.Addr) error {
 }
 
 // Remove forgets a neighbour, static or not; what waits for it fails. ENOENT
-// when it is not known.
+// when it is not known, EOPNOTSUPP on a link between two.
 func (n Neighbours) Remove(i *Interface, a netip.Addr) error {
+	if i.ptp {
+		return i.noNeighbours(a)
+	}
 	i.enter(n.s.clock.Now())
 	defer i.leave()
 	if a.IsValid() && i.neigh[family(a)].Delete(a) {
 		return nil
 	}
 	return fmt.Errorf("neighbour %v: %w", a, syscall.ENOENT)
+}
+
+// noNeighbours is the error of a link without link-layer addresses.
+func (i *Interface) noNeighbours(a netip.Addr) error {
+	return fmt.Errorf("neighbour %v: %s is a link between two and has none: %w", a, i.name, syscall.EOPNOTSUPP)
 }
 
 // Flush forgets the neighbours of an interface that are not static.

@@ -31,11 +31,11 @@ var (
 func (i *Interface) newMembership(f mcast.Family, c *InterfaceConfig) *mcast.Machine {
 	_, quiet := i.dev.(loopDevice)
 	m := mcast.Config{Family: f, Rand: i.rnd, Host: (*igmpHost)(i), Silent: quiet, Force: c.IGMPVersion,
-		MaxReport: min(i.mtu, 1500) - ipv4.HeaderLen - len(ipv4.RouterAlert)}
+		MaxReport: igmpReport(i.MTU())}
 	if f == mcast.MLD {
 		// An MTU that routers advertise later is not below this one.
 		m.Host, m.MaxReport = (*mldHost)(i), ipv6.MinMTU-ipv6.HeaderLen-ipv6.RouterAlertLen
-		m.Silent = quiet || i.noIPv6
+		m.Silent = quiet || i.disableIPv6
 		if m.Force = c.MLDVersion; m.Force != 0 {
 			m.Force++ // versions are counted as IGMP's
 		}
@@ -155,6 +155,9 @@ func (h *mldHost) SendOld(version int, leave bool, group netip.Addr) {
 // tentative (RFC 3590 §4).
 func (h *mldHost) send(dst netip.Addr, message []byte, leave bool) {
 	i := (*Interface)(h)
+	if i.noIPv6() {
+		return
+	}
 	src := any6
 	for _, a := range i.stack.cfg.Load().addrs {
 		if a.iface == i && a.addr().Is6() && a.addr().IsLinkLocalUnicast() && a.state != addrTentative {

@@ -119,6 +119,11 @@ func (i *Interface) reportUnresolved(u unresolved) {
 
 // sendNow gives one frame to the device, outside any batch. It takes p.
 func (i *Interface) sendNow(p *pkt.Buf) {
+	if i.isOff() {
+		i.stack.stats.Ether.Drop[DropLinkDown].inc()
+		p.Put()
+		return
+	}
 	tx := newTx(i)
 	tx.add(p)
 	tx.done()

@@ -101,8 +101,8 @@ func (s *Stack) closePackets() {
 	}
 }
 
-// tellPackets makes ENETDOWN pending on the packet sockets of an interface whose
-// device has failed, as Linux does. Those on all interfaces go on.
+// tellPackets makes ENETDOWN pending on the packet sockets of an interface that
+// is set down or whose device has failed, as Linux does. Those on all interfaces go on.
 func (i *Interface) tellPackets() {
 	s := i.stack
 	s.mu.Lock()
@@ -118,15 +118,5 @@ func (i *Interface) tellPackets() {
 		if mine {
 			p.waiters.Wake(ReadyErr | ReadyIn)
 		}
-	}
-}
-
-// isGone reports that the device has failed.
-func (i *Interface) isGone() bool {
-	select {
-	case <-i.gone:
-		return true
-	default:
-		return false
 	}
 }

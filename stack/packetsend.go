@@ -14,7 +14,7 @@ import (
 // On a cooked socket b is the packet, proto and dst go into the header before
 // it; on a raw one b begins with the header and they mean nothing. Frames go to
 // the device as they are, past routes, neighbours and the stack's checks.
-// Errors: ENXIO without an interface, ENETDOWN when its device has failed,
+// Errors: ENXIO without an interface, ENETDOWN when it is set down or its device has failed,
 // EMSGSIZE for more than the MTU and a header, with 4 bytes more for a VLAN tag,
 // the pending error, EINVAL for a frame shorter than a header or a cooked packet
 // without dst, and the device's.
@@ -31,7 +31,7 @@ func (p *PacketSocket) Send(b []byte, i *Interface, proto uint16, dst *[6]byte) 
 	}
 	limit := 0
 	if i != nil {
-		limit = i.mtu + ether.HeaderLen
+		limit = i.MTU() + ether.HeaderLen
 	}
 	if !p.cooked && n >= ether.HeaderLen && ether.Header(b).Type() == ether.TypeVLAN {
 		limit += vlanTagLen
@@ -41,7 +41,7 @@ func (p *PacketSocket) Send(b []byte, i *Interface, proto uint16, dst *[6]byte) 
 		return syscall.EBADF
 	case i == nil:
 		return syscall.ENXIO
-	case i.isGone():
+	case i.isDead():
 		return syscall.ENETDOWN
 	case n > limit:
 		return syscall.EMSGSIZE

@@ -122,19 +122,19 @@ func (p *PacketSocket) change(f func() error) error {
 
 // Bind narrows the socket to an interface, nil for all, and a type, 0 for the
 // one it has. It may be called again; frames that wait are left. Errors: ENETDOWN
-// is pending after binding to an interface whose device has failed.
+// is pending after binding to an interface that is set down or whose device has failed.
 func (p *PacketSocket) Bind(i *Interface, proto uint16) error {
 	err := p.change(func() error {
 		p.iface = i
 		if proto != 0 {
 			p.proto = ether.Type(proto)
 		}
-		if i != nil && i.isGone() {
+		if i != nil && i.isDead() {
 			p.err = syscall.ENETDOWN
 		}
 		return nil
 	})
-	if err == nil && i != nil && i.isGone() {
+	if err == nil && i != nil && i.isDead() {
 		p.waiters.Wake(ReadyErr)
 	}
 	return err

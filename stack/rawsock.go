@@ -255,7 +255,7 @@ func (d *Datagram) emitHeaderLocked(now mono.Time, r *route, b []byte) error {
 		hl, version = ipv6.HeaderLen, 6
 	}
 	switch {
-	case len(b) > r.iface.mtu:
+	case len(b) > r.iface.MTU():
 		d.tooLongLocked(r, 0)
 		return syscall.EMSGSIZE
 	case len(b) < hl || b[0]>>4 != version:

@@ -36,6 +36,8 @@ type route struct {
 	opts  []byte
 	next  uint8
 	label label // of IPv6
+	// metrics are those of the route that was found, nil where it has none.
+	metrics *RouteMetrics
 }
 
 // path is a route without the addresses of its ends, which a connection has in
@@ -49,6 +51,8 @@ type path struct {
 	// tiny: the path is believed to carry less than mtu says, and so routers
 	// may fragment (see exceptions).
 	tiny bool
+	lock bool  // what routers say of the MTU does not count (RouteMetrics.LockMTU)
+	hops uint8 // RouteMetrics.HopLimit
 }
 
 // stale reports that it is to be looked up again.
@@ -86,6 +90,9 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 	}
 	r := route{path: path{gen: c.gen}, dst: dst}
 	var hit match
+	if oif != nil && oif.isDead() && (dst.IsMulticast() || c.local(dst, s.lo) == nil) {
+		return route{}, syscall.ENETUNREACH // as Linux, whatever the routes say
+	}
 	switch {
 	case dst.IsUnspecified():
 		return route{}, syscall.ENETUNREACH
@@ -123,6 +130,11 @@ func (s *Stack) findRoute(dst, src netip.Addr, oif *Interface) (route, error) {
 	r.mtu = r.iface.mtuFor(dst)
 	if hit.route != nil && hit.route.MTU != 0 {
 		r.mtu = min(r.mtu, hit.route.MTU)
+	}
+	if hit.route != nil && hit.route.Metrics != (RouteMetrics{}) {
+		r.metrics = &hit.route.Metrics
+		r.lock, r.hops = r.metrics.LockMTU, uint8(r.metrics.HopLimit)
+		r.tiny = r.lock // as Linux, which then lets routers fragment
 	}
 	s.exceptions.apply(s.clock.Now(), &r)
 	if src.IsValid() && !src.IsUnspecified() {
@@ -162,10 +174,22 @@ type match struct {
 // were 0. Of IPv6 routes to the same prefix, one whose gateway is a neighbour
 // of the source address goes first, so that each prefix of a host leaves by
 // the router that has advertised it (RFC 8028 §3.2). Routes by routers that do
-// not answer come last. ENETUNREACH when nothing matches.
+// not answer come last, and links without carrier after all else that matches.
+// ENETUNREACH when nothing does.
 func (c *config) lookup(dst, src netip.Addr, oif *Interface) (m match, err error) {
+	if m, err = c.search(dst, src, oif, linkDead|linkNoCarrier); err == syscall.ENETUNREACH && slices.ContainsFunc(c.ifaces, (*Interface).noCarrier) {
+		m, err = c.search(dst, src, oif, linkDead)
+	}
+	return m, err
+}
+
+// search is lookup without the interfaces that have something of unusable.
+func (c *config) search(dst, src netip.Addr, oif *Interface, unusable uint32) (m match, err error) {
 	best := -1
 	for _, a := range c.addrs {
+		if a.iface.link.Load()&unusable&^linkFailed != 0 {
+			continue // where the device has failed, sending says so
+		}
 		if a.prefix.Bits() > best && !a.secondary && a.onLink(dst) && (oif == nil || a.iface == oif) {
 			best, m = a.prefix.Bits(), match{iface: a.iface, nextHop: dst, own: a}
 		}
@@ -182,7 +206,7 @@ func (c *config) lookup(dst, src netip.Addr, oif *Interface) (m match, err error
 			break
 		}
 		// What refuses does so on all interfaces, as on Linux.
-		if !t.Dst.Contains(dst) || (oif != nil && t.Interface != oif && t.Type == RouteUnicast) || t.Interface != nil && t.Interface.isDown() {
+		if !t.Dst.Contains(dst) || (oif != nil && t.Interface != oif && t.Type == RouteUnicast) || t.Interface != nil && t.Interface.link.Load()&unusable != 0 {
 			continue
 		}
 		if t.Type != RouteUnicast {
@@ -233,7 +257,7 @@ func (c *config) multicastInterface(dst, src netip.Addr) *Interface {
 		}
 	}
 	for _, i := range c.ifaces {
-		if !i.loopback && (dst.Is4() || !i.noIPv6) {
+		if !i.loopback && !i.isDead() && (dst.Is4() || !i.noIPv6()) {
 			return i
 		}
 	}

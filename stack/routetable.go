@@ -72,6 +72,8 @@ type Route struct {
 	Source netip.Addr
 	// MTU is the largest packet, if it is less than the interface's; 0: that.
 	MTU int
+	// Metrics are what else holds for packets on the route.
+	Metrics RouteMetrics
 	// Origin says who has made the route.
 	Origin Origin
 }
@@ -103,8 +105,13 @@ func (r Route) String() string {
 		s += " metric " + strconv.Itoa(r.Metric)
 	}
 	if r.MTU != 0 {
-		s += " mtu " + strconv.Itoa(r.MTU)
+		s += " mtu "
+		if r.Metrics.LockMTU {
+			s += "lock "
+		}
+		s += strconv.Itoa(r.MTU)
 	}
+	s += r.Metrics.String()
 	switch r.Preference {
 	case ipv6.PreferHigh:
 		s += " pref high"
@@ -127,7 +134,7 @@ func (s *Stack) AddRoute(r Route) error { return s.Routes().Add(r) }
 func (s *Stack) DelRoute(r Route) error { return s.Routes().Remove(r) }
 
 // Add adds a route, after those with equal prefix and metric. Errors: EINVAL
-// for an impossible prefix, gateway, source or MTU, ENETUNREACH when the gateway
+// for an impossible prefix, gateway, source, MTU or metric, ENETUNREACH when the gateway
 // is on no link, ENODEV for an interface that is not there, EEXIST for a route
 // that is there already, ENOSPC at Limits.Routes.
 func (t Routes) Add(r Route) error {
@@ -160,7 +167,7 @@ func (c *config) checkRoute(r *Route) error {
 	if r.Dst.Addr().Is6() {
 		least = ipv6.MinMTU // RFC 8200 §5
 	}
-	if !r.Dst.IsValid() || int(r.Type) >= len(routeTypes) || r.MTU < 0 || r.MTU > 0 && r.MTU < least || r.Metric < 0 ||
+	if !r.Metrics.possible(r) || !r.Dst.IsValid() || int(r.Type) >= len(routeTypes) || r.MTU < 0 || r.MTU > 0 && r.MTU < least || r.Metric < 0 ||
 		gw.IsValid() && (gw.Is4() != r.Dst.Addr().Is4() || gw.IsUnspecified() || gw.IsMulticast() || c.ours(gw.WithZone(""), in)) {
 		return bad(syscall.EINVAL)
 	}

@@ -119,6 +119,10 @@ func (h *slaacHost) UpdateAddress(p netip.Prefix, info ipv6.AddressInfo) {
 
 // RemoveAddress implements ipv6.SLAACHost.
 func (h *slaacHost) RemoveAddress(p netip.Prefix) {
+	if h.sparing {
+		h.later(func(i *Interface) { i.takeAddr(p.Addr(), OriginRouter, true) })
+		return
+	}
 	h.later(func(i *Interface) { i.loseAddr(p.Addr(), OriginRouter) })
 }
 
@@ -170,7 +174,7 @@ func (h *slaacHost) RemoveOnLink(p netip.Prefix) {
 func (h *slaacHost) SetMTU(mtu int) {
 	// Most advertisements say what the last one said, and a change has every
 	// connection look for its route again.
-	if mtu >= ipv6.MinMTU && mtu <= h.mtu && h.mtu6.Swap(int32(mtu)) != int32(mtu) {
+	if mtu >= ipv6.MinMTU && mtu <= (*Interface)(h).MTU() && h.mtu6.Swap(int32(mtu)) != int32(mtu) {
 		h.later(func(i *Interface) { i.stack.refreshRoutes() })
 	}
 }
@@ -229,6 +233,13 @@ func (i *Interface) replace(x *address) bool {
 		i.leave()
 	}
 	return false
+}
+
+// hasLinkLocal reports whether the interface has a link-local address.
+func (i *Interface) hasLinkLocal() bool {
+	return slices.ContainsFunc(i.stack.cfg.Load().addrs, func(a *address) bool {
+		return a.iface == i && a.addr().Is6() && a.addr().IsLinkLocalUnicast()
+	})
 }
 
 // addLinkLocal gives the interface its link-local address (RFC 4862 §5.3).

@@ -47,7 +47,7 @@ const (
 	DropNoRoute           // our own packet, nowhere to send it
 	DropNoNeighbour       // our own packet, its neighbour did not answer
 	DropDevice            // our own frame, refused by the device
-	DropLinkDown          // a frame, the interface is closed
+	DropLinkDown          // a packet or frame, the link is down or the interface closed
 	DropMemory            // Limits.Memory is used up
 	DropErrorQueue        // an error, the socket has no room for it
 	DropFiltered          // a packet filter of the socket refused it

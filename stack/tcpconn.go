@@ -59,6 +59,9 @@ func (s *Stack) tcpConfig(r *route, id fourTuple, now mono.Time, k *tcp.Knobs) *
 		c.RcvInit = min(c.RcvInit, 4*c.MSS) // a promise that can still be kept
 	}
 	c.Knobs = *k
+	if r.metrics != nil {
+		r.metrics.apply(&c)
+	}
 	return &c
 }
 
@@ -318,7 +321,11 @@ func (c *TCPConn) outputLocked(now mono.Time) (ready Ready) {
 		switch err := c.stack.tcp.emit(now, tx, &r, &seg); err {
 		case syscall.EMSGSIZE:
 			c.core.TooBig(now, seg.Seq, r.mtu)
-		case syscall.EHOSTUNREACH, syscall.ENETDOWN:
+		case syscall.ENETDOWN:
+			if r.iface.isDown() {
+				ready |= c.unreachableLocked(now, syscall.ENETDOWN)
+			} // else it may be set up again
+		case syscall.EHOSTUNREACH:
 			ready |= c.unreachableLocked(now, err.(syscall.Errno))
 		}
 	}
@@ -475,6 +482,7 @@ func (c *TCPConn) inputError(header []byte, e icmpError) {
 	c.traceErrorLocked(now, e)
 	var ready Ready
 	switch {
+	case e.tooBig && c.path.lock:
 	case e.tooBig:
 		dst := c.headersLocked().to(c.id().remote.Addr())
 		mtu, tiny := pathMTU(dst.Is6(), e.mtu)

@@ -63,7 +63,7 @@ func isZoneNumber(z string) bool {
 // links counts the interfaces that lead somewhere and speak IPv6.
 func (c *config) links() (n int) {
 	for _, i := range c.ifaces {
-		if !i.loopback && !i.noIPv6 {
+		if !i.loopback && !i.noIPv6() {
 			n++
 		}
 	}

@@ -16,7 +16,11 @@ func (c *Conn) startController(now mono.Time) {
 	if c.fastServer() {
 		return
 	}
-	c.takeOver(cc.Start{Now: now})
+	s := cc.Start{Now: now}
+	if w, _ := c.cc.Window(); c.cfg.InitCwnd != 0 && w > c.mss { // no SYN was lost
+		s.Cwnd = c.cfg.InitCwnd * c.mss
+	}
+	c.takeOver(s)
 	if c.ecn.has(ecnHandshakeCE) {
 		cwnd, _ := c.cc.Window()
 		c.cc.OnECN(now, cwnd)

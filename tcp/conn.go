@@ -46,6 +46,10 @@ type Config struct {
 	// NewController makes the congestion control; nil means cc.NewCubic.
 	NewController cc.New
 
+	// InitCwnd is how many segments are sent at first, before an acknowledgement;
+	// 0: what RFC 6928 says. A SYN that was lost leaves one all the same.
+	InitCwnd int
+
 	// KeepIdleWindow leaves the congestion window as it is after a pause and
 	// while it is not used (Linux's tcp_slow_start_after_idle=0).
 	KeepIdleWindow bool

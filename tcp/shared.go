@@ -23,6 +23,7 @@ type Shared struct {
 	DelayedAck, TimeWait, FinWait2 time.Duration
 	SynRetries, SynAckRetries      int
 	Retries                        int
+	InitCwnd                       int
 	KeepIdleWindow                 bool
 	NoTimestamps, NoSACK, NoWScale bool
 	RFC1337                        bool
@@ -46,6 +47,7 @@ func (cfg *Config) shared() *Shared {
 		MinRTO: cfg.MinRTO, MaxRTO: cfg.MaxRTO, InitialRTO: cfg.InitialRTO,
 		DelayedAck: cfg.DelayedAck, TimeWait: cfg.TimeWait, FinWait2: cfg.FinWait2,
 		SynRetries: cfg.SynRetries, SynAckRetries: cfg.SynAckRetries, Retries: cfg.Retries,
+		InitCwnd:       cfg.InitCwnd,
 		KeepIdleWindow: cfg.KeepIdleWindow,
 		NoTimestamps:   cfg.NoTimestamps, NoSACK: cfg.NoSACK, NoWScale: cfg.NoWScale,
 		RFC1337: cfg.RFC1337, ECN: cfg.ECN, MTUProbing: cfg.MTUProbing,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/internal/fdloop"
+	"github.com/tapstack/tapstack/ether/internal/linkwatch"
 	"github.com/tapstack/tapstack/ether/internal/vnet"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/vishvananda/netlink"
@@ -43,6 +44,7 @@ type Device struct {
 	mtu  int
 	mac  ether.Addr
 	loop *fdloop.Loop
+	link *linkwatch.Watch
 	rx   message
 	tx   vnet.Sender
 	// down is set from the moment the interface goes down until it is seen to
@@ -51,7 +53,7 @@ type Device struct {
 	overrun atomic.Uint64
 }
 
-var _ ether.Device = (*Device)(nil)
+var _ ether.Linker = (*Device)(nil)
 
 // Open binds a packet socket to an Ethernet interface in the network namespace
 // of the calling thread and makes the interface promiscuous while it is open,
@@ -82,6 +84,8 @@ func Open(ifname string) (*Device, error) {
 		file.Close()
 		return nil, fmt.Errorf("packet: open %s: %w", ifname, err)
 	}
+	d.link = linkwatch.New(link, nil)
+	d.mtu = d.link.Get().MTU
 	return d, nil
 }
 
@@ -172,8 +176,15 @@ func (d *Device) Send(_ int, frames []*pkt.Buf) (sent int, err error) {
 	return d.loop.Send(frames)
 }
 
+// Watch implements ether.Linker. The link is down while the interface is, or has
+// no carrier, and the MTU is the interface's.
+func (d *Device) Watch(f func(ether.Link)) (stop func()) { return d.link.Watch(f) }
+
 // Close implements ether.Device.
-func (d *Device) Close() error { return d.loop.Close() }
+func (d *Device) Close() error {
+	d.link.Close()
+	return d.loop.Close()
+}
 
 // watch is called when the interface goes down. That may be the first half of
 // its deletion, and of the second half a packet socket hears nothing.

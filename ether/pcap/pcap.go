@@ -127,6 +127,9 @@ func (t *Tee) Caps() ether.Caps {
 	return c
 }
 
+// Watch implements ether.Linker.
+func (t *Tee) Watch(f func(ether.Link)) (stop func()) { return ether.WatchLink(t.dev, f) }
+
 // Addr implements ether.Device.
 func (t *Tee) Addr() ether.Addr { return t.dev.Addr() }
 

@@ -50,6 +50,14 @@ func (d *Device) Caps() ether.Caps {
 	return c
 }
 
+// Watch implements ether.Linker.
+func (d *Device) Watch(f func(ether.Link)) (stop func()) {
+	return ether.WatchLink(d.Device, func(l ether.Link) {
+		l.MTU = min(l.MTU-ether.SNAPLen, MaxMTU)
+		f(l)
+	})
+}
+
 // Stats returns the counters.
 func (d *Device) Stats() Stats { return Stats{d.received.Load(), d.sent.Load()} }
 

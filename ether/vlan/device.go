@@ -25,7 +25,7 @@ type Device struct {
 	closed bool
 }
 
-var _ ether.Device = (*Device)(nil)
+var _ ether.Linker = (*Device)(nil)
 
 // ID returns the number of the VLAN.
 func (d *Device) ID() uint16 { return d.id }
@@ -41,6 +41,9 @@ func (d *Device) Caps() ether.Caps { return d.trunk.dev.Caps() }
 // Addr implements ether.Device: as on Linux, all VLANs have the address of the
 // device.
 func (d *Device) Addr() ether.Addr { return d.trunk.dev.Addr() }
+
+// Watch implements ether.Linker: the link is that of the device below.
+func (d *Device) Watch(f func(ether.Link)) (stop func()) { return ether.WatchLink(d.trunk.dev, f) }
 
 // sink is one call of Receive.
 type sink struct {

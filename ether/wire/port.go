@@ -6,6 +6,7 @@ package wire
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"syscall"
@@ -25,6 +26,7 @@ type Stats struct {
 	Corrupted  uint64
 	Marked     uint64 // as having met congestion
 	BadLength  uint64 // longer than MTU and header, or shorter than a header
+	LinkDown   uint64 // to send, or that would have arrived, while the link was down
 	QueueDrops uint64 // the line's queue, this port's or the segment was full
 	NoReceiver uint64 // the station is on the same port, or its port is gone
 }
@@ -34,6 +36,7 @@ type Port struct {
 	s    *Segment
 	name string
 	mac  ether.Addr
+	link ether.LinkState
 
 	// Everything below is guarded by s.mu.
 
@@ -50,7 +53,10 @@ type Port struct {
 	isClosed bool
 }
 
-var _ ether.Pusher = (*Port)(nil)
+var (
+	_ ether.Pusher = (*Port)(nil)
+	_ ether.Linker = (*Port)(nil)
+)
 
 // Attach joins a port to the segment; mac may be zero, the switch learns the
 // addresses behind a port from what it sends. Attaching to a closed segment
@@ -64,6 +70,7 @@ func (s *Segment) Attach(name string, mac ether.Addr) *Port {
 	p.line.rand = rand.New(rand.NewPCG(s.o.Seed, uint64(s.nextPort)))
 	s.nextPort++
 	p.line.set(s.o.impairment())
+	p.link.Set(ether.Link{Up: true, MTU: s.o.MTU})
 	s.ports = append(s.ports, p)
 	s.learnLocked(mac, p)
 	if s.closed {
@@ -77,11 +84,48 @@ func (p *Port) Name() string { return p.name }
 
 // Caps implements ether.Device.
 func (p *Port) Caps() ether.Caps {
-	c := ether.Caps{MTU: p.s.o.MTU, Queues: 1}
+	c := ether.Caps{MTU: p.link.Get().MTU, Queues: 1}
 	if p.s.o.GSO {
 		c.GSOMax, c.USO, c.TxCsum, c.RxCsum = gsoMax, true, true, true
 	}
 	return c
+}
+
+// Watch implements ether.Linker.
+func (p *Port) Watch(f func(ether.Link)) (stop func()) { return p.link.Watch(f) }
+
+// SetUp pulls the port's cable out, or puts it in again. While it is out nothing
+// leaves and nothing arrives. Who watches has heard of it on return.
+func (p *Port) SetUp(up bool) { p.link.Change(func(l *ether.Link) { l.Up = up }) }
+
+// SetMTU changes how long a packet the port may send and receive, at most
+// pkt.MaxFrame with its header. Who watches has heard of it on return.
+func (p *Port) SetMTU(mtu int) {
+	if mtu < 0 || mtu+ether.HeaderLen > pkt.MaxFrame {
+		panic(fmt.Sprintf("wire: MTU %d", mtu))
+	}
+	p.link.Change(func(l *ether.Link) { l.MTU = mtu })
+}
+
+// maxFrame is the length of the longest frame that the port takes.
+func (p *Port) maxFrame() int {
+	if p.s.o.GSO {
+		return pkt.MaxFrame
+	}
+	return p.link.Get().MTU + ether.HeaderLen
+}
+
+// takes reports whether the port can receive a frame, and counts it if not.
+func (p *Port) takesLocked(b *pkt.Buf) bool {
+	switch {
+	case !p.link.Get().Up:
+		p.stats.LinkDown++
+	case b.Len() > p.maxFrame():
+		p.stats.BadLength++
+	default:
+		return true
+	}
+	return false
 }
 
 // Addr implements ether.Device.
@@ -113,7 +157,13 @@ func (p *Port) Send(_ int, frames []*pkt.Buf) (sent int, err error) {
 		case p.isClosed:
 			err = net.ErrClosed
 			b.Put()
-		case b.Len() < ether.HeaderLen || b.Len() > s.maxFrame():
+		case !p.link.Get().Up:
+			p.stats.LinkDown++
+			if err == nil {
+				err = syscall.ENETDOWN
+			}
+			b.Put()
+		case b.Len() < ether.HeaderLen || b.Len() > p.maxFrame():
 			p.stats.BadLength++
 			if err == nil {
 				err = syscall.EMSGSIZE
@@ -203,6 +253,10 @@ func (p *Port) enqueueLocked(b *pkt.Buf, now mono.Time) {
 		b.Put()
 		return
 	}
+	if !p.takesLocked(b) {
+		b.Put()
+		return
+	}
 	if p.queue.len() >= p.s.o.PortQueue {
 		p.stats.QueueDrops++
 		b.Put()
@@ -257,4 +311,16 @@ func (p *Port) closeLocked() {
 			delete(s.stations, a)
 		}
 	}
+}
+
+// Port returns the port of a name, the first of several, or nil.
+func (s *Segment) Port(name string) *Port {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.ports {
+		if p.name == name {
+			return p
+		}
+	}
+	return nil
 }

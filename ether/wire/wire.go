@@ -103,14 +103,6 @@ func New(clock mono.Clock, o Options) *Segment {
 	return s
 }
 
-// maxFrame is the length of the longest frame that passes.
-func (s *Segment) maxFrame() int {
-	if s.o.GSO {
-		return pkt.MaxFrame
-	}
-	return s.o.MTU + ether.HeaderLen
-}
-
 // learnLocked remembers behind which port an address lives. A full table
 // learns nothing more, and frames to the others are flooded.
 func (s *Segment) learnLocked(a ether.Addr, p *Port) {
@@ -224,6 +216,10 @@ func (s *Segment) drain() {
 // deliverLocked gives up the lock during the callback.
 func (s *Segment) deliverLocked(it item, now mono.Time) {
 	p := it.to
+	if !p.takesLocked(it.b) {
+		it.b.Put()
+		return
+	}
 	if !p.touched {
 		p.touched = true
 		s.touched = append(s.touched, p)

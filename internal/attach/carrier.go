@@ -1,52 +1,43 @@
 package attach
 
 // This file owns what follows when the link of our device was away, as when a
-// cable is pulled out and put in again, maybe elsewhere: the neighbours are
-// forgotten, as Linux does (arp_evict_nocarrier, ndisc_evict_nocarrier), addresses
-// are claimed anew (RFC 5227 §2.1), and a lease is verified (RFC 2131 §3.7). The
-// kernel tells when its interface begins to run, and when it no longer does.
+// cable is pulled out and put in again, maybe elsewhere: a lease is verified
+// (RFC 2131 §3.7, RFC 8415 §18.2.12). The stack itself claims its addresses anew.
 
 import (
-	"fmt"
-	"net"
+	"context"
+	"errors"
+	"syscall"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+	"github.com/tapstack/tapstack/stack"
 )
 
-// watchCarrier begins to watch the kernel's interface, in the network namespace
-// that the caller is in.
-func (h *Host) watchCarrier(name string) error {
-	i, err := net.InterfaceByName(name)
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", name, err)
-	}
-	updates, done := make(chan netlink.LinkUpdate, 16), make(chan struct{})
-	if err := netlink.LinkSubscribe(updates, done); err != nil {
-		return fmt.Errorf("watch %s: %w", name, err)
-	}
-	h.unwatch = func() { close(done) }
-	go func() { // until unwatch has closed the subscription
-		running := true
-		for u := range updates {
-			if int(u.Index) != i.Index {
+// watchLink begins to follow the link of the interface.
+func (h *Host) watchLink() {
+	w := h.Stack.Watch(stack.LinkChange, 0)
+	h.unwatch = w.Close
+	go func() { // until unwatch, or the end of the stack
+		usable := func(l stack.Link) bool { return l.Up && l.Carrier }
+		up := usable(h.Stack.Links().Of(h.Interface))
+		for {
+			c, err := w.Next(context.Background())
+			switch {
+			case errors.Is(err, syscall.ENOBUFS):
+				c.Link = h.Stack.Links().Of(h.Interface)
+			case err != nil:
+				return
+			case c.Link.Interface != h.Interface:
 				continue
 			}
-			was := running
-			running = u.IfInfomsg.Flags&unix.IFF_RUNNING != 0
-			switch {
-			case was && !running:
-				h.Stack.Neighbours().Flush(h.Interface)
-			case running && !was:
+			was := up
+			if up = usable(c.Link); up && !was {
 				h.linkBack()
 			}
 		}
 	}()
-	return nil
 }
 
 func (h *Host) linkBack() {
-	h.Interface.Reclaim()
 	if h.DHCP != nil {
 		h.DHCP.LinkUp()
 	}

@@ -54,7 +54,7 @@ type Host struct {
 	capture *os.File
 	leases  []string    // lines about the lease
 	running atomic.Bool // news of the lease are for the user
-	unwatch func()      // ends watchCarrier; nil: it is not there
+	unwatch func()      // ends watchLink; nil: it is not there
 }
 
 // Open attaches a stack as the options say and returns when its addresses may
@@ -113,6 +113,9 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	if h.Interface, err = h.Stack.AddInterface(nic); err != nil {
 		return nil, fmt.Errorf("attach to %s: %w", p.name, err)
 	}
+	if !h.Stack.Links().Of(h.Interface).Carrier {
+		fmt.Fprintf(os.Stderr, "%s: the link is down; nothing is sent until it is up (ip link set %s up)\n", p.name, p.name)
+	}
 	if o.Localnet {
 		lo := h.Stack.Interfaces()[0]
 		for _, a := range []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()} {
@@ -128,10 +131,8 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 		servers, _ := h.dnsNow(p.dns)
 		o.Recorder.Attached(h.Stack, servers)
 	}
-	if p.kind != "tun" {
-		if err := h.watchCarrier(p.name); err != nil {
-			h.Notes = append(h.Notes, err.Error()+"; a change of networks will not be noticed")
-		}
+	if h.DHCP != nil || h.DHCP6 != nil {
+		h.watchLink()
 	}
 	network.SetDNSSource(func() ([]netip.Addr, []string) { return h.dnsNow(p.dns) })
 	return h, nil
@@ -206,6 +207,9 @@ func (h *Host) configure(ctx context.Context, o *Options, p *plan) (err error) {
 		if err := h.Stack.AddRoute(r); err != nil {
 			return fmt.Errorf("--gw dev: %w", err)
 		}
+	}
+	if err := p.addRoutes(h.Stack, h.Interface); err != nil {
+		return err
 	}
 	if o.DHCP {
 		if err := h.startDHCP(o, p); err != nil {

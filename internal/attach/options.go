@@ -40,6 +40,7 @@ type Options struct {
 	Net     string   // --net: as Dev, or "host": no stack, the host's own network
 	IP      []string // --ip: own addresses with the length of the link's prefix
 	Gateway []string // --gw: default routers
+	Routes  []string // --route: other routes, see parseRoute
 	DNS     []string // --dns: servers to ask for names
 	MAC     string   // --mac: "": the device's own, or one made of names
 	VLAN    uint16   // --vlan: 1 to 4094; 0: frames without tag
@@ -130,6 +131,7 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.Net, "net", "use `NETWORK`: a stack on tap:NAME, tun:NAME or packet:NAME, or host for no stack but the host's own sockets")
 	list(&o.IP, "ip", "own `ADDRESS/LENGTH`, as 10.77.0.7/24 or fd77::7/64; repeat or separate by commas")
 	list(&o.Gateway, "gw", "default gateway `ADDRESS`, or dev on a TUN, which needs none; of several for one family each --ip address leaves by the one on its own link")
+	o.registerRoutes(list)
 	list(&o.DNS, "dns", "ask the DNS server `ADDRESS` for names (default those that DHCP tells)")
 	text(&o.MAC, "mac", "own MAC `ADDRESS` (default the device's own; for a TAP a locally administered one that stays the same for this host and device)")
 	fromEnv(o, &o.MTU, "mtu", strconv.Atoi)
@@ -219,6 +221,7 @@ type plan struct {
 	kind, name string // of the device: "tap", "tap7"; or kindHost
 	addrs      []netip.Prefix
 	gateways   []netip.Addr
+	routes     []stack.Route
 	byDevice   bool   // default routes need no gateway
 	vlan       uint16 // 0: none
 	priority   uint8
@@ -242,7 +245,7 @@ const kindHost = "host"
 // check reads all texts. Every error is a UsageError.
 func (o *Options) check() (*plan, error) {
 	p := new(plan)
-	steps := []func(*plan) error{o.checkLink, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkDNS, o.checkDHCP, o.checkDHCP6, o.checkARP, o.checkSettings}
+	steps := []func(*plan) error{o.checkLink, o.checkOffload, o.checkCongestion, o.checkTCP, o.checkMAC, o.checkMTU, o.checkMemory, o.checkAddrs, o.checkGateways, o.checkRoutes, o.checkDNS, o.checkDHCP, o.checkDHCP6, o.checkARP, o.checkSettings}
 	err := o.checkEnv(p)
 	if err == nil {
 		err = o.checkDevice(p)

@@ -118,6 +118,7 @@ func TestMistakes(t *testing.T) {
 		"--vlan 4095":                              "want 1 to 4094",
 		"--vlan 5 --vlan-priority 8":               "want 0 to 7",
 		"--gw dev":                                 "only on a TUN",
+		"--route 10.0.0.0/33":                      "want a prefix",
 		"--tun tun0 --tap tap7":                    "want one of the two",
 		"--dev tap:":                               "cannot be the name",
 		"--tap a-name-too-long-":                   "cannot be the name",

@@ -133,6 +133,9 @@ func (c *Claim) State() State { return c.state }
 // Probes reports whether the claim asks before the address is assigned.
 func (c *Claim) Probes() bool { return c.p.Probes > 0 }
 
+// Pending reports whether the address was not assigned yet.
+func (c *Claim) Pending() bool { return c.state == StateProbing }
+
 // Deadline returns when Expire is to be called, or 0 for never.
 func (c *Claim) Deadline() mono.Time { return c.deadline }
 

@@ -221,6 +221,8 @@ type hostOptions struct {
 	bare bool
 	// offload says whether the TAP takes super-frames.
 	offload tap.Offload
+	// queues: of a TUN.
+	queues int
 	// packet: the device is a packet socket.
 	packet bool
 	// open, unless nil, opens the device instead.

@@ -264,6 +264,7 @@ func TestReplaceLink(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	h := newHost(t, l, hostOptions{parallel: true, nic: stack.InterfaceConfig{NoDAD: true}})
+	h.expect("frames that come while the interface is being removed", "ether.drop.link-down")
 	w := h.stack.Watch(stack.LinkChange, 0)
 	defer w.Close()
 	for range 3 {

@@ -20,7 +20,7 @@ func newTUN(t *testing.T, o hostOptions) *host {
 	l := newLab(t)
 	ctx := within(t, patience)
 	o.open = func() (ether.Device, error) {
-		d, err := tun.Open(tun.Options{Name: "tun9", Offload: o.offload})
+		d, err := tun.Open(tun.Options{Name: "tun9", Offload: o.offload, Queues: o.queues})
 		if err != nil {
 			return nil, err
 		}
@@ -32,12 +32,13 @@ func newTUN(t *testing.T, o hostOptions) *host {
 		run(t, ctx, l, "ip", "addr", "add", p.String(), "dev", "tun9")
 	}
 	run(t, ctx, l, "ip", "link", "set", "tun9", "up")
+	eventually(t, patience, "the link is up", func() bool { return h.stack.Links().Of(h.nic).Carrier })
 	for _, p := range []netip.Prefix{our4, our6} {
 		if err := h.nic.AddAddr(p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h.expect("the link-local address announces itself before the kernel's end is up", "ether.drop.device")
+	h.expect("the link-local address announces itself before the kernel's end is up", "ether.drop.link-down")
 	h.expect("the kernel's own multicast, which no MAC address filters", "ipv6.drop.foreign-ip")
 	// Nothing is probed: they can be used at once.
 	if got := h.nic.Addrs(); len(got) != 3 {
@@ -101,5 +102,43 @@ func TestTUNRoutes(t *testing.T) {
 		if !strings.Contains(out, "pmtu 1500 hops 1 back 1") {
 			t.Errorf("tracepath:\n%s", out)
 		}
+	}
+}
+
+// TestTUNQueues: a TUN of two queues, with transfers that the kernel shares out
+// between them.
+func TestTUNQueues(t *testing.T) {
+	h := newTUN(t, hostOptions{offload: tap.OffloadRequire, queues: 2})
+	h.serveKernel()
+	a := amounts{discard: 20 << 20, chargen: 20 << 20, echo: 8 << 20, sequential: 20, parallel: 40, limit: endurance}
+	t.Run("connections", func(t *testing.T) { h.testConnections(t, a) })
+	t.Run("transfers", func(t *testing.T) { h.testTransfers(t, a) })
+	if out := run(t, within(t, patience), h.lab, "ip", "-d", "link", "show", "tun9"); !strings.Contains(out, "numqueues 2 ") {
+		t.Errorf("not two queues:\n%s", out)
+	}
+}
+
+// TestTUNSLAAC: radvd at the kernel's end of a TUN: the stack asks for routers,
+// makes itself an address, and is reached there.
+func TestTUNSLAAC(t *testing.T) {
+	h := newTUN(t, hostOptions{offload: tap.OffloadRequire, nic: stack.InterfaceConfig{SLAAC: true}})
+	ctx := within(t, 3*patience)
+	run(t, ctx, h.lab, "ip", "addr", "add", "2001:db8:a::1/64", "dev", "tun9", "nodad")
+	a := newAdvertiser(t, h.lab, "tun9")
+	a.start("\tprefix 2001:db8:a::/64 { };\n")
+	h.expect("multicasts that no MAC address filters", "ipv6.drop.foreign-ip")
+	got, err := h.nic.WaitAddr(ctx, func(p netip.Prefix) bool { return netip.MustParsePrefix("2001:db8:a::/64").Contains(p.Addr()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ping(t, got.Addr().String(), "-6", 2000, 2)
+	w, err := h.stack.Routes().Get(netip.MustParseAddr("2001:db8:9::1"), netip.Addr{}, nil)
+	if err != nil || w.Source != got.Addr() || !w.NextHop.IsLinkLocalUnicast() {
+		t.Errorf("%+v, %v", w, err)
+	}
+	// One goes out though the advertisement came first (RFC 4861 §6.3.7).
+	eventually(t, patience, "a router solicitation", func() bool { return h.count("nd.router-solicit") != 0 })
+	if h.count("nd.solicit") != 0 {
+		t.Errorf("%d neighbour solicitations", h.count("nd.solicit"))
 	}
 }

@@ -5,6 +5,7 @@ package interop
 
 import (
 	"io"
+	"net"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -121,15 +122,102 @@ func TestVLANScapy(t *testing.T) {
 	}
 }
 
-// TestVLANKernel: the kernel's own sub-interface, where it has such.
-func TestVLANKernel(t *testing.T) {
-	l := newLab(t)
-	ctx := within(t, patience)
-	if out, err := l.Output(ctx, "ip", "link", "add", "link", lab.Bridge, "name", "br0.10", "type", "vlan", "id", "10"); err != nil {
-		t.Skipf("this kernel has no VLANs (CONFIG_VLAN_8021Q): %s", strings.TrimSpace(string(out)))
+// intoVLAN makes an interface of the kernel's a member of a VLAN.
+func intoVLAN(t *testing.T, l *lab.Lab, name string, id uint16, priority uint8) {
+	t.Helper()
+	if err := l.IntoVLAN(name, id, priority); err != nil {
+		lab.Lacks(t, err)
 	}
-	run(t, ctx, l, "ip", "addr", "add", "10.80.0.9/24", "dev", "br0.10")
-	run(t, ctx, l, "ip", "link", "set", "br0.10", "up")
-	inVLAN(t, l, 0, 10, tap.OffloadRequire, "10.80.0.1/24")
-	run(t, ctx, l, "ping", "-c", "2", "-i", "0.2", "-s", "4000", "10.80.0.1")
+}
+
+// TestVLANKernel: the kernel in a VLAN, by a sub-interface of its own where it
+// has such, and by its traffic control in any case. Ping both ways, datagrams in
+// fragments, and TCP with super-frames and without.
+func TestVLANKernel(t *testing.T) {
+	t.Run("sub-interface", func(t *testing.T) {
+		l := newLab(t)
+		ctx := within(t, patience)
+		dev := "br0.10"
+		if _, err := l.Output(ctx, "ip", "link", "add", "link", lab.Bridge, "name", dev, "type", "vlan", "id", "10"); err != nil {
+			dev = lab.Bridge // CONFIG_VLAN_8021Q is not set
+			intoVLAN(t, l, dev, 10, 0)
+		}
+		run(t, ctx, l, "ip", "addr", "add", "10.80.0.9/24", "dev", dev)
+		run(t, ctx, l, "ip", "link", "set", dev, "up")
+		inVLAN(t, l, 0, 10, tap.OffloadRequire, "10.80.0.1/24")
+		run(t, ctx, l, "ping", "-c", "2", "-i", "0.2", "-s", "4000", "10.80.0.1")
+	})
+	for _, o := range []tap.Offload{tap.OffloadOff, tap.OffloadRequire} {
+		t.Run(o.String(), func(t *testing.T) {
+			l := newLab(t)
+			ctx := within(t, 3*patience)
+			intoVLAN(t, l, lab.Bridge, 10, 5)
+			run(t, ctx, l, "ip", "addr", "add", "10.80.0.9/24", "dev", lab.Bridge)
+			a, d := inVLAN(t, l, 0, 10, o, "10.80.0.1/24")
+			run(t, ctx, l, "ping", "-c", "2", "-i", "0.2", "-s", "4000", "10.80.0.1")
+			for _, v6 := range []bool{false, true} {
+				to, from := "10.80.0.9:7", "10.80.0.1:7"
+				if v6 {
+					nic := a.Stack().InterfaceByIndex(2)
+					if err := nic.AddAddr(netip.MustParsePrefix("fd80::1/64")); err != nil {
+						t.Fatal(err)
+					}
+					run(t, ctx, l, "ip", "addr", "add", "fd80::9/64", "dev", lab.Bridge, "nodad")
+					if err := nic.Ready(ctx); err != nil {
+						t.Fatal(err)
+					}
+					to, from = "[fd80::9]:7", "[fd80::1]:7"
+				}
+				kernel, err := l.ListenKernel("tcp", to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ours, err := a.Listen("tcp", from)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, ln := range []net.Listener{kernel, ours} {
+					defer ln.Close()
+					go func() {
+						c, err := ln.Accept()
+						if err == nil {
+							io.Copy(c, c)
+							c.Close()
+						}
+					}()
+				}
+				c, err := a.DialContext(ctx, "tcp", to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.SetDeadline(time.Now().Add(3 * patience))
+				echo(t, c, 8<<20)
+				c.Close()
+				if c, err = l.DialKernel(ctx, "tcp", from); err != nil {
+					t.Fatal(err)
+				}
+				c.SetDeadline(time.Now().Add(3 * patience))
+				echo(t, c, 8<<20)
+				c.Close()
+			}
+			m, st := a.Stack().Counters(), d.Trunk().Stats()
+			if m["tcp.drop.bad-checksum"] != 0 || st.Foreign+st.Untagged+st.Double+st.Short != 0 {
+				t.Errorf("%v, %+v", m, st)
+			}
+		})
+	}
+	// In another VLAN nobody hears us.
+	t.Run("another", func(t *testing.T) {
+		l := newLab(t)
+		ctx := within(t, patience)
+		intoVLAN(t, l, lab.Bridge, 11, 0)
+		run(t, ctx, l, "ip", "addr", "add", "10.80.0.9/24", "dev", lab.Bridge)
+		_, d := inVLAN(t, l, 0, 10, tap.OffloadRequire, "10.80.0.1/24")
+		if out, err := l.Output(ctx, "ping", "-c", "2", "-i", "0.2", "-W", "1", "10.80.0.1"); err == nil {
+			t.Errorf("answers:\n%s", out)
+		}
+		if st := d.Trunk().Stats(); st.Foreign == 0 || st.Untagged != 0 {
+			t.Errorf("%+v", st)
+		}
+	})
 }

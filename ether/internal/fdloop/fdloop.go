@@ -71,6 +71,7 @@ type Loop struct {
 	conn syscall.RawConn
 	ops  Ops
 
+	size   atomic.Int32 // Ops.Size, or what SetSize said since
 	closed atomic.Bool
 	failed atomic.Pointer[error]
 
@@ -91,6 +92,7 @@ func New(file *os.File, ops Ops) (*Loop, error) {
 		return nil, err
 	}
 	l := &Loop{file: file, conn: conn, ops: ops}
+	l.size.Store(int32(ops.Size))
 	l.tx.loop = l
 	l.tx.step = l.tx.write
 	return l, nil
@@ -121,6 +123,10 @@ func (l *Loop) Fail(err error) {
 	_ = l.file.SetReadDeadline(past)
 }
 
+// SetSize changes Ops.Size. A frame that is there already may still find the
+// smaller buffer.
+func (l *Loop) SetSize(n int) { l.size.Store(int32(n)) }
+
 // Control calls f with the descriptor, unless the device is closed.
 func (l *Loop) Control(f func(fd int)) error {
 	return l.conn.Control(func(fd uintptr) { f(int(fd)) })
@@ -133,6 +139,7 @@ var past = time.Unix(1, 0)
 type receiver struct {
 	loop *Loop
 	b    *pkt.Buf // read into, kept from one attempt to the next
+	size int      // that b was got for
 	err  error
 	wait bool // sleep in the poller when there is no frame
 }
@@ -154,7 +161,8 @@ func (l *Loop) Receive(ctx context.Context, deliver func(*pkt.Buf), idle func())
 			<-woken
 		}
 	}()
-	r := receiver{loop: l, b: pkt.Get(l.ops.Size)}
+	r := receiver{loop: l}
+	r.renew()
 	defer func() { r.b.Put() }()
 	return r.run(ctx, deliver, idle)
 }
@@ -163,7 +171,8 @@ func (l *Loop) Receive(ctx context.Context, deliver func(*pkt.Buf), idle func())
 // goroutines. It leaves the poller alone: a Receive that sleeps is woken for a
 // frame that Poll takes, and finds none. A failure is Receive's to report.
 func (l *Loop) Poll(most int, deliver func(*pkt.Buf)) {
-	r := receiver{loop: l, b: pkt.Get(l.ops.Size)}
+	r := receiver{loop: l}
+	r.renew()
 	for n := 0; n < most; n++ {
 		if l.Control(func(fd int) { r.err = l.ops.Read(fd, r.b) }) != nil {
 			break // closed
@@ -266,8 +275,18 @@ func (r *receiver) run(ctx context.Context, deliver func(*pkt.Buf), idle func())
 // read runs inside the poller's lock. Returning false sleeps until the
 // descriptor is readable, then it is called again.
 func (r *receiver) read(fd uintptr) bool {
+	if int(r.loop.size.Load()) > r.size { // since it began to wait
+		r.b.Put()
+		r.renew()
+	}
 	r.err = r.loop.ops.Read(int(fd), r.b)
 	return r.err != unix.EAGAIN || !r.wait
+}
+
+// renew gets a buffer to read into.
+func (r *receiver) renew() {
+	r.size = int(r.loop.size.Load())
+	r.b = pkt.Get(r.size)
 }
 
 // ask finds the kernel's word for what the poller met: it only knows that the
@@ -291,7 +310,7 @@ func (r *receiver) ask(err error) error {
 // not pin 68 KB.
 func (r *receiver) take() *pkt.Buf {
 	b := r.b
-	if r.loop.ops.Size > smallFrame && b.Len() <= smallFrame {
+	if r.size > smallFrame && b.Len() <= smallFrame {
 		small := pkt.From(b.Bytes())
 		small.GSO, small.Csum = b.GSO, b.Csum
 		b.Put()
@@ -299,7 +318,7 @@ func (r *receiver) take() *pkt.Buf {
 	}
 	// Not even a buffer that was only copied from is used again as it is: the
 	// device may have moved its front.
-	r.b = pkt.Get(r.loop.ops.Size)
+	r.renew()
 	return b
 }
 

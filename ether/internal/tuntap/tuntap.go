@@ -17,6 +17,7 @@ import (
 	"github.com/songgao/water"
 	"github.com/tapstack/tapstack/ether"
 	"github.com/tapstack/tapstack/ether/internal/fdloop"
+	"github.com/tapstack/tapstack/ether/internal/linkwatch"
 	"github.com/tapstack/tapstack/ether/internal/vnet"
 	"github.com/tapstack/tapstack/internal/pkt"
 	"github.com/vishvananda/netlink"
@@ -75,9 +76,11 @@ type Device struct {
 	queues []*fdloop.Loop
 
 	tx vnet.Sender // with virtio-net headers
+
+	link *linkwatch.Watch
 }
 
-var _ ether.Device = (*Device)(nil)
+var _ ether.Linker = (*Device)(nil)
 
 // QueueLen is how many frames the kernel keeps for the stack in an interface
 // made here; more are lost. Linux's 1000 are fewer than a receive window of 6
@@ -210,6 +213,15 @@ func start(m Mode, o Options, name string, existed bool, files []*os.File, heade
 		}
 		d.queues = append(d.queues, loop)
 	}
+	d.link = linkwatch.New(link, func(mtu int) {
+		if headers != nil {
+			return // the buffers hold all that can come
+		}
+		for _, q := range d.queues {
+			q.SetSize(ether.HeaderLen + vlanTag + mtu)
+		}
+	})
+	d.caps.MTU = d.link.Get().MTU
 	return d, nil
 }
 
@@ -321,6 +333,10 @@ func (d *Device) Stats() Stats {
 // Caps implements ether.Device. The MTU is the interface's when it was opened.
 func (d *Device) Caps() ether.Caps { return d.caps }
 
+// Watch implements ether.Linker. The link is down while the interface is
+// (`ip link set … down`), and the MTU is the interface's.
+func (d *Device) Watch(f func(ether.Link)) (stop func()) { return d.link.Watch(f) }
+
 // Addr implements ether.Device: the zero address, because the interface's own
 // is that of the host's end.
 func (d *Device) Addr() ether.Addr { return ether.Addr{} }
@@ -343,6 +359,7 @@ func (d *Device) Send(queue int, frames []*pkt.Buf) (sent int, err error) {
 // unless Options.Persist was set.
 func (d *Device) Close() error {
 	var errs []error
+	d.link.Close()
 	for _, q := range d.queues {
 		if d.caps.TxCsum {
 			_ = q.Control(resetOffload) // for whoever opens it next
