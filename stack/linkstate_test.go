@@ -278,7 +278,7 @@ func TestFlap(t *testing.T) {
 				wantTable(t, p.a, 0, 0)
 				wantTable(t, p.b, 0, 0)
 				p.wantDrops("tcp.drop.out-of-window", "tcp.drop.old-ack", "tcp.drop.no-connection", "ether.drop.device", "ether.drop.link-down",
-					"ipv4.drop.link-down", "ipv6.drop.link-down", "ipv4.drop.no-neighbour", "ipv6.drop.no-neighbour", "ipv6.drop.no-route")
+					"ipv4.drop.link-down", "ipv6.drop.link-down", "ipv4.drop.no-neighbour", "ipv6.drop.no-neighbour", "ipv4.drop.no-route", "ipv6.drop.no-route")
 			})
 		}
 	}
