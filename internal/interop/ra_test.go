@@ -286,6 +286,7 @@ func TestTwoRouters(t *testing.T) {
 	}
 	h := newHost(t, l, hostOptions{parallel: true, bare: true, nic: stack.InterfaceConfig{SLAAC: true, NoRedirects: true, IID: ipv6.IIDEUI64}})
 	h.expect("the routers know a shorter way, which is not to be taken here", "icmp.drop.redirect")
+	h.expect("while no router is there", "ipv6.drop.no-route")
 	h.serveKernel()
 	by := func(i int) func() bool {
 		return func() bool {
@@ -321,8 +322,10 @@ func TestTwoRouters(t *testing.T) {
 		t.Error("not by the second router")
 	}
 	ip(t, l, "link set near1 up")
-	radvd[0].start(options[0])
-	eventually(t, 4*patience, "the first again", by(0))
+	radvd[0].start(options[0] + "\tAdvOtherConfigFlag on;\n") // by which it is known to be heard again
+	eventually(t, 4*patience, "the first again", func() bool {
+		return by(0)() && slices.ContainsFunc(h.nic.Advertised().Routers, func(a ipv6.Advertiser) bool { return a.Router == ll[0] && a.Flags&ipv6.RAOther != 0 })
+	})
 	echo("the first is back")
 	radvd[0].stop(syscall.SIGTERM)
 	eventually(t, patience, "a router less", func() bool { return !hasDefault(h.stack, ll[0]) })
