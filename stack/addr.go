@@ -328,6 +328,7 @@ func (i *Interface) actLocked(a netip.Addr, c *claim.Claim, act claim.Action) {
 		switch act {
 		case claim.Probe:
 			i.sendProbeLocked(a)
+			c.Sent(i.stack.clock.Now())
 		case claim.Announce, claim.Defend:
 			i.sendAnnounceLocked(a)
 		case claim.Assigned:

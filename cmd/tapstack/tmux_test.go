@@ -30,7 +30,7 @@ func newPane(t *testing.T, l *lab.Lab, cols, rows int, env []string, name string
 	path := lab.RequireProgram(t, name)
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "conf")
-	if err := os.WriteFile(conf, []byte("set -g status off\nset -g remain-on-exit on\nset -g remain-on-exit-format ''\nset -s escape-time 0\n"+
+	if err := os.WriteFile(conf, []byte("set -g status off\nset -s escape-time 0\n"+
 		"set -g default-terminal screen\nset -g exit-empty off\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func newPane(t *testing.T, l *lab.Lab, cols, rows int, env []string, name string
 	}
 	p.env = append(append(p.env, "HOME="+dir, "TMPDIR="+dir, "LANG=C.UTF-8", "TERM=dumb"), env...)
 	t.Cleanup(func() { p.try("kill-server") }) // this one's: it has a socket of its own
-	p.do(append([]string{"new-session", "-d", "-x", fmt.Sprint(cols), "-y", fmt.Sprint(rows), path}, args...)...)
+	p.do(append([]string{"new-session", "-d", "-x", fmt.Sprint(cols), "-y", fmt.Sprint(rows), "sh", "-c", ending, path}, args...)...)
 	return p
 }
 
@@ -106,10 +106,15 @@ func (p *pane) resize(cols, rows int) {
 	p.do("resize-window", "-x", fmt.Sprint(cols), "-y", fmt.Sprint(rows))
 }
 
-// wantEnd waits until the program has ended.
+// ending is the shell's script that runs a program, says on the terminal that it
+// has ended, and keeps the terminal: of one that nobody has open any more tmux
+// does not read what the kernel has not handed over yet.
+const ending = `trap : INT QUIT; "$0" "$@"; printf '\033]2;ended\007'; exec sleep infinity`
+
+// wantEnd waits until the program has ended, and all it has said is on the screen.
 func (p *pane) wantEnd() string {
 	p.t.Helper()
-	for end := time.Now().Add(patience); strings.TrimSpace(p.do("display-message", "-p", "#{pane_dead}")) != "1"; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); strings.TrimSpace(p.do("display-message", "-p", "#{pane_title}")) != "ended"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			p.t.Fatalf("it does not end:\n%s", p.screen())
 		}

@@ -114,6 +114,7 @@ type Claim struct {
 	state    State
 	toProbe  int       // probes still to send
 	toTell   int       // announcements still to send
+	again    int       // how often it may still wait once more
 	deadline mono.Time // of the next step; 0: none
 	conflict mono.Time // when the last one was defended against; 0: never
 }
@@ -144,13 +145,31 @@ func (c *Claim) Deadline() mono.Time { return c.deadline }
 // be used. The first step may be due at once: look at Deadline.
 func (c *Claim) Start(now mono.Time) {
 	c.state = StateProbing
-	c.toProbe, c.toTell = c.p.Probes, c.p.Announces
+	c.toProbe, c.toTell, c.again = c.p.Probes, c.p.Announces, maxAgain
 	c.conflict = 0
 	c.deadline = now
 	if c.toProbe > 0 {
 		c.deadline = now.Add(c.between(0, c.p.InitialDelay))
 	}
 }
+
+// Sent says that the probe which Expire asked for has left at now. The host may
+// have stood still since that call, and the answer has its time from here on.
+func (c *Claim) Sent(now mono.Time) {
+	if c.state == StateProbing && c.toProbe == 0 && c.deadline != 0 {
+		c.deadline = max(c.deadline, now.Add(c.p.Wait))
+	}
+}
+
+// A host that stood still for a while, because it was stopped, suspended or has
+// much else to do, finds the end of the waiting and the answers that came
+// meanwhile at the same moment, in no order. So when the end is noticed later
+// than a part of the waiting it waits once more, for what lies unread to be
+// read; but not for ever where it is always late.
+const (
+	latePart = 8
+	maxAgain = 3
+)
 
 // Expire takes the step that is due at now and returns what it asks for. The
 // next one may be due at the same instant (the first announcement comes with
@@ -174,6 +193,10 @@ func (c *Claim) Expire(now mono.Time) Action {
 			c.deadline = now.Add(c.p.Wait)
 		}
 		return Probe
+	case c.state == StateProbing && c.p.Probes > 0 && c.again > 0 && now.Sub(c.deadline) > c.p.Wait/latePart:
+		c.again--
+		c.deadline = now.Add(c.p.Wait)
+		return None
 	case c.state == StateProbing:
 		c.state = StateAssigned
 		c.deadline = 0

@@ -116,6 +116,66 @@ func TestSameSeedSameTimes(t *testing.T) {
 	}
 }
 
+// TestStandstill: a host that did not run when the waiting was over hears what
+// came meanwhile before it takes the address, and takes it in the end.
+func TestStandstill(t *testing.T) {
+	for _, p := range []Params{fixed(ACD), DAD} {
+		begin := func() (*Claim, mono.Time) {
+			c := New(addr, p, nil)
+			c.Start(start)
+			for range p.Probes {
+				c.Expire(c.Deadline())
+			}
+			return c, c.Deadline()
+		}
+		c, end := begin()
+		now := end + 3*second
+		if a := c.Expire(now); a != None || c.Deadline() != now.Add(p.Wait) {
+			t.Errorf("%v, deadline %v", a, c.Deadline().Sub(now))
+		}
+		if a := c.Conflict(now); a != Failed {
+			t.Errorf("the answer: %v", a)
+		}
+
+		c, end = begin()
+		c.Expire(end + 3*second)
+		if a := c.Expire(c.Deadline()); a != Assigned {
+			t.Errorf("no answer: %v", a)
+		}
+
+		// A timer is always a little late.
+		c, end = begin()
+		if a := c.Expire(end.Add(p.Wait / latePart)); a != Assigned {
+			t.Errorf("a little late: %v", a)
+		}
+
+		// Always late.
+		c, _ = begin()
+		n := 0
+		for ; c.State() == StateProbing; n++ {
+			if a := c.Expire(c.Deadline() + second); a == Probe {
+				t.Error("one more probe")
+			}
+		}
+		if n != maxAgain+1 {
+			t.Errorf("took the address at step %d", n)
+		}
+
+		// It stood still while the probe was sent.
+		c, end = begin()
+		left := end - second/20
+		c.Sent(left)
+		if c.Deadline() != left.Add(p.Wait) {
+			t.Errorf("the answer has %v", c.Deadline().Sub(left))
+		}
+	}
+	c := New(addr, NoProbe, nil)
+	c.Start(start)
+	if a := c.Expire(start + 3*second); a != Assigned {
+		t.Errorf("nothing to wait for: %v", a)
+	}
+}
+
 func TestEarlyExpireDoesNothing(t *testing.T) {
 	c := New(addr, fixed(ACD), nil)
 	if a := c.Expire(start); a != None {

@@ -64,6 +64,7 @@ func TestLoss(t *testing.T) {
 	h.expect("what was sent again, or arrives when its connection is gone", "tcp.drop.out-of-window", "tcp.drop.no-connection", "tcp.drop.closed")
 	h.expect("a datagram that was tried again comes back, or the kernel says that it has waited for its fragments in vain, when its socket is gone",
 		"udp.drop.no-socket", "icmp.drop.no-socket")
+	h.expect("one error a second says that fragments were lost", "icmp.drop.rate-limited")
 	if err := l.Loss(l.Ports[0], lossPermille); err != nil {
 		t.Fatal(err)
 	}

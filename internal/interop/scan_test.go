@@ -73,7 +73,8 @@ func TestNmapScans(t *testing.T) {
 			}
 			t.Run(fam.name+" "+tt.flags, func(t *testing.T) {
 				t.Parallel()
-				argv := append([]string{"nmap", "-n", "-Pn", "-v", "--max-retries", "2", "-p", tt.ports}, strings.Fields(tt.flags)...)
+				// --disable-arp-ping: --badsum spoils nmap's own solicitations too.
+				argv := append([]string{"nmap", "-n", "-Pn", "--disable-arp-ping", "-v", "--max-retries", "2", "-p", tt.ports}, strings.Fields(tt.flags)...)
 				if fam.ping == "-6" {
 					argv = append(argv, "-6")
 				}

@@ -76,8 +76,8 @@ func Run(ctx context.Context, dial Dial, p Params) (sum Summary, err error) {
 		}
 	}
 	run := start(&p, list)
-	waitFor(ctx, &p, run, list)
-	sum.Took = run.end()
+	waitFor(ctx, &p, run)
+	sum.Took = run.end(ctx)
 	if err := ctx.Err(); err != nil {
 		_ = c.sendState(clientTerminate)
 		return sum, err
@@ -107,38 +107,21 @@ func Run(ctx context.Context, dial Dial, p Params) (sum Summary, err error) {
 }
 
 // waitFor returns when the test has lasted as long as it should.
-func waitFor(ctx context.Context, p *Params, run *running, list []*stream) {
-	if p.Bytes == 0 && p.Blocks == 0 {
+func waitFor(ctx context.Context, p *Params, run *running) {
+	switch {
+	case p.Bytes == 0 && p.Blocks == 0:
 		t := time.NewTimer(time.Duration(p.Seconds) * time.Second)
 		defer t.Stop()
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 		}
-		return
-	}
-	if !p.Reverse {
+	case p.Reverse && !p.Bidirectional:
+		run.arrived(ctx)
+	default:
 		select {
 		case <-run.sent:
 		case <-ctx.Done():
-		}
-		return
-	}
-	want := max(p.Bytes, p.Blocks*uint64(p.Block))
-	for t := time.NewTicker(10 * time.Millisecond); ; {
-		got := uint64(0)
-		for _, st := range list {
-			got += st.bytes.Load()
-		}
-		if got >= want {
-			t.Stop()
-			return
-		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -81,6 +82,71 @@ func TestTransfers(t *testing.T) {
 			t.Errorf("%+v: sent %d, received %d, told %d", params, got.Sent, theirs.sum.Received, got.Theirs)
 		}
 	}
+}
+
+// TestUnderWay: what was sent before the end of a test is counted, also when it
+// arrives later; and nobody waits for what a stream that has ended will not bring.
+func TestUnderWay(t *testing.T) {
+	for _, late := range []int{1000, 0} {
+		synctest.Test(t, func(t *testing.T) {
+			p, tests := serve(t)
+			c := handshake(t, p, `{"tcp":true,"parallel":1,"len":1000,"num":2000}`)
+			stream, err := p.dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			stream.Write(c.name[:])
+			for _, s := range []byte{testStart, testRunning} {
+				if err := c.await(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stream.Write(make([]byte, 1000))
+			c.sendState(testEnd)
+			time.Sleep(time.Second)
+			stream.Write(make([]byte, late))
+			stream.Close()
+			if err := c.await(exchangeResults); err != nil {
+				t.Fatal(err)
+			}
+			c.sendJSON(results{})
+			var theirs results
+			if err := c.receiveJSON(&theirs); err != nil || len(theirs.Streams) != 1 || theirs.Streams[0].Bytes != uint64(1000+late) {
+				t.Errorf("%v, %+v", err, theirs)
+			}
+			if err := c.await(displayResults); err != nil {
+				t.Error(err)
+			}
+			c.sendState(iperfDone)
+			if e := <-tests; e.err != nil || e.sum.Received != uint64(1000+late) {
+				t.Errorf("%v, %v", e.sum, e.err)
+			}
+			c.Close()
+		})
+	}
+}
+
+// hand is a client that is led by hand.
+type hand struct {
+	control
+	name [cookieLen]byte
+}
+
+// handshake begins a test, up to where the server wants streams.
+func handshake(t *testing.T, p *pipes, params string) hand {
+	t.Helper()
+	conn, err := p.dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := hand{control{conn}, cookie()}
+	c.Write(c.name[:])
+	err = c.await(paramExchange)
+	c.Write(framed(params))
+	if err := errors.Join(err, c.await(createStreams)); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // TestBadClients: a client that does not keep to the protocol costs its own

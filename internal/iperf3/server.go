@@ -97,7 +97,10 @@ func (s *server) test(ctx context.Context, c control) (sum Summary, err error) {
 	if err == nil && state != testEnd {
 		err = fmt.Errorf("state %d came instead of %d", state, testEnd)
 	}
-	sum.Took = run.end()
+	if err != nil {
+		run.want = 0 // for which the client has not waited
+	}
+	sum.Took = run.end(ctx)
 	if err != nil {
 		return sum, err
 	}
@@ -184,34 +187,72 @@ type running struct {
 	begin time.Time
 	stop  chan struct{}
 	wg    sync.WaitGroup
+	// want is how many bytes are to be received; 0 where that is not known.
+	want uint64
 	// sent is closed when every stream that sends has sent what was asked
-	// for.
-	sent chan struct{}
+	// for, received when none that receives will bring more.
+	sent, received chan struct{}
 }
 
 func start(p *Params, list []*stream) *running {
-	r := &running{list: list, begin: time.Now(), stop: make(chan struct{}), sent: make(chan struct{})}
+	r := &running{list: list, begin: time.Now(), stop: make(chan struct{}), sent: make(chan struct{}), received: make(chan struct{})}
 	left, limited := new(atomic.Int64), p.Bytes > 0 || p.Blocks > 0
-	left.Store(int64(min(max(p.Bytes, p.Blocks*uint64(p.Block)), 1<<62)))
-	var senders sync.WaitGroup
+	total := max(p.Bytes, p.Blocks*uint64(p.Block))
+	left.Store(int64(min(total, 1<<62)))
+	if !p.Bidirectional { // where it is for both ways together
+		r.want = total
+	}
+	var senders, receivers sync.WaitGroup
 	for _, st := range list {
 		if !st.sends {
-			r.wg.Go(func() { _ = st.receive() }) // it ends with the test
+			receivers.Go(func() { _ = st.receive() }) // it ends with the test
 			continue
 		}
 		senders.Go(func() { _ = st.send(p.Block, left, limited, r.stop) })
 	}
-	r.wg.Go(func() {
-		senders.Wait()
-		close(r.sent)
-	})
+	for streams, done := range map[*sync.WaitGroup]chan struct{}{&senders: r.sent, &receivers: r.received} {
+		r.wg.Go(func() {
+			streams.Wait()
+			close(done)
+		})
+	}
 	return r
 }
 
-// end stops everything; what has arrived is still counted.
-func (r *running) end() time.Duration {
-	took := time.Since(r.begin)
+// arrived waits until as much has come as was asked for, or nothing more will,
+// or ctx has ended.
+func (r *running) arrived(ctx context.Context) {
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for {
+		got := uint64(0)
+		for _, st := range r.list {
+			if !st.sends {
+				got += st.bytes.Load()
+			}
+		}
+		if got >= r.want {
+			return
+		}
+		select {
+		case <-t.C:
+		case <-r.received:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// end stops everything. What is under way is still counted: where it is known
+// how much that is, the test lasts until it is there, and otherwise it has a
+// moment.
+func (r *running) end(ctx context.Context) time.Duration {
 	close(r.stop)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	r.arrived(ctx)
+	took := time.Since(r.begin)
 	for _, st := range r.list {
 		if st.sends {
 			st.SetWriteDeadline(time.Now()) // a blocked write ends

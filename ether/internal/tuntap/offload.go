@@ -59,7 +59,11 @@ var errNoOffload = errors.New("the kernel offers no segmentation offload on it")
 // openVnet opens one queue of the interface with virtio-net headers; uso says that
 // the kernel exchanges UDP super-frames too.
 func openVnet(m Mode, o Options, existed, multi bool) (file *os.File, name string, uso bool, err error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	flags := uint16(unix.IFF_VNET_HDR)
+	if multi {
+		flags |= unix.IFF_MULTI_QUEUE
+	}
+	fd, name, err := attach(m, o.Name, flags)
 	if err != nil {
 		return nil, "", false, err
 	}
@@ -68,21 +72,6 @@ func openVnet(m Mode, o Options, existed, multi bool) (file *os.File, name strin
 			unix.Close(fd)
 		}
 	}()
-	req, err := unix.NewIfreq(o.Name)
-	if err != nil {
-		return nil, "", false, err
-	}
-	flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if m == TUN {
-		flags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR
-	}
-	if multi {
-		flags |= unix.IFF_MULTI_QUEUE
-	}
-	req.SetUint16(flags)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
-		return nil, "", false, os.NewSyscallError("ioctl TUNSETIFF", err)
-	}
 	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, vnet.Len); err != nil {
 		return nil, "", false, fmt.Errorf("%w: %w", errNoOffload, err)
 	}
@@ -101,7 +90,7 @@ func openVnet(m Mode, o Options, existed, multi bool) (file *os.File, name strin
 		}
 	}
 	// Only now: the poller must see the descriptor after it is attached.
-	return os.NewFile(uintptr(fd), "/dev/net/tun"), req.Name(), uso, nil
+	return os.NewFile(uintptr(fd), "/dev/net/tun"), name, uso, nil
 }
 
 // resetOffload takes back what an earlier user, who may have crashed, asked

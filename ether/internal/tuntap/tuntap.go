@@ -108,28 +108,82 @@ func Open(m Mode, o Options) (*Device, error) {
 	if o.Queues > 1 {
 		return nil, fmt.Errorf("%v: %s: %d queues take offload, which it does not have", m, o.Name, o.Queues)
 	}
-	// water clears the persist flag of whatever it opens unless told to set
-	// it, and so would remove an interface that was there before us.
+	file, name, err := openPlain(m, o, existed)
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", m, err)
+	}
+	return start(m, o, name, existed, []*os.File{file}, nil)
+}
+
+// openPlain opens the interface without headers.
+func openPlain(m Mode, o Options, existed bool) (*os.File, string, error) {
+	if !existed {
+		return makePlain(m, o)
+	}
+	// Not with water, which loses a descriptor whenever the interface is busy: who
+	// waits for it to be free would run out of them.
+	fd, name, err := attach(m, o.Name, 0)
+	if err != nil {
+		return nil, "", explain(o.Name, existed, err)
+	}
+	return os.NewFile(uintptr(fd), "/dev/net/tun"), name, nil
+}
+
+// makePlain makes the interface. A program that is started before the
+// descriptor is marked close-on-exec would inherit it, and keep the interface
+// busy after we are gone. water opens it without the mark, so no program is
+// started here until it is set.
+func makePlain(m Mode, o Options) (*os.File, string, error) {
 	kind := water.DeviceType(water.TAP)
 	if m == TUN {
 		kind = water.TUN
 	}
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	w, err := water.New(water.Config{
-		DeviceType: kind,
-		PlatformSpecificParams: water.PlatformSpecificParams{
-			Name:    o.Name,
-			Persist: existed || o.Persist,
-		},
+		DeviceType:             kind,
+		PlatformSpecificParams: water.PlatformSpecificParams{Name: o.Name, Persist: o.Persist},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%v: %w", m, explain(o.Name, existed, err))
+		return nil, "", explain(o.Name, false, err)
 	}
 	file, ok := w.ReadWriteCloser.(*os.File)
 	if !ok {
 		w.Close()
-		return nil, fmt.Errorf("%v: cannot wait for frames on a %T", m, w.ReadWriteCloser)
+		return nil, "", fmt.Errorf("cannot wait for frames on a %T", w.ReadWriteCloser)
 	}
-	return start(m, o, w.Name(), existed, []*os.File{file}, nil)
+	raw, err := file.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { syscall.CloseOnExec(int(fd)) })
+	}
+	if err != nil {
+		file.Close()
+		return nil, "", err
+	}
+	return file, w.Name(), nil
+}
+
+// attach opens a descriptor for the interface, without sleeping in reads and
+// without leaving it to children, and returns the interface's name.
+func attach(m Mode, name string, flags uint16) (fd int, got string, err error) {
+	fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, "", err
+	}
+	req, err := unix.NewIfreq(name)
+	if err == nil {
+		flags |= unix.IFF_NO_PI | unix.IFF_TAP
+		if m == TUN {
+			flags ^= unix.IFF_TAP | unix.IFF_TUN
+		}
+		req.SetUint16(flags)
+		err = os.NewSyscallError("ioctl TUNSETIFF", unix.IoctlIfreq(fd, unix.TUNSETIFF, req))
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, "", err
+	}
+	return fd, req.Name(), nil
 }
 
 // openQueues opens the interface with virtio-net headers, once for each queue.
@@ -201,15 +255,10 @@ func start(m Mode, o Options, name string, existed bool, files []*os.File, heade
 		if err != nil {
 			return nil, err
 		}
-		// A child of ours that inherited the descriptor would keep the
-		// interface busy after we are gone.
-		if err := loop.Control(func(fd int) {
-			syscall.CloseOnExec(fd)
-			if headers == nil {
-				resetOffload(fd)
+		if headers == nil {
+			if err := loop.Control(resetOffload); err != nil {
+				return nil, err
 			}
-		}); err != nil {
-			return nil, err
 		}
 		d.queues = append(d.queues, loop)
 	}
