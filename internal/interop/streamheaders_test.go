@@ -67,6 +67,10 @@ func watchPackets(t *testing.T, h *host) *seen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// All there is to see, however long the reader is kept from it.
+	if err := fd.SetsockoptInt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 64<<20); err != nil {
+		t.Fatal(err)
+	}
 	s := &seen{fd: fd}
 	go func() {
 		b := make([]byte, 1<<17)
