@@ -182,3 +182,44 @@ func TestCutByDnsmasq(t *testing.T) {
 		return strings.Contains(c, "address in fd77::/64 deprecated true") && !strings.Contains(c, "::/0")
 	})
 }
+
+// TestTakenAwayLikeKernel: what its user takes away of what a router has advertised,
+// addresses and routes, comes back with the next advertisement, in a stack as in a
+// kernel.
+func TestTakenAwayLikeKernel(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	beside := newOnBridge(t, l, "near1")
+	ip(t, beside, "link set far addrgenmode eui64")
+	sysctl(t, beside, "ipv6/conf/far/accept_ra_rt_info_max_plen", "128")
+	a := newAdvertiser(t, l, lab.Bridge)
+	a.start("\tprefix fd81::/64 { };\n\troute fd84::/48 { };\n")
+	h := newHost(t, l, hostOptions{parallel: true, bare: true, nic: stack.InterfaceConfig{SLAAC: true, IID: ipv6.IIDEUI64}})
+	whole := func(config []string) bool {
+		for _, part := range []string{"address in fd81::/64", "fd81::/64 on the link", "::/0 by", "fd84::/48 by"} {
+			if !slices.ContainsFunc(config, func(s string) bool { return strings.HasPrefix(s, part) }) {
+				return false
+			}
+		}
+		return true
+	}
+	own := ipv6.WithIID(netip.MustParsePrefix("fd81::/64"), ether.EUI64(ourMAC))
+	both := func() bool { return whole(h.config()) && whole(kernelConfig(t, beside)) }
+	eventually(t, 4*patience, "all that is advertised", both)
+	if err := h.nic.WaitUsable(within(t, patience), own); err != nil {
+		t.Fatal(err)
+	}
+	heard := h.count("nd.router-advert")
+	eventually(t, 4*patience, "an advertisement", func() bool { return h.count("nd.router-advert") > heard })
+	ip(t, beside, "address flush dev far scope global")
+	ip(t, beside, "route flush dev far proto ra")
+	if err := h.nic.DelAddr(own); err != nil {
+		t.Error(err)
+	}
+	for _, dst := range []string{"::/0", "fd84::/48", "fd81::/64"} {
+		if err := h.stack.DelRoute(stack.Route{Dst: netip.MustParsePrefix(dst)}); err != nil {
+			t.Error(err)
+		}
+	}
+	eventually(t, 4*patience, "all that is advertised again", both)
+}
