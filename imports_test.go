@@ -58,7 +58,7 @@ var layers = []layer{
 
 	{"tcp/trace", []string{"tcp", "internal/mono", "internal/seq"}},
 
-	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/budget", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
+	{"stack", []string{"ether", "arp", "udp", "ipv4", "ipv6", "icmp", "tcp", "tcp/cc", "internal/siphash", "internal/budget", "internal/mono", "internal/seq", "internal/csum", "internal/pkt",
 		"internal/gso", "internal/wheel", "internal/neigh", "internal/frag", "internal/claim", "internal/mcast"}},
 	// The headers are for simnet's routers.
 	{"stack/simnet", []string{"stack", "ether", "ether/wire", "icmp", "ipv4", "ipv6", "internal/csum", "internal/mono", "internal/pkt"}},

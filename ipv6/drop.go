@@ -28,6 +28,9 @@ const (
 	DropTarget            // target address not allowed
 	DropFlags             // flags contradict the addresses
 	DropLinkAddress       // link-layer address option wrong or not allowed here
+	DropAddressLimit      // prefix in an advertisement: there are too many addresses already
+	DropRouteLimit        // route, router or on-link prefix: there are too many already
+	DropNotAdded          // address or route in an advertisement that cannot be here
 	NumDrops              // number of reasons
 )
 
@@ -37,7 +40,7 @@ var dropNames = [NumDrops]string{
 	"bad-header-order", "bad-option", "too-many-options", "unknown-option",
 	"source-route", "bad-fragment-length", "fragment-out-of-range",
 	"incomplete-first-fragment", "bad-hop-limit", "bad-code", "bad-target",
-	"bad-flags", "bad-link-address",
+	"bad-flags", "bad-link-address", "address-limit", "route-limit", "not-added",
 }
 
 // String returns the reason's name, as "bad-version".

@@ -76,6 +76,9 @@ type SLAACHost interface {
 	// AddOnLink and RemoveOnLink keep the prefix list.
 	AddOnLink(p netip.Prefix)
 	RemoveOnLink(p netip.Prefix)
+	// Refused counts what an advertisement says that is not taken because its
+	// table is full: DropAddressLimit or DropRouteLimit.
+	Refused(why Drop)
 	// SetMTU sets the link MTU in bytes, at least MinMTU. A value above the
 	// device's MTU is to be ignored (RFC 4861 §6.3.4).
 	SetMTU(mtu int)

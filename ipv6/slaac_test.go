@@ -19,7 +19,8 @@ type slaacNet struct {
 	now mono.Time
 	log []string
 	// flags is what SetAdvertisers told: apart from log, as each router is told of.
-	flags []string
+	flags   []string
+	refused [NumDrops]int
 }
 
 const slaacEpoch = mono.Time(1_000_000)
@@ -76,6 +77,7 @@ func (n *slaacNet) SetAdvertisers(list []Advertiser) {
 func (n *slaacNet) SetPortal(uri string)                   { n.note("portal %s", uri) }
 func (n *slaacNet) AddOnLink(p netip.Prefix)               { n.note("on-link %v", p) }
 func (n *slaacNet) RemoveOnLink(p netip.Prefix)            { n.note("off-link %v", p) }
+func (n *slaacNet) Refused(why Drop)                       { n.refused[why]++ }
 func (n *slaacNet) SetMTU(mtu int)                         { n.note("mtu %d", mtu) }
 func (n *slaacNet) SetHopLimit(h uint8)                    { n.note("hop limit %d", h) }
 func (n *slaacNet) SetTimers(reach, retrans time.Duration) { n.note("timers %v %v", reach, retrans) }
@@ -424,6 +426,9 @@ func TestAdvertisementFloodIsBounded(t *testing.T) {
 	}
 	if want := map[string]int{"router": MaxRouters, "on-link": MaxOnLink, "add": MaxAddresses}; !reflect.DeepEqual(count, want) {
 		t.Errorf("%v", count)
+	}
+	if a, r := n.refused[DropAddressLimit], n.refused[DropRouteLimit]; a != 1000-MaxAddresses || r != 2000-MaxRouters-MaxOnLink {
+		t.Errorf("refused %d addresses, %d routes", a, r)
 	}
 }
 

@@ -83,7 +83,11 @@ func (s *SLAAC) inputAutonomous(now mono.Time, router netip.Addr, p *PrefixInfo)
 	i := slices.IndexFunc(s.addresses, func(a slaacAddress) bool { return a.net == p.Prefix && !a.Temporary })
 	if i < 0 {
 		// (d): a new address, unless its life is over already.
-		if p.Valid == 0 || len(s.addresses) >= MaxAddresses {
+		if p.Valid == 0 {
+			return
+		}
+		if len(s.addresses) >= MaxAddresses {
+			s.host.Refused(DropAddressLimit)
 			return
 		}
 		s.addresses = append(s.addresses, slaacAddress{net: p.Prefix,

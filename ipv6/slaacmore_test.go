@@ -3,6 +3,7 @@ package ipv6
 import (
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -358,5 +359,28 @@ func TestRouterOptions(t *testing.T) {
 		if d != DropNone || got.Ignored != 1 || len(got.Routes)+len(got.DNSSL)+len(got.Portal) > 0 {
 			t.Errorf("%s: %v %+v", name, d, got)
 		}
+	}
+}
+
+// TestGone: what the host turns out not to have comes with the next advertisement,
+// and what is refused for want of room is told.
+func TestGone(t *testing.T) {
+	n := quiet(t)
+	ra := &RouterAdvert{Lifetime: time.Hour, Prefixes: []PrefixInfo{prefixInfo("2001:db8::/64", time.Hour, time.Hour)},
+		Routes: []RouteInfo{{Prefix: netip.MustParsePrefix("2001:db8:5::/48"), Lifetime: time.Hour}}}
+	n.Input(n.now, hostA, ra)
+	first := n.take()
+	n.Input(n.now, hostA, ra)
+	again := n.take()
+	n.AddressGone(n.addresses[0].prefix.Addr())
+	n.RouteGone(defaultRoute, hostA)
+	n.RouteGone(netip.MustParsePrefix("2001:db8:5::/48"), hostA)
+	n.RouteGone(netip.MustParsePrefix("2001:db8::/64"), netip.Addr{})
+	if len(n.addresses)+len(n.routes)+len(n.onLink) != 0 {
+		t.Errorf("left: %v %v %v", n.addresses, n.routes, n.onLink)
+	}
+	n.Input(n.now, hostA, ra)
+	if got := n.take(); !reflect.DeepEqual(got, first) || reflect.DeepEqual(again, first) {
+		t.Errorf("got  %q\nwant %q", got, first)
 	}
 }

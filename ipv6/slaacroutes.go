@@ -83,6 +83,8 @@ func (s *SLAAC) setRoute(now mono.Time, dst netip.Prefix, router netip.Addr, pre
 	case s.roomForRoute(dst):
 		s.routes = append(s.routes, slaacRoute{dst, router, prefer, after(now, lifetime)})
 		s.host.SetRoute(dst, router, prefer)
+	default:
+		s.host.Refused(DropRouteLimit)
 	}
 }
 
@@ -115,6 +117,8 @@ func (s *SLAAC) inputOnLink(now mono.Time, p *PrefixInfo) {
 	case len(s.onLink) < MaxOnLink:
 		s.onLink = append(s.onLink, slaacOnLink{p.Prefix, after(now, p.Valid)})
 		s.host.AddOnLink(p.Prefix)
+	default:
+		s.host.Refused(DropRouteLimit)
 	}
 }
 

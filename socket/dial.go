@@ -1,7 +1,7 @@
 package socket
 
-// This file owns Dialer: which of a name's addresses are tried, in which order
-// and for how long, until one answers (RFC 8305, as package net does it).
+// This file owns Dialer: what it may be told, and how one connection is made.
+// Which of a name's addresses are tried, and when, is in happyeyeballs.go.
 
 import (
 	"context"
@@ -22,10 +22,17 @@ type Dialer struct {
 	// LocalAddr is where to dial from: a *net.TCPAddr or *net.UDPAddr that goes
 	// with the network; nil: the stack chooses.
 	LocalAddr net.Addr
-	// FallbackDelay is how long an address of the preferred family has, on
-	// network "tcp", before one of the other is tried beside it; 0 is 300 ms, a
-	// negative one tries one after the other.
+	// FallbackDelay is how long an address of a name has, on networks of TCP,
+	// before the next is tried beside it: the Connection Attempt Delay of RFC 8305
+	// §5. 0 is 250 ms, at least it is 10 ms; a negative one tries one address
+	// after the other.
 	FallbackDelay time.Duration
+	// ResolutionDelay is how long IPv4 addresses that are known wait for those of
+	// IPv6 (RFC 8305 §3); 0 is 50 ms, a negative one does not wait.
+	ResolutionDelay time.Duration
+	// FirstFamilyCount is how many addresses of the preferred family are tried
+	// before one of the other (RFC 8305 §4); 0 is 1.
+	FirstFamilyCount int
 	// KeepAlive and KeepAliveConfig are as those of Network.
 	KeepAlive       time.Duration
 	KeepAliveConfig net.KeepAliveConfig
@@ -36,10 +43,6 @@ type Dialer struct {
 	// network says the family: "tcp4", "udp6". What it returns ends the dial.
 	Control func(network, address string, fd *FD) error
 }
-
-// defaultFallbackDelay is package net's. RFC 8305 §8 recommends 250 ms between
-// attempts and 100 ms to 2 s as limits.
-const defaultFallbackDelay = 300 * time.Millisecond
 
 // Dial is DialContext without a context.
 func (d *Dialer) Dial(network, address string) (net.Conn, error) {
@@ -55,18 +58,20 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		ctx, cancel = context.WithDeadline(ctx, at)
 		defer cancel()
 	}
-	addrs, err := d.Net.addrList(ctx, d.Resolver, "dial", network, address)
-	if err == nil && d.LocalAddr != nil {
-		addrs, err = matchLocal(network, addrs, d.LocalAddr)
+	var f *FD
+	var err error
+	if isKnown(network) && !isUDP(network) && d.FallbackDelay >= 0 {
+		f, err = d.happy(ctx, network, address)
+	} else {
+		var addrs []netip.AddrPort
+		if addrs, err = d.Net.addrList(ctx, d.Resolver, "dial", network, address); err == nil {
+			addrs, err = d.fromLocal(network, addrs)
+		}
+		if err != nil {
+			return nil, opError("dial", network, nil, nil, err)
+		}
+		f, err = d.series(ctx, network, addrs)
 	}
-	if err != nil {
-		return nil, opError("dial", network, nil, nil, err)
-	}
-	primaries, fallbacks := addrs, []netip.AddrPort(nil)
-	if network == "tcp" && d.FallbackDelay >= 0 {
-		primaries, fallbacks = partition(addrs)
-	}
-	f, err := d.race(ctx, network, primaries, fallbacks)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +98,14 @@ func (d *Dialer) deadline(ctx context.Context, now time.Time) (at time.Time) {
 	return at
 }
 
+// fromLocal leaves of addrs those that can be reached from LocalAddr.
+func (d *Dialer) fromLocal(network string, addrs []netip.AddrPort) ([]netip.AddrPort, error) {
+	if d.LocalAddr == nil {
+		return addrs, nil
+	}
+	return matchLocal(network, addrs, d.LocalAddr)
+}
+
 // matchLocal leaves of addrs those that can be reached from the local address.
 func matchLocal(network string, addrs []netip.AddrPort, local net.Addr) (match []netip.AddrPort, err error) {
 	want := "tcp"
@@ -115,87 +128,8 @@ func matchLocal(network string, addrs []netip.AddrPort, local net.Addr) (match [
 	return match, nil
 }
 
-// partition parts addrs into those of the first one's family and the others.
-func partition(addrs []netip.AddrPort) (primaries, fallbacks []netip.AddrPort) {
-	for _, a := range addrs {
-		if is4(a) == is4(addrs[0]) {
-			primaries = append(primaries, a)
-		} else {
-			fallbacks = append(fallbacks, a)
-		}
-	}
-	return primaries, fallbacks
-}
-
 // is4 is how package net sees it: an address without host part is not IPv4.
 func is4(a netip.AddrPort) bool { return a.Addr().Is4() }
-
-// dialled is what a series of attempts came to.
-type dialled struct {
-	f       *FD
-	err     error
-	primary bool
-}
-
-// race tries primaries, and when they have taken FallbackDelay, or have failed,
-// fallbacks too; the first connection wins and ends the other attempts. If
-// there is none, the error of primaries tells why.
-func (d *Dialer) race(ctx context.Context, network string, primaries, fallbacks []netip.AddrPort) (*FD, error) {
-	if len(fallbacks) == 0 {
-		return d.series(ctx, network, primaries)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	results := make(chan dialled, 2)
-	running := 0
-	start := func(addrs []netip.AddrPort, primary bool) {
-		running++
-		go func() {
-			f, err := d.series(ctx, network, addrs)
-			results <- dialled{f, err, primary}
-		}()
-	}
-	// Who loses the race learns of it by ctx and returns soon: what comes of
-	// it is closed before race returns, so that nothing is left behind.
-	defer func() {
-		cancel()
-		for ; running > 0; running-- {
-			if r := <-results; r.f != nil {
-				r.f.Close()
-			}
-		}
-	}()
-
-	delay := d.FallbackDelay
-	if delay == 0 {
-		delay = defaultFallbackDelay
-	}
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	due := timer.C
-	start(primaries, true)
-	var first error
-	for {
-		select {
-		case <-due:
-			due = nil
-			start(fallbacks, false)
-		case r := <-results:
-			running--
-			if r.err == nil {
-				return r.f, nil
-			}
-			if r.primary {
-				first = r.err
-			}
-			if due != nil {
-				due = nil
-				start(fallbacks, false)
-			} else if running == 0 {
-				return nil, first
-			}
-		}
-	}
-}
 
 // leastShare is the time an address gets even if what is left, divided by the
 // number of addresses, is less.

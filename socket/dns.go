@@ -47,6 +47,12 @@ type DNS struct {
 
 // LookupNetIP implements Resolver. The error is a *net.DNSError.
 func (d *DNS) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	return d.lookupHost(ctx, network, host, func([]netip.Addr) {})
+}
+
+// lookupHost is LookupNetIP that tells the addresses of each family as soon as
+// they are there, too.
+func (d *DNS) lookupHost(ctx context.Context, network, host string, tell func([]netip.Addr)) ([]netip.Addr, error) {
 	var types []dnsmessage.Type
 	if network != "ip6" {
 		types = append(types, dnsmessage.TypeA)
@@ -57,7 +63,7 @@ func (d *DNS) LookupNetIP(ctx context.Context, network, host string) ([]netip.Ad
 	err := error(&net.DNSError{Err: "no such host", Name: host, IsNotFound: true})
 	for _, name := range d.candidates(host) {
 		var addrs []netip.Addr
-		if addrs, err = d.lookup(ctx, name, types); err == nil {
+		if addrs, err = d.lookup(ctx, name, types, tell); err == nil {
 			return addrs, nil
 		}
 		if ctx.Err() != nil {
@@ -98,7 +104,7 @@ type dnsReply struct {
 }
 
 // lookup asks for all types at the same time.
-func (d *DNS) lookup(ctx context.Context, name string, types []dnsmessage.Type) (addrs []netip.Addr, err error) {
+func (d *DNS) lookup(ctx context.Context, name string, types []dnsmessage.Type, tell func([]netip.Addr)) (addrs []netip.Addr, err error) {
 	replies := make(chan dnsReply, len(types))
 	for _, t := range types {
 		go func() {
@@ -109,6 +115,9 @@ func (d *DNS) lookup(ctx context.Context, name string, types []dnsmessage.Type) 
 	for range types {
 		r := <-replies
 		addrs = append(addrs, r.addrs...)
+		if len(r.addrs) > 0 {
+			tell(r.addrs)
+		}
 		// A server that fails for one type says nothing of the other; that it
 		// failed is more to the point than that there is nothing.
 		if e, ok := errors.AsType[*net.DNSError](r.err); r.err != nil && (err == nil || ok && !e.IsNotFound) {

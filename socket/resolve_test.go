@@ -290,9 +290,9 @@ func silence(port *wire.Port, families ...int) {
 	}})
 }
 
-// TestFallback is RFC 8305 as package net has it: with an address that does
-// not answer, one of the other family is tried beside it after 300 ms; when it
-// refuses, at once; with a negative delay only after it has failed.
+// TestFallback: with an address that does not answer, one of the other family is
+// tried beside it after 250 ms; when it refuses, at once; with a negative delay
+// only after it has failed.
 func TestFallback(t *testing.T) {
 	const v4, v6, ms = "10.77.0.2:80", "[fd77::2]:80", time.Millisecond
 	for _, c := range []struct {
@@ -305,7 +305,7 @@ func TestFallback(t *testing.T) {
 		took   time.Duration
 	}{
 		{name: "the first answers", listen: "tcp", peer: v4},
-		{name: "the first is silent", listen: "tcp", silent: []int{4}, peer: v6, took: 300 * ms},
+		{name: "the first is silent", listen: "tcp", silent: []int{4}, peer: v6, took: 250 * ms},
 		{name: "another delay", listen: "tcp", silent: []int{4}, dialer: socket.Dialer{FallbackDelay: time.Second}, peer: v6, took: time.Second},
 		{name: "the first refuses", listen: "tcp6", peer: v6},
 		{name: "only the first listens", listen: "tcp4", peer: v4},

@@ -61,7 +61,7 @@ func (i *Interface) claimAddress(n Addr, routers []netip.Addr, wait time.Duratio
 			return fmt.Errorf("address %v: %s has %d already: %w", a, i.name, n, syscall.ENOSPC)
 		}
 		c.addAddr(&address{iface: i, prefix: p, state: state, optimistic: optimistic, origin: n.Origin,
-			temporary: n.Temporary, preferred: n.Preferred, valid: n.Valid, routers: routers})
+			temporary: n.Temporary, life: newLifetimes(n.Preferred, n.Valid), routers: routers})
 		if o != nil {
 			i.setClaimant(a, o)
 		}
@@ -146,8 +146,15 @@ func (i *Interface) claimParams(a netip.Addr, o *claimant) claim.Params {
 
 // DelAddr takes an address away; EADDRNOTAVAIL when the interface lacks it.
 // Connections from it end with that error, routes that send from it go too. Of
-// secondary addresses of its prefix one takes its place.
-func (i *Interface) DelAddr(a netip.Addr) error { return i.delAddr(a, OriginStatic) }
+// secondary addresses of its prefix one takes its place. One that routers
+// advertise comes back with the next advertisement, as on Linux.
+func (i *Interface) DelAddr(a netip.Addr) error {
+	err := i.delAddr(a, OriginStatic)
+	if err == nil {
+		i.takenAway(a)
+	}
+	return err
+}
 
 // delAddr is DelAddr; an origin other than OriginStatic spares an address that
 // another one made.

@@ -57,8 +57,9 @@ func (a Addr) String() string {
 }
 
 func (a *address) public() Addr {
+	preferred, valid := a.life.ends()
 	return Addr{Interface: a.iface, Prefix: a.prefix, Tentative: a.state == addrTentative, Optimistic: a.optimistic, Deprecated: a.deprecated,
-		Secondary: a.secondary, Origin: a.origin, Temporary: a.temporary, Preferred: a.preferred, Valid: a.valid}
+		Secondary: a.secondary, Origin: a.origin, Temporary: a.temporary, Preferred: preferred, Valid: valid}
 }
 
 // Addrs is the control of the addresses of all interfaces.

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/tapstack/tapstack/internal/mono"
 	"github.com/tapstack/tapstack/ipv4"
 	"github.com/tapstack/tapstack/ipv6"
 )
@@ -21,6 +20,8 @@ type config struct {
 
 	policies *ipv6.Policies // RFC 6724 §2.1
 	dead     []deadGateway  // those that failed last are last
+	// sharing spreads destinations over routers that are equally good (RFC 4311).
+	sharing *[16]byte // the secret it is done with, nil: not done
 }
 
 // addrState is where an address is in its life (RFC 4862 §2, RFC 5227 §2).
@@ -48,9 +49,9 @@ type address struct {
 	// advertised prefixes become routes.
 	origin Origin
 	// temporary: made by RFC 8981, not for who wants to be found.
-	temporary        bool
-	preferred, valid mono.Time    // ends of the lifetimes, 0: never
-	routers          []netip.Addr // that advertise its prefix (RFC 8028)
+	temporary bool
+	life      *lifetimes   // its own, however often the record is replaced
+	routers   []netip.Addr // that advertise its prefix (RFC 8028)
 }
 
 // by reports whether packets from the address are to leave by a gateway: it
@@ -71,7 +72,7 @@ func (s *Stack) update(change func(c *config) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.cfg.Load()
-	c := &config{gen: old.gen + 1, ifaces: slices.Clone(old.ifaces), addrs: slices.Clone(old.addrs), routes: slices.Clone(old.routes), policies: old.policies, dead: old.dead}
+	c := &config{gen: old.gen + 1, ifaces: slices.Clone(old.ifaces), addrs: slices.Clone(old.addrs), routes: slices.Clone(old.routes), policies: old.policies, dead: old.dead, sharing: old.sharing}
 	if err := change(c); err != nil {
 		return err
 	}

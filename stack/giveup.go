@@ -17,7 +17,13 @@ import (
 // from it end with EADDRNOTAVAIL, and so does the next call on each datagram
 // socket that is bound to it or connected from it. EADDRNOTAVAIL when the
 // interface lacks it.
-func (i *Interface) LoseAddr(a netip.Addr) error { return i.loseAddr(a, OriginStatic) }
+func (i *Interface) LoseAddr(a netip.Addr) error {
+	err := i.loseAddr(a, OriginStatic)
+	if err == nil {
+		i.takenAway(a)
+	}
+	return err
+}
 
 // loseAddr is LoseAddr as delAddr is DelAddr.
 func (i *Interface) loseAddr(a netip.Addr, by Origin) error {

@@ -36,7 +36,7 @@ func (i *Interface) DeprecateAddr(a netip.Addr, old bool) { i.deprecate(a, old) 
 // SetLifetimes notes when the lifetimes of an address end that a lease gave it; 0:
 // never. It is the maker who ends it, by DeprecateAddr and LoseAddr.
 func (i *Interface) SetLifetimes(a netip.Addr, preferred, valid mono.Time) {
-	i.changeAddr(a, func(x *address) { x.preferred, x.valid = preferred, valid })
+	i.setLifetimes(a, preferred, valid, func(*address) bool { return true })
 }
 
 // AddrInUse reports whether a TCP connection is made from the address.

@@ -175,7 +175,8 @@ type match struct {
 // of the source address goes first, so that each prefix of a host leaves by
 // the router that has advertised it (RFC 8028 §3.2). Routes by routers that do
 // not answer come last, and links without carrier after all else that matches.
-// ENETUNREACH when nothing does.
+// Where the stack shares load between routers, those that are still equal are
+// chosen from as shared says. ENETUNREACH when nothing matches.
 func (c *config) lookup(dst, src netip.Addr, oif *Interface) (m match, err error) {
 	if m, err = c.search(dst, src, oif, linkDead|linkNoCarrier); err == syscall.ENETUNREACH && slices.ContainsFunc(c.ifaces, (*Interface).noCarrier) {
 		m, err = c.search(dst, src, oif, linkDead)
@@ -199,7 +200,7 @@ func (c *config) search(dst, src netip.Addr, oif *Interface, unusable uint32) (m
 		own = c.byAddr[src]
 	}
 	var via *Route
-	dead := 0 // of via
+	dead, at := 0, 0 // of via, and where it is
 	for i := range c.routes {
 		t := &c.routes[i]
 		if t.Dst.Bits() <= best || via != nil && t.Dst.Bits() < via.Dst.Bits() {
@@ -223,7 +224,7 @@ func (c *config) search(dst, src netip.Addr, oif *Interface, unusable uint32) (m
 			break // the metric goes before all else, as on Linux
 		}
 		if via == nil || d < dead || d == dead && own != nil && own.by(t.Gateway) && !own.by(via.Gateway) {
-			via, dead = t, d
+			via, dead, at = t, d, i
 		}
 		if dead == 0 && (own == nil || own.by(via.Gateway)) {
 			break
@@ -236,6 +237,9 @@ func (c *config) search(dst, src netip.Addr, oif *Interface, unusable uint32) (m
 		return match{}, syscall.ENETUNREACH
 	case via.Type != RouteUnicast:
 		return match{}, routeTypes[via.Type].errno
+	}
+	if c.sharing != nil && dead == 0 && via.Gateway.Is6() {
+		via = c.shared(at, dst, own)
 	}
 	m = match{iface: via.Interface, nextHop: dst, route: via}
 	if via.Gateway.IsValid() {

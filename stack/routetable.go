@@ -203,14 +203,24 @@ func (c *config) checkRoute(r *Route) error {
 }
 
 // Remove removes the routes that match Dst and Type and, where they are set,
-// Gateway, Interface, Metric and Origin. ESRCH when there is none.
+// Gateway, Interface, Metric and Origin. ESRCH when there is none. Those that
+// routers advertise come back with the next advertisement, as on Linux.
 func (t Routes) Remove(r Route) error {
 	r.Dst, r.Gateway = r.Dst.Masked(), r.Gateway.WithZone("")
-	return t.s.delRoute(r, func(o Route) bool {
-		return o.Dst == r.Dst && o.Type == r.Type && (!r.Gateway.IsValid() || o.Gateway == r.Gateway) &&
+	var gone []Route
+	err := t.s.delRoute(r, func(o Route) bool {
+		is := o.Dst == r.Dst && o.Type == r.Type && (!r.Gateway.IsValid() || o.Gateway == r.Gateway) &&
 			(r.Interface == nil || o.Interface == r.Interface) && (r.Metric == 0 || o.Metric == r.Metric) &&
 			(r.Origin == OriginStatic || o.Origin == r.Origin)
+		if is && o.Type == RouteUnicast && o.Dst.Addr().Is6() {
+			gone = append(gone, o)
+		}
+		return is
 	})
+	for _, o := range gone {
+		o.Interface.routeTakenAway(o)
+	}
+	return err
 }
 
 // List returns the table in the order in which it is searched. The prefixes of

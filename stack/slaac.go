@@ -105,15 +105,21 @@ func (h *slaacHost) SendRouterSolicit() {
 func (h *slaacHost) AddAddress(p netip.Prefix, info ipv6.AddressInfo) {
 	known := h.routerKnown
 	h.later(func(i *Interface) {
-		i.claimAddress(Addr{Prefix: p, Origin: OriginRouter, Temporary: info.Temporary, Preferred: info.Preferred, Valid: info.Valid,
+		err := i.claimAddress(Addr{Prefix: p, Origin: OriginRouter, Temporary: info.Temporary, Preferred: info.Preferred, Valid: info.Valid,
 			Optimistic: known && i.optimistic}, info.Routers, 0, nil)
+		if i.notAdded(err, ipv6.DropAddressLimit) {
+			i.takenAway(p.Addr())
+		}
 	})
 }
 
 // UpdateAddress implements ipv6.SLAACHost.
 func (h *slaacHost) UpdateAddress(p netip.Prefix, info ipv6.AddressInfo) {
 	h.later(func(i *Interface) {
-		i.changeLearnt(p.Addr(), func(x *address) { x.preferred, x.valid, x.routers = info.Preferred, info.Valid, info.Routers })
+		i.setLifetimes(p.Addr(), info.Preferred, info.Valid, func(x *address) bool { return x.origin == OriginRouter })
+		if x := i.stack.cfg.Load().addrOf(p.Addr(), i); x != nil && !slices.Equal(x.routers, info.Routers) {
+			i.changeLearnt(p.Addr(), func(x *address) { x.routers = info.Routers })
+		}
 	})
 }
 
@@ -148,8 +154,8 @@ const routerMetric = 1024
 func (h *slaacHost) SetRoute(dst netip.Prefix, router netip.Addr, p ipv6.Preference) {
 	h.later(func(i *Interface) {
 		r := Route{Dst: dst, Gateway: router, Interface: i, Metric: routerMetric, Origin: OriginRouter, Preference: p}
-		if i.stack.changeRoute(r) != nil {
-			i.stack.AddRoute(r)
+		if i.stack.changeRoute(r) != nil && i.notAdded(i.stack.AddRoute(r), ipv6.DropRouteLimit) {
+			i.routeTakenAway(r)
 		}
 		i.announceChange(nil)
 	})
@@ -162,13 +168,21 @@ func (h *slaacHost) RemoveRoute(dst netip.Prefix, router netip.Addr) {
 
 // AddOnLink implements ipv6.SLAACHost.
 func (h *slaacHost) AddOnLink(p netip.Prefix) {
-	h.later(func(i *Interface) { i.stack.AddRoute(Route{Dst: p, Interface: i, Metric: 256, Origin: OriginRouter}) })
+	h.later(func(i *Interface) {
+		r := Route{Dst: p, Interface: i, Metric: 256, Origin: OriginRouter}
+		if i.notAdded(i.stack.AddRoute(r), ipv6.DropRouteLimit) {
+			i.routeTakenAway(r)
+		}
+	})
 }
 
 // RemoveOnLink implements ipv6.SLAACHost.
 func (h *slaacHost) RemoveOnLink(p netip.Prefix) {
 	h.later(func(i *Interface) { i.stack.forgetRoute(Route{Dst: p, Interface: i}) })
 }
+
+// Refused implements ipv6.SLAACHost.
+func (h *slaacHost) Refused(why ipv6.Drop) { h.stack.stats.ND.Drop[why].inc() }
 
 // SetMTU implements ipv6.SLAACHost.
 func (h *slaacHost) SetMTU(mtu int) {
@@ -215,7 +229,7 @@ func (i *Interface) replace(x *address) bool {
 	a := x.addr()
 	switch {
 	case x.origin == OriginRouter && i.slaac != nil:
-		i.DelAddr(a)
+		i.delAddr(a, OriginStatic)
 		i.enter(i.stack.clock.Now())
 		i.slaac.Duplicate(i.now, a)
 		i.leave()

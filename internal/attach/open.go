@@ -96,6 +96,7 @@ func (o *Options) Open(ctx context.Context) (_ *Host, err error) {
 	p.tcp.Trace, p.tcp.TraceSegments = watch, true
 	ipv6, _ := o.hostSettings() // check has said what is wrong
 	h.Stack = stack.New(stack.Config{Seed: o.Seed, Limits: stack.Limits{Memory: p.memory, NeighbourQueue: o.NeighbourQueue}, TCP: p.tcp, IPv6: ipv6})
+	h.Stack.SetRouterSharing(o.Sharing)
 	network := socket.Net(h.Stack)
 	network.SetDNS(p.dns...)
 	network.SetHosts(hostsFile)

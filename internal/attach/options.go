@@ -70,6 +70,7 @@ type Options struct {
 	TempAddrs string // --temp-addrs: addresses that take turns beside them; "" is off
 	// IgnoreRA, --ra-ignore: what of router advertisements is left aside.
 	IgnoreRA   []string
+	Sharing    bool // --router-sharing: spread destinations over equal routers
 	Optimistic bool // --optimistic-dad: use IPv6 addresses while they are probed
 	NoDAD      bool // --dad=false: use IPv6 addresses unprobed
 	ACD        bool // --acd: probe IPv4 addresses before use (RFC 5227)
@@ -161,6 +162,7 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	text(&o.IID, "iid", "make IPv6 addresses `OF` opaque identifiers, which stay the same on one network (RFC 7217), or eui64: the MAC address (default opaque)")
 	text(&o.TempAddrs, "temp-addrs", "make temporary IPv6 addresses beside those of --slaac, and use them: `MODE` off, usable (by who binds them) or prefer (RFC 8981; default off)")
 	list(&o.IgnoreRA, "ra-ignore", "leave `WHAT` of router advertisements aside: routers, routes, prefixes, addresses, mtu or dns; repeat or separate by commas")
+	truth(&o.Sharing, "router-sharing", "spread IPv6 destinations over routers that are equally good (RFC 4311), which moves some when a router comes or goes")
 	truth(&o.Optimistic, "optimistic-dad", "use the IPv6 addresses that are made by oneself while duplicates are still looked for (RFC 4429)")
 	not := func(p *bool, name, usage string) {
 		v := &notValue{p}

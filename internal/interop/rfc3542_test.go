@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -115,7 +116,7 @@ func TestExtensionHeadersWithKernel(t *testing.T) {
 	h.expect("the port before the program listens", "icmp.drop.no-socket")
 }
 
-// TestPingSixes: the kernel's ping with the largest packet, of a group and of a
+// TestPingSixes: the kernel's ping with all sizes of packets, of a group and of a
 // zone, and a trace to us.
 func TestPingSixes(t *testing.T) {
 	t.Parallel()
@@ -132,6 +133,12 @@ func TestPingSixes(t *testing.T) {
 	} {
 		if out := run(t, ctx, l, strings.Fields(c.args)...); !strings.Contains(out, c.want) {
 			t.Errorf("%s:\n%s", c.args, out)
+		}
+	}
+	// From the smallest, about the edges of one packet and of two, to the largest.
+	for _, size := range []int{0, 1, 8, 1232, 1233, 1451, 1452, 1453, 2895, 2896, 2897, 4096, 9000, 32768, 65526, 65527} {
+		if out := run(t, ctx, l, "ping", "-6", "-c", "1", "-s", strconv.Itoa(size), ours); !strings.Contains(out, " 0% packet loss") {
+			t.Errorf("%d bytes:\n%s", size, out)
 		}
 	}
 	if out := run(t, ctx, l, "tracert6", "-q", "1", ours); !strings.Contains(out, "1 ") || !strings.Contains(out, ours) {

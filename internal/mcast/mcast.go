@@ -34,6 +34,13 @@ const (
 	responseIntervalV1 = 10 * time.Second
 )
 
+// maxOlderPresent bounds how long one query of an older version has everybody
+// speak that version. The variables that it is computed from are a querier's, and
+// anybody can be one: by their largest values it would be 64 hours. Departs from
+// RFC 3376 §8.12, RFC 3810 §9.12 and Linux, where it is that long. A querier that
+// asks less than once in an hour is not to be expected.
+const maxOlderPresent = time.Hour
+
 // Bounds of what sockets together can make an interface remember.
 const (
 	MaxGroups  = 1024 // groups of an interface, in each family

@@ -128,7 +128,7 @@ func (g *group) heardOf(asked []netip.Addr) (heard []netip.Addr) {
 // version that everybody on the link has to speak.
 func (m *Machine) heardQuerier(now mono.Time, q *Query) {
 	// RFC 3376 §8.12, RFC 3810 §9.12.
-	present := time.Duration(m.robustness)*m.queryInterval + q.MaxDelay
+	present := min(time.Duration(m.robustness)*m.queryInterval+q.MaxDelay, maxOlderPresent)
 	switch q.Version {
 	case 1:
 		m.v1Until = now.Add(present)
