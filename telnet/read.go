@@ -3,6 +3,7 @@ package telnet
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 
 	"github.com/tapstack/tapstack/telnet/engine"
@@ -218,8 +219,11 @@ func (c *Conn) tell(n int) {
 	for range n {
 		ev := r.held[0]
 		r.held = r.held[1:]
-		if ev.Kind == engine.Fault {
+		switch {
+		case ev.Kind == engine.Fault:
 			c.fail(ev.Value.(error))
+		case ev.Kind == engine.Bye && c.server:
+			c.fail(io.EOF) // the client was told that it may go (RFC 727)
 		}
 		if ev.Kind == engine.Cmd && ev.Cmd == engine.AO && c.server && c.urgent != nil {
 			// RFC 854 and RFC 1123 §3.2.4: what the user does not want any more
