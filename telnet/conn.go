@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tapstack/tapstack/telnet/engine"
@@ -35,7 +37,8 @@ type Conn struct {
 	urgent Urgent
 	policy policy
 	server bool
-	once   sync.Once // begin
+	once   sync.Once   // begin
+	begun  atomic.Bool // it was
 
 	turn chan struct{} // who holds the one element reads
 	rd   reader        // under turn
@@ -50,6 +53,7 @@ type Conn struct {
 	bye     bool           // the peer wants to end the session
 	gotData bool
 	resized chan option.Size
+	owed    int    // bytes that a failed write left
 	charset string // what the peers agreed on
 	ackTime *time.Timer
 
@@ -115,6 +119,7 @@ func (c *Conn) begin(ctx context.Context) {
 			c.eng.Enable(a.Side, a.Code)
 		}
 		c.policy.begin(c.eng)
+		c.begun.Store(true)
 	})
 	if began {
 		c.flush(ctx, true)
@@ -326,16 +331,47 @@ type deadline struct {
 	mu     sync.Mutex
 	at     time.Time
 	broken bool
+	over   func()      // of the context that ends with it
+	timer  *time.Timer // which calls over
 }
 
 func (d *deadline) change(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at = t
+	d.arm()
 	if d.broken {
 		return nil
 	}
 	return d.set(t)
+}
+
+// arm makes over follow the deadline.
+func (d *deadline) arm() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	if d.over != nil && !d.at.IsZero() {
+		d.timer = time.AfterFunc(time.Until(d.at), d.over)
+	}
+}
+
+// context is ctx, but over at the deadline, as that is changed meanwhile, until
+// the function that it returns is called. It is for one at a time.
+func (d *deadline) context(ctx context.Context) (limited context.Context, done func()) {
+	limited, cancel := context.WithCancelCause(ctx)
+	over := func(f func()) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.over = f
+		d.arm()
+	}
+	over(func() { cancel(os.ErrDeadlineExceeded) })
+	return limited, func() {
+		over(nil)
+		cancel(nil)
+	}
 }
 
 // within makes reads, or writes, end when ctx does, until the function that it
