@@ -2,6 +2,7 @@ package telnet
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -86,17 +87,18 @@ func newConn(nc net.Conn, cfg *Config, role engine.Role) *Conn {
 	default:
 		c.policy = clientPolicy{}
 	}
-	ec := engine.Config{Role: role, Options: cfg.options(role), Limits: cfg.Limits, Accept: cfg.Accept, Watch: c.policy.watch}
+	under := nc
+	if s, ok := nc.(*session); ok {
+		under = s.Conn
+	}
+	_, isTLS := under.(*tls.Conn)
+	ec := engine.Config{Role: role, Options: cfg.options(role, isTLS), Limits: cfg.Limits, Accept: cfg.Accept, Watch: c.policy.watch}
 	if cfg.Trace != nil {
 		ec.Trace = func(sent bool, cmd engine.Command, code engine.Code, content []byte) {
 			cfg.Trace(c, sent, cmd, code, content)
 		}
 	}
 	c.eng = engine.New(ec)
-	under := nc
-	if s, ok := nc.(*session); ok {
-		under = s.Conn
-	}
 	if u, ok := under.(Urgent); ok {
 		c.urgent = u
 	} else if cfg.Urgent != nil {
@@ -236,7 +238,11 @@ func (c *Conn) synch(ctx context.Context) error {
 	if err := c.takeTurn(ctx); err != nil {
 		return err
 	}
-	return c.writing(ctx, c.synchLocked)
+	err := c.writing(ctx, c.synchLocked)
+	if err == nil && c.unsent() { // others may have found the turn taken
+		err = c.flush(ctx, false)
+	}
+	return err
 }
 
 func (c *Conn) synchLocked() error {

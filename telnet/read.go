@@ -210,7 +210,7 @@ func (c *Conn) decode(p []byte, inPlace bool) (n int) {
 			n += m
 			if m < len(ev.Data) {
 				r.backlog = append(r.backlog, ev.Data[m:]...)
-				if p != nil {
+				if p != nil || len(r.backlog) >= c.cfg.maxLine() { // of few bytes much may become
 					save()
 					break
 				}

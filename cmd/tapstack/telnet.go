@@ -136,7 +136,8 @@ func (o *telnetOptions) run(args []string, encoding, compression bool) error {
 	if encoding {
 		cfg.Telnet.Charset = o.encoding
 	}
-	cfg.Telnet.Client.NoCompress = o.noCompression || o.ssl && !compression
+	cfg.Telnet.Client.NoCompress = o.noCompression || compression && !o.compression
+	cfg.Telnet.CompressTLS = o.compression
 	if err := o.log.check(); err != nil {
 		return err
 	}
