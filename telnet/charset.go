@@ -3,12 +3,13 @@ package telnet
 import (
 	"fmt"
 	"strings"
+	"unicode"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/ianaindex"
-	"golang.org/x/text/encoding/unicode"
+	utf "golang.org/x/text/encoding/unicode"
 
 	"github.com/tapstack/tapstack/telnet/option"
 )
@@ -27,7 +28,7 @@ var moreCharsets = []struct {
 	{"CP037", charmap.CodePage037}, {"IBM037", charmap.CodePage037},
 	{"LATIN1", charmap.ISO8859_1}, {"ISO8859-1", charmap.ISO8859_1}, {"8859-1", charmap.ISO8859_1},
 	{"US-ASCII", charmap.ISO8859_1}, {"ASCII", charmap.ISO8859_1}, {"ANSI_X3.4-1968", charmap.ISO8859_1},
-	{"UTF-16", unicode.UTF16(unicode.BigEndian, unicode.UseBOM)},
+	{"UTF-16", utf.UTF16(utf.BigEndian, utf.UseBOM)},
 }
 
 // asia are the numbers of code pages for which the indexes have other names.
@@ -38,6 +39,9 @@ var asia = map[string]string{"cp932": "shift_jis", "ms932": "shift_jis", "sjis":
 // lookupCharset returns the encoding of a name, nil for UTF-8. ASCII is taken
 // for Latin-1: a byte beyond it is more useful than a question mark.
 func lookupCharset(name string) (enc encoding.Encoding, ok bool) {
+	if strings.ContainsFunc(name, unicode.IsControl) {
+		return nil, false // it comes from the peer, and is shown
+	}
 	if option.SameCharset(name, "UTF-8") {
 		return nil, true
 	}

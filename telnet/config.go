@@ -44,6 +44,10 @@ type Config struct {
 	// NeverGA makes GoAhead do nothing.
 	NeverGA bool
 
+	// CompressTLS allows MCCP over TLS, where the length of what is compressed
+	// together with a secret betrays it. What Options makes is not looked at.
+	CompressTLS bool
+
 	// MaxWait bounds Handshake: 1.5 s if zero. A peer that is silent, or leaves
 	// one option open, costs no more.
 	MaxWait time.Duration
@@ -95,7 +99,8 @@ func (c *Config) maxLine() int {
 	return c.MaxLine
 }
 
-func (c *Config) options(r engine.Role) []engine.Option {
+func (c *Config) options(r engine.Role, isTLS bool) []engine.Option {
+	plain := isTLS && !c.CompressTLS
 	var o []engine.Option
 	switch {
 	case c.Options != nil:
@@ -110,6 +115,7 @@ func (c *Config) options(r engine.Role) []engine.Option {
 		} else if cc.Charsets == nil {
 			cc.Charsets = []string{c.charset()}
 		}
+		cc.NoCompress = cc.NoCompress || plain
 		o = option.Client(cc)
 	default:
 		sc := c.Server
@@ -119,6 +125,7 @@ func (c *Config) options(r engine.Role) []engine.Option {
 				sc.Charsets = append(sc.Charsets, otherCharsets(c.charset())...)
 			}
 		}
+		sc.Compress = sc.Compress && !plain
 		o = option.Server(sc)
 	}
 	if c.Extra != nil {

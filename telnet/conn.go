@@ -2,9 +2,12 @@ package telnet
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tapstack/tapstack/telnet/engine"
@@ -35,7 +38,8 @@ type Conn struct {
 	urgent Urgent
 	policy policy
 	server bool
-	once   sync.Once // begin
+	once   sync.Once   // begin
+	begun  atomic.Bool // it was
 
 	turn chan struct{} // who holds the one element reads
 	rd   reader        // under turn
@@ -50,6 +54,7 @@ type Conn struct {
 	bye     bool           // the peer wants to end the session
 	gotData bool
 	resized chan option.Size
+	owed    int    // bytes that a failed write left
 	charset string // what the peers agreed on
 	ackTime *time.Timer
 
@@ -82,17 +87,18 @@ func newConn(nc net.Conn, cfg *Config, role engine.Role) *Conn {
 	default:
 		c.policy = clientPolicy{}
 	}
-	ec := engine.Config{Role: role, Options: cfg.options(role), Limits: cfg.Limits, Accept: cfg.Accept, Watch: c.policy.watch}
+	under := nc
+	if s, ok := nc.(*session); ok {
+		under = s.Conn
+	}
+	_, isTLS := under.(*tls.Conn)
+	ec := engine.Config{Role: role, Options: cfg.options(role, isTLS), Limits: cfg.Limits, Accept: cfg.Accept, Watch: c.policy.watch}
 	if cfg.Trace != nil {
 		ec.Trace = func(sent bool, cmd engine.Command, code engine.Code, content []byte) {
 			cfg.Trace(c, sent, cmd, code, content)
 		}
 	}
 	c.eng = engine.New(ec)
-	under := nc
-	if s, ok := nc.(*session); ok {
-		under = s.Conn
-	}
 	if u, ok := under.(Urgent); ok {
 		c.urgent = u
 	} else if cfg.Urgent != nil {
@@ -115,6 +121,7 @@ func (c *Conn) begin(ctx context.Context) {
 			c.eng.Enable(a.Side, a.Code)
 		}
 		c.policy.begin(c.eng)
+		c.begun.Store(true)
 	})
 	if began {
 		c.flush(ctx, true)
@@ -231,7 +238,11 @@ func (c *Conn) synch(ctx context.Context) error {
 	if err := c.takeTurn(ctx); err != nil {
 		return err
 	}
-	return c.writing(ctx, c.synchLocked)
+	err := c.writing(ctx, c.synchLocked)
+	if err == nil && c.unsent() { // others may have found the turn taken
+		err = c.flush(ctx, false)
+	}
+	return err
 }
 
 func (c *Conn) synchLocked() error {
@@ -326,16 +337,47 @@ type deadline struct {
 	mu     sync.Mutex
 	at     time.Time
 	broken bool
+	over   func()      // of the context that ends with it
+	timer  *time.Timer // which calls over
 }
 
 func (d *deadline) change(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at = t
+	d.arm()
 	if d.broken {
 		return nil
 	}
 	return d.set(t)
+}
+
+// arm makes over follow the deadline.
+func (d *deadline) arm() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	if d.over != nil && !d.at.IsZero() {
+		d.timer = time.AfterFunc(time.Until(d.at), d.over)
+	}
+}
+
+// context is ctx, but over at the deadline, as that is changed meanwhile, until
+// the function that it returns is called. It is for one at a time.
+func (d *deadline) context(ctx context.Context) (limited context.Context, done func()) {
+	limited, cancel := context.WithCancelCause(ctx)
+	over := func(f func()) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.over = f
+		d.arm()
+	}
+	over(func() { cancel(os.ErrDeadlineExceeded) })
+	return limited, func() {
+		over(nil)
+		cancel(nil)
+	}
 }
 
 // within makes reads, or writes, end when ctx does, until the function that it

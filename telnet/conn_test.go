@@ -543,7 +543,7 @@ func TestServerAsks(t *testing.T) {
 	} {
 		cfg := &Config{LineMode: c.line, Charset: "UTF-8", Server: option.ServerConfig{Env: []option.Var{{Name: "LANG"}}}}
 		p := &serverPolicy{cfg: cfg}
-		e := engine.New(engine.Config{Role: engine.Server, Options: cfg.options(engine.Server), Watch: p.watch})
+		e := engine.New(engine.Config{Role: engine.Server, Options: cfg.options(engine.Server, false), Watch: p.watch})
 		p.begin(e)
 		e.Feed([]byte(c.in))
 		for {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"strings"
 )
 
 // This file owns Dialer.
@@ -24,7 +25,7 @@ type Dialer struct {
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (*Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		host = address
+		host = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
 		port := "23"
 		if d.TLS != nil {
 			port = "992"

@@ -178,7 +178,8 @@ func (c *Conn) Logout() error {
 	})
 }
 
-// Bye reports whether the peer wants, or has agreed, to end the session.
+// Bye reports whether the peer wants, or has agreed, to end the session. A
+// server's reads then end with io.EOF.
 func (c *Conn) Bye() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

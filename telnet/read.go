@@ -3,6 +3,7 @@ package telnet
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 
 	"github.com/tapstack/tapstack/telnet/engine"
@@ -37,12 +38,40 @@ func (r *reader) until() context.Context {
 	return r.ctx
 }
 
+// answer sends what the engine has to say to what was received, as long as the
+// reader would wait for more. What is not sent by then is owed.
+func (c *Conn) answer(wait bool) error {
+	ctx, done := c.rlimit.context(c.rd.until())
+	defer done()
+	return c.flush(ctx, wait)
+}
+
+// pay sends what is owed. The error says that there is so much of it that nothing
+// more may be received before: a peer may ask without end and read nothing.
+func (c *Conn) pay() error {
+	c.mu.Lock()
+	owed, pending := c.owed, c.eng.Pending()
+	c.mu.Unlock()
+	switch {
+	case owed+pending >= answerAt:
+		return c.answer(true)
+	case owed > 0:
+		c.answer(false) // if it fails it is owed as before
+	}
+	return nil
+}
+
 // Read implements net.Conn. An end of the stream in the middle of a command is
-// an end.
+// an end. A peer that asks for answers and takes none is waited for within the
+// deadline.
 func (c *Conn) Read(p []byte) (int, error) {
-	c.begin(context.Background())
 	c.turn <- struct{}{}
 	defer func() { <-c.turn }()
+	if !c.begun.Load() {
+		ctx, done := c.rlimit.context(context.Background())
+		c.begin(ctx)
+		done()
+	}
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -55,6 +84,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return n, nil
 		}
 		c.tell(len(r.held))
+		if err := c.pay(); err != nil {
+			return 0, err
+		}
 		n := 0
 		switch {
 		case r.more:
@@ -178,7 +210,7 @@ func (c *Conn) decode(p []byte, inPlace bool) (n int) {
 			n += m
 			if m < len(ev.Data) {
 				r.backlog = append(r.backlog, ev.Data[m:]...)
-				if p != nil {
+				if p != nil || len(r.backlog) >= c.cfg.maxLine() { // of few bytes much may become
 					save()
 					break
 				}
@@ -187,8 +219,12 @@ func (c *Conn) decode(p []byte, inPlace bool) (n int) {
 		}
 		if ev.Kind == engine.Flush {
 			c.mu.Unlock()
-			c.flush(r.until(), true)
+			err := c.answer(true)
 			c.mu.Lock()
+			if err != nil { // there is no end to them: see pay
+				save()
+				break
+			}
 			continue
 		}
 		c.apply(ev)
@@ -200,10 +236,10 @@ func (c *Conn) decode(p []byte, inPlace bool) (n int) {
 	}
 	c.armAck()
 	c.wakeLocked()
-	pending := c.eng.Pending()
+	pending := c.owed + c.eng.Pending()
 	c.mu.Unlock()
 	if pending > 0 {
-		c.flush(r.until(), pending >= answerAt)
+		c.answer(pending >= answerAt)
 	}
 	if n == 0 {
 		before = len(r.held)
@@ -218,13 +254,18 @@ func (c *Conn) tell(n int) {
 	for range n {
 		ev := r.held[0]
 		r.held = r.held[1:]
-		if ev.Kind == engine.Fault {
+		switch {
+		case ev.Kind == engine.Fault:
 			c.fail(ev.Value.(error))
+		case ev.Kind == engine.Bye && c.server:
+			c.fail(io.EOF) // the client was told that it may go (RFC 727)
 		}
 		if ev.Kind == engine.Cmd && ev.Cmd == engine.AO && c.server && c.urgent != nil {
 			// RFC 854 and RFC 1123 §3.2.4: what the user does not want any more
 			// may still be under way.
-			c.synch(r.until())
+			ctx, done := c.rlimit.context(r.until())
+			c.synch(ctx)
+			done()
 		}
 		if c.cfg.Event != nil {
 			c.cfg.Event(c, ev)

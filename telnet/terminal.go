@@ -70,17 +70,23 @@ func (c *Conn) KeyOf(cmd engine.Command) (key byte, ok bool) {
 // neverEnv are variables that no client may set for a program of this host:
 // they decide who it runs as, what it loads and where it looks.
 var neverEnv = []string{"USER", "LOGNAME", "HOME", "SHELL", "PATH", "IFS", "ENV", "BASH_ENV", "CDPATH", "CREDENTIALS_DIRECTORY", "TERMINFO",
-	"TERMINFO_DIRS", "TERMPATH", "NLSPATH", "LOCPATH", "HOSTALIASES", "RES_OPTIONS", "TZDIR", "MAIL", "MAILPATH", "PS4", "PROMPT_COMMAND"}
+	"TERMINFO_DIRS", "TERMPATH", "NLSPATH", "LOCPATH", "HOSTALIASES", "RES_OPTIONS", "TZDIR", "MAIL", "MAILPATH", "PS4", "PROMPT_COMMAND", "SHELLOPTS",
+	"BASHOPTS", "GCONV_PATH", "GETCONF_DIR", "GLIBC_TUNABLES", "LOCALDOMAIN", "RESOLV_HOST_CONF", "MALLOC_TRACE", "TERMCAP", "EDITOR", "VISUAL", "PAGER",
+	"BROWSER", "LESSOPEN", "LESSCLOSE"}
+
+// neverPrefixes begin names of that kind.
+var neverPrefixes = []string{"LD_", "BASH_FUNC_", "PYTHON", "PERL5", "RUBY", "NODE_", "JAVA_", "GIT_", "LESS_"}
 
 // ChildEnv returns, as "NAME=value", those of a client's variables that are on
-// the list and harmless: no name that decides what runs, whatever the list says,
+// the list and harmless: no name that is known to decide what runs, whatever the list says,
 // no value that could be taken for an option, has control characters, or is
 // longer than 256 bytes.
 func ChildEnv(vars []option.Var, allow ...string) []string {
 	var env []string
 	for _, v := range vars {
 		switch {
-		case v.Undefined, !slices.Contains(allow, v.Name), slices.Contains(neverEnv, v.Name), strings.HasPrefix(v.Name, "LD_"),
+		case v.Undefined, !slices.Contains(allow, v.Name), slices.Contains(neverEnv, v.Name),
+			slices.ContainsFunc(neverPrefixes, func(p string) bool { return strings.HasPrefix(v.Name, p) }),
 			strings.HasPrefix(v.Value, "-"), len(v.Value) > 256, !harmless(v.Value), !isName(v.Name):
 			continue
 		}

@@ -184,6 +184,11 @@ func TestCharsets(t *testing.T) {
 			}
 		})
 	}
+	for _, name := range []string{"\x1bcp437", "\aUTF-8", "\tkoi8-r", "UTF-8\n", "\u009bUTF-8"} { // they would do something when they are shown
+		if KnownCharset(name) || option.SameCharset(name, "UTF-8") {
+			t.Errorf("%q is known", name)
+		}
+	}
 	if KnownCharset("no-such-set") || KnownCharset("") {
 		t.Error("known")
 	}

@@ -131,9 +131,13 @@ func (c *Conn) readFor(ctx context.Context, cond Cond) error {
 	c.mu.Lock()
 	ok := cond(c.eng)
 	c.mu.Unlock()
-	switch {
-	case ok:
+	if ok {
 		return nil
+	}
+	if err := c.pay(); err != nil {
+		return err
+	}
+	switch {
 	case len(r.backlog) >= c.cfg.maxLine():
 		return ErrUnread
 	case r.more:

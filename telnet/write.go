@@ -122,13 +122,15 @@ func (c *Conn) flushLocked() error {
 		return nil
 	}
 	n, err := c.send(out)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err != nil {
 		w.tail = append(w.tail, out[n:]...)
+		c.owed = len(w.tail)
 		return err
 	}
-	c.mu.Lock()
+	c.owed = 0
 	c.eng.Recycle(out)
-	c.mu.Unlock()
 	return nil
 }
 
@@ -156,7 +158,7 @@ func (c *Conn) flush(ctx context.Context, wait bool) error {
 func (c *Conn) unsent() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.eng.Pending() > 0
+	return c.owed > 0 || c.eng.Pending() > 0
 }
 
 // flushLater is for who has just released the lock of writing: others may have

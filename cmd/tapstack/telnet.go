@@ -107,7 +107,7 @@ does not end the session, the other end does.`,
 	f.BoolVar(&o.ssl, "ssl", false, "speak TLS from the first byte; PORT is 992 then")
 	f.StringVar(&o.caFile, "ssl-cafile", "", "trust the certificates in `FILE` instead of the system's")
 	f.BoolVar(&o.noVerify, "ssl-no-verify", false, "accept any certificate")
-	f.StringVar(&o.typescript, "typescript", "", "write all that is shown to `FILE`")
+	f.StringVar(&o.typescript, "typescript", "", "write what the program shows to `FILE`, but not what the terminal itself echoes")
 	f.StringVar(&o.typescriptMode, "typescript-mode", "append", "what becomes of that file: `MODE` append or rewrite")
 	o.log.register(f, "warn", "every byte")
 	f.StringVar(&o.log.mode, "logfile-mode", "append", "what becomes of that file: `MODE` append or rewrite")
@@ -136,7 +136,8 @@ func (o *telnetOptions) run(args []string, encoding, compression bool) error {
 	if encoding {
 		cfg.Telnet.Charset = o.encoding
 	}
-	cfg.Telnet.Client.NoCompress = o.noCompression || o.ssl && !compression
+	cfg.Telnet.Client.NoCompress = o.noCompression || compression && !o.compression
+	cfg.Telnet.CompressTLS = o.compression
 	if err := o.log.check(); err != nil {
 		return err
 	}

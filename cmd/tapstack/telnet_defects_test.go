@@ -57,7 +57,7 @@ func serveOnce(t *testing.T, l *lab.Lab, say string, enough int) (port string, t
 // what the program does.
 func TestDefect12ClientFlagsCount(t *testing.T) {
 	lab.InNamespace(t, func(l *lab.Lab) {
-		for flag, want := range map[string]string{"--compression": "\xff\xfd\x56", "--no-compression": "\xff\xfe\x56"} {
+		for flag, want := range map[string]string{"--compression": "\xff\xfd\x56", "--no-compression": "\xff\xfe\x56", "--compression=false": "\xff\xfe\x56"} {
 			port, told := serveOnce(t, l, "\xff\xfb\x56", 3)
 			status, _, errs := checked(t, l, tapstack(t, nil, "telnet", "--net", "host", flag, "127.0.0.1", port))
 			if got := <-told; got != want || status != 0 {

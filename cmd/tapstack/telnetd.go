@@ -139,7 +139,7 @@ sockets if nothing else is said.`,
 	f.BoolVar(&o.robotCheck, "robot-check", false, "serve only who has a terminal that tells its cursor's place")
 	f.Float64Var(&o.status, "status-interval", 20, "log who is connected every so many `SECONDS`, if it has changed; 0: never")
 	f.BoolVar(&o.neverGA, "never-send-ga", false, "never send IAC GA")
-	f.BoolVar(&o.compress, "compression", false, "offer compression (MCCP2, MCCP3)")
+	f.BoolVar(&o.compress, "compression", false, "offer compression (MCCP2, MCCP3), but not over TLS")
 	f.BoolVar(&o.noCompress, "no-compression", false, "do not (the default)")
 	f.IntVar(&o.maxConns, "max-connections", 1000, "serve at most `N` sessions at a time; 0: any number")
 	f.StringVar(&o.certificate, "ssl-certfile", "", "speak TLS with the certificate in `FILE`, in PEM")

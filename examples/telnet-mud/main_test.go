@@ -70,6 +70,27 @@ func TestPlayers(t *testing.T) {
 	hear(bob, "Ann: (leaves)\n> ")
 }
 
+// TestNobody: who leaves before giving a whole name is no player, and takes
+// nobody's name.
+func TestNobody(t *testing.T) {
+	ctx, enter := inhabited(t)
+	c, e := enter()
+	if err := e.Send("An"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.ReadAll(ctx); err != nil {
+		t.Fatal(err)
+	}
+	_, an := enter()
+	an.SendLine("An")
+	if _, err := an.ReadUntil(ctx, "An: (enters)\n> "); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestDeafPlayer: who does not read holds nobody up.
 func TestDeafPlayer(t *testing.T) {
 	ctx, enter := inhabited(t)

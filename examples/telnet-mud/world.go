@@ -19,6 +19,7 @@ func (w *world) ServeTELNET(_ context.Context, c *telnet.Conn) {
 	text.Prompt("By what name are you known? ") // with GA or EOR, if the client wants it
 	name, err := text.ReadLine()                // any end of line, in the client's character set
 	if _, taken := w.players.LoadOrStore(name, c); taken || err != nil {
+		w.players.CompareAndDelete(name, c) // if it is not another's
 		return
 	}
 	for line := "(enters)"; err == nil && line != "quit"; line, err = text.ReadLine() {

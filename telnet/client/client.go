@@ -48,7 +48,7 @@ type Config struct {
 
 	In         io.Reader
 	Out, Err   io.Writer
-	Typescript io.Writer // nil, or where all that is shown is written, too
+	Typescript io.Writer // nil, or where all that the Client shows is written, too
 	// Signals are SIGINT, SIGQUIT, SIGTSTP and SIGWINCH, as the program gets them.
 	Signals <-chan os.Signal
 	Logger  *slog.Logger // nil: none

@@ -90,6 +90,10 @@ func (s *session) read() {
 				err = e
 			}
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) { // a command's, as in write: answers were not taken
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) && !s.bye.Load() {
 				s.err = err

@@ -62,6 +62,8 @@ type Verber interface {
 	Option
 	// Verb reports whether it was taken.
 	Verb(e *Engine, verb Command) bool
+	// Ask is what Enable does for the peer's side.
+	Ask(e *Engine)
 }
 
 // Lenient is an Option whose subnegotiations are taken though it is off.

@@ -144,8 +144,15 @@ func (e *Engine) command(c Command) {
 
 func (e *Engine) negotiate(verb Command, code Code) {
 	e.trace(false, verb, code, nil)
-	if o, ok := e.Option(code).(Verber); ok && o.Verb(e, verb) {
-		return
+	if o, ok := e.Option(code).(Verber); ok {
+		if verb == DO && e.cfg.Accept != nil && !e.cfg.Accept(Us, code, true) {
+			e.count(DropRefused)
+			e.Verb(WONT, code)
+			return
+		}
+		if o.Verb(e, verb) {
+			return
+		}
 	}
 	side := Us
 	if verb == WILL || verb == WONT {

@@ -150,6 +150,14 @@ func (e *Engine) touch(side Side, code Code) { e.setState(side, code, e.State(si
 // Enable asks for an option to be on (RFC 1143 §7, "we decide to enable"). It
 // needs no Option in the Config: asking is consent.
 func (e *Engine) Enable(side Side, code Code) {
+	if o, ok := e.Option(code).(Verber); ok { // it has no state to wait in
+		if side == Him {
+			o.Ask(e)
+		} else {
+			e.Verb(positive(side), code)
+		}
+		return
+	}
 	switch e.State(side, code) {
 	case No:
 		e.setState(side, code, WantYes)

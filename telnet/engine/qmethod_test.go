@@ -196,7 +196,8 @@ func TestUnacknowledged(t *testing.T) {
 // markOption is TM as package option has it.
 type markOption struct{ yes }
 
-func (*markOption) Code() Code { return TM }
+func (*markOption) Code() Code    { return TM }
+func (*markOption) Ask(e *Engine) { e.TimingMark() }
 func (*markOption) Verb(e *Engine, verb Command) bool {
 	if verb == WILL || verb == WONT {
 		e.Marked(verb == WILL)

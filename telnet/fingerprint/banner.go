@@ -26,7 +26,7 @@ type visit struct {
 
 // banner reads until the server is quiet, has said enough, or is gone.
 func (v *visit) banner() (text []byte) {
-	quiet, most, limit := v.s.orWait(v.s.Quiet, 2*time.Second), v.s.orWait(v.s.Most, 8*time.Second), v.s.MaxBanner
+	quiet, most, limit := v.s.orWait(v.s.Quiet, 2*time.Second), v.s.orWait(v.s.Most, defaultMost), v.s.MaxBanner
 	if limit <= 0 {
 		limit = 64 << 10
 	}

@@ -168,7 +168,7 @@ func (x *Shell) record(c *telnet.Conn, found results, looped []string, took time
 		extra["rows"] = i.Size.Rows
 	}
 	if i.Speed != (option.Speed{}) {
-		extra["tspeed"] = fmt.Sprintf("%d,%d", i.Speed.Rx, i.Speed.Tx)
+		extra["tspeed"] = fmt.Sprintf("%d,%d", i.Speed.Tx, i.Speed.Rx) // as on the wire
 	}
 	if i.Display != "" {
 		extra["xdisploc"] = clip(i.Display)

@@ -343,7 +343,7 @@ func TestClient(t *testing.T) {
 			"supported-options":["BINARY","CHARSET","COM_PORT","EOR","LFLOW","LINEMODE","NAWS","NEW_ENVIRON","SGA","STATUS","TSPEED","TTYPE","XDISPLOC"],
 			"ttype-count":2}`, "SHELL", "IPADDRESS")
 		wantJSON(t, session["extra"].(object), `{"LANG":"de_DE.ISO-8859-15@euro","TERM":"vt220","USER":"me","charset":"UTF-8","cols":132,"rows":43,
-			"timeout":300,"tspeed":"300,9600","xdisploc":"here:0"}`)
+			"timeout":300,"tspeed":"9600,300","xdisploc":"here:0"}`)
 		wantJSON(t, session["comport"].(object), `{"signature":"port"}`)
 		if got := session["ttype_cycle"].([]any); len(got) != 2 || got[0] != "XTERM" || got[1] != "vt220" {
 			t.Error(got)

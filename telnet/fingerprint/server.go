@@ -56,6 +56,9 @@ type heard struct {
 	other   map[engine.Code][]any
 }
 
+// defaultMost is how long a banner may take.
+const defaultMost = 8 * time.Second
+
 // maxHeard bounds what is kept of each kind of it.
 const maxHeard = 64
 
@@ -82,6 +85,9 @@ func (s *Scan) Run(ctx context.Context) (*Record, error) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	start := time.Now()
+	// Twice a banner, and questions: a server that takes nothing is not waited for
+	// longer.
+	c.SetWriteDeadline(start.Add(2*s.orWait(s.Most, defaultMost) + 8*wait))
 	settle(ctx, c, wait, func(*engine.Engine) bool { return false }) // the end shows in the reads below
 	v := &visit{s: s, c: c}
 	before := v.banner()

@@ -298,8 +298,17 @@ func write(root *os.Root, name string, b []byte) (err error) {
 	return err
 }
 
-// WriteFile writes a record alone to a path of the user's, at once.
+// WriteFile writes a record alone to a path of the user's, at once. A device or a
+// pipe is written to, not replaced by a file.
 func WriteFile(name string, r *Record) error {
+	if i, err := os.Stat(name); err == nil && !i.Mode().IsRegular() && !i.IsDir() {
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.Write(r.JSON())
+		return errors.Join(err, f.Close())
+	}
 	dir, base := path.Split(name)
 	if dir == "" {
 		dir = "."

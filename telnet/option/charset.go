@@ -174,7 +174,8 @@ func (o *Charset) answered(e *engine.Engine, accepted bool, name string) {
 }
 
 // SameCharset reports whether two names are the same but for case, punctuation
-// and leading zeros: "iso-8859-02" is "ISO8859-2".
+// and leading zeros: "iso-8859-02" is "ISO8859-2". A control character is part
+// of a name, which nobody has.
 func SameCharset(a, b string) bool { return foldCharset(a) == foldCharset(b) }
 
 func foldCharset(s string) string {
@@ -189,11 +190,11 @@ func foldCharset(s string) string {
 		case r == '0':
 			zero = true
 			continue
-		case r >= 'a' && r <= 'z':
+		case r >= 'a' && r <= 'z', r < ' ', r >= 0x7f:
 			if zero {
 				b.WriteByte('0')
 			}
-			b.WriteRune(r)
+			b.WriteRune(r) // what is no character is U+FFFD
 		}
 		digit, zero = false, false
 	}

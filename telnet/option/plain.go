@@ -57,6 +57,9 @@ type TimingMark struct{ Flag }
 // NewTimingMark makes a TimingMark.
 func NewTimingMark() *TimingMark { return &TimingMark{Flag{code: engine.TM}} }
 
+// Ask sends one of our own: see engine.Engine.TimingMark.
+func (*TimingMark) Ask(e *engine.Engine) { e.TimingMark() }
+
 // Verb implements engine.Verber.
 func (o *TimingMark) Verb(e *engine.Engine, verb engine.Command) bool {
 	switch verb {

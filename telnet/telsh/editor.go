@@ -20,7 +20,8 @@ import (
 
 const (
 	maxLine    = 4096 // bytes; what is beyond is dropped
-	maxHistory = 100  // lines
+	maxHistory = 100  // lines, of no more
+	maxHeld    = 8192 // bytes in all, but for the last one
 	maxEscape  = 64   // bytes of an escape sequence
 )
 
@@ -35,6 +36,7 @@ type editor struct {
 	afterCR bool
 
 	history []string
+	held    int      // bytes in it
 	at      int      // in history; len(history) is the line that is typed
 	draft   []string // the line that was typed before going back, at most one
 }
@@ -147,10 +149,13 @@ func (d *editor) remember(s string) {
 	if s == "" || len(d.history) > 0 && d.history[len(d.history)-1] == s {
 		return
 	}
-	if len(d.history) == maxHistory {
-		d.history = append(d.history[:0], d.history[1:]...)
+	d.history, d.held = append(d.history, s), d.held+len(s)
+	gone := 0
+	for len(d.history)-gone > maxHistory || d.held > maxHeld && gone < len(d.history)-1 {
+		d.held -= len(d.history[gone])
+		gone++
 	}
-	d.history = append(d.history, s)
+	d.history = slices.Delete(d.history, 0, gone)
 }
 
 // recall goes back in the history, or forth. A client that edits by itself has

@@ -251,6 +251,18 @@ func TestHistoryIsBounded(t *testing.T) {
 	if len(d.history) != maxHistory || cap(d.history) > 4*maxHistory {
 		t.Errorf("%d lines of %d", len(d.history), cap(d.history))
 	}
+	size := func() (n int) {
+		for _, s := range d.history {
+			n += len(s)
+		}
+		return n
+	}
+	for i := range 1000 {
+		d.remember(strings.Repeat(string(rune('a'+i%26)), maxLine))
+		if n := size(); n > maxHeld || n != d.held {
+			t.Fatalf("%d bytes are kept, %d by its own account", n, d.held)
+		}
+	}
 }
 
 func TestRobotCheck(t *testing.T) {
