@@ -111,6 +111,14 @@ func (p *Prober) expire(now mono.Time) {
 	p.mu.Unlock()
 }
 
+// hops is how far a probe may get.
+func (e *probe) hops() uint8 {
+	if e.header.TTL == 0 {
+		return 64 // the stack's default
+	}
+	return e.header.TTL
+}
+
 // times is Result.Sent.
 func (e *probe) times() (list []time.Duration) {
 	if len(e.sent) < 2 {

@@ -123,7 +123,7 @@ func (p *Prober) StartTrace(q TraceRequest, on func(ttl int, r Result), done fun
 		on = func(int, Result) {}
 	}
 	t := &Tracing{q: q, on: on, done: done, ttl: int(q.FirstTTL)}
-	t.init(p, t.tick)
+	t.init(p, t.tick, t.closed)
 	t.mu.Lock()
 	defer t.unlock()
 	route, err := p.route(&q.Request)
@@ -171,6 +171,7 @@ func (t *Tracing) Snapshot() TraceResult {
 // tick sends the next probe.
 func (t *Tracing) tick(now mono.Time) {
 	if t.paused {
+		t.wake(now.Add(pausedWake))
 		return
 	}
 	if t.stop == 0 && t.busy() {
@@ -352,6 +353,11 @@ func loops(hops []Hop) bool {
 		}
 	}
 	return false
+}
+
+func (t *Tracing) closed() {
+	t.err = ErrClosed
+	t.finish()
 }
 
 func (t *Tracing) finish() {

@@ -77,7 +77,7 @@ func (p *Prober) StartXRay(q XRayRequest, done func(XRayResult)) (stop func()) {
 		q.DstPort = DefaultTCPPort
 	}
 	x := &xray{q: q, done: done}
-	x.init(p, x.tick)
+	x.init(p, x.tick, func() { x.fail(ErrClosed) })
 	x.mu.Lock()
 	defer x.unlock()
 	if err := x.begin(); err != nil {
