@@ -107,7 +107,9 @@ func (p *Prober) expire(now mono.Time) {
 			p.mu.Lock()
 		}
 	}
-	p.out.Arm(p.timers.first())
+	if !p.closed {
+		p.out.Arm(p.timers.first())
+	}
 	p.mu.Unlock()
 }
 
