@@ -174,6 +174,7 @@ func TestXRayCommandLines(t *testing.T) {
 	for args, want := range map[string]string{
 		"xray h": "HOST and PORT", "xray h x": "no port", "xray --send a --tls h 1": "exclude each other", "xray --send-hex 4 h 1": "hexadecimal",
 		"xray --http=a\rb h 1": "not a path", "xray -4 -6 h 1": "exclude each other", "xray --net host 127.0.0.1 1": "need a stack", "xray -n 65 h 1": "want a number",
+		"xray -W 0 h 1": "want more than 0", "xray --watch 0 h 1": "want more than 0", "xray --pause 0 h 1": "want more than 0",
 	} {
 		out, err := tapstack(t, nil, strings.Split(args, " ")...).CombinedOutput()
 		if status := outcome(t, err); status != 2 || !strings.Contains(string(out), want) {
