@@ -36,7 +36,8 @@ type TraceRequest struct {
 	// Grace is how long to wait for answers at the end, 0: 5 s.
 	Grace time.Duration
 	// Classic varies what routers hash, as traceroute did at first: the hops
-	// shown need not be of one way.
+	// shown need not be of one way. Datagrams go to DstPort and the ports behind it,
+	// SYNs come from ports of their own, whatever SrcPort is.
 	Classic bool
 }
 
@@ -249,7 +250,11 @@ func (t *Tracing) sendNext() {
 		}
 	case q.Proto == UDP && t.q.Classic:
 		q.SrcPort = t.id
-		q.DstPort = DefaultUDPPort + uint16(t.sent%1000)
+		first := int(q.DstPort)
+		if first == 0 {
+			first = DefaultUDPPort
+		}
+		q.DstPort = uint16((first+t.sent%1000-1)%65535 + 1)
 	case q.Proto == TCP && t.q.Classic:
 		q.SrcPort = 0
 	case q.Proto != SCTP:

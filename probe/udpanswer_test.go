@@ -1,6 +1,7 @@
 package probe_test
 
 import (
+	"encoding/binary"
 	"testing"
 	"time"
 
@@ -42,5 +43,32 @@ func TestTraceAnsweringPort(t *testing.T) {
 		if h := r.Hops[5]; h.Stats.Wrst != 8*line || guessed == 0 {
 			t.Errorf("%s: round trips up to %v, %d guessed", dst, h.Stats.Wrst, guessed)
 		}
+	}
+}
+
+// TestClassicPort: datagrams of a classic trace go to the port that was asked for and
+// those behind it.
+func TestClassicPort(t *testing.T) {
+	w := newWorld(t, 2, probe.Options{})
+	var ports []uint16
+	w.routers[0].Mangle = func(b []byte, back bool) []byte {
+		if !back && b[0] == 0x45 && b[9] == 17 {
+			ports = append(ports, binary.BigEndian.Uint16(b[22:]))
+		}
+		return b
+	}
+	done := false
+	q := probe.TraceRequest{Request: probe.Request{Dst: addr(far4), Proto: probe.UDP, DstPort: 65534}, Cycles: 2, Classic: true}
+	w.p.StartTrace(q, nil, func(probe.TraceResult) { done = true })
+	w.Until(time.Minute, func() bool { return done })
+	seen := make(map[uint16]bool)
+	for _, p := range ports {
+		if seen[p] || p != 65535 && (p == 0 || p > 100) {
+			t.Errorf("port %d", p)
+		}
+		seen[p] = true
+	}
+	if len(ports) < 4 {
+		t.Errorf("ports %v", ports)
 	}
 }

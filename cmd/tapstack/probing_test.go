@@ -196,6 +196,12 @@ func TestProbeCommandLines(t *testing.T) {
 		{"trace -F /nonexistent", "-F /nonexistent"},
 		{"trace -t 127.0.0.1 127.0.0.2", "one host"},
 		{"trace --displaymode 3 127.0.0.1", "want a number from 0 to 2"},
+		{"trace -P 80 127.0.0.1", "have no port"},
+		{"trace -L 2000 127.0.0.1", "-L: is of -u"},
+		{"trace -S -L 2000 127.0.0.1", "-L: is of -u"},
+		{"trace -T --classic -L 2000 127.0.0.1", "-L: is of -u"},
+		{"trace --hop-mtu -x 127.0.0.1", "--hop-mtu goes with"},
+		{"trace --max-flows 5 127.0.0.1", "are of --ecmp"},
 		{"trace --confidence 2 127.0.0.1", "confidence"},
 	} {
 		cmd := tapstack(t, nil, strings.Fields(c.args)...)
