@@ -37,7 +37,7 @@ func (t *Tracing) Reset() {
 		return
 	}
 	t.life++
-	t.hops, t.cycle, t.last, t.reached, t.err, t.stop, t.held = nil, 0, 0, false, nil, 0, false
+	t.hops, t.cycle, t.last, t.met, t.reached, t.err, t.stop, t.held = nil, 0, 0, 0, false, nil, 0, false
 	t.ttl = int(t.q.FirstTTL)
 	if !t.paused {
 		t.tick(t.p.Now())
