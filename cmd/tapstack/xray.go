@@ -187,7 +187,7 @@ func (o *xrayOptions) print(w io.Writer, host string, r *probe.XRayResult) {
 		line("options", "%s", strings.Join(a.Options, ", "))
 		scaled := ""
 		if a.WindowScale >= 0 {
-			scaled = fmt.Sprintf(", from then on in units of %d", 1<<a.WindowScale)
+			scaled = fmt.Sprintf(", from then on in units of %d", 1<<min(a.WindowScale, 14)) // RFC 7323 §2.3: what is more counts as 14
 		}
 		line("window", "%d%s", a.Window, scaled)
 	}

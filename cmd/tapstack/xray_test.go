@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -200,5 +201,14 @@ func TestClientHello(t *testing.T) {
 		if !seen || got != name {
 			t.Errorf("%s: %v, %q", host, seen, got)
 		}
+	}
+}
+
+// TestXRayScale: a scale beyond the largest that there is.
+func TestXRayScale(t *testing.T) {
+	var out bytes.Buffer
+	new(xrayOptions).print(&out, "h", &probe.XRayResult{SynAck: &probe.XRaySynAck{WindowScale: 200, Window: 7}})
+	if !strings.Contains(out.String(), "7, from then on in units of 16384\n") {
+		t.Error(out.String())
 	}
 }
