@@ -14,11 +14,10 @@ const (
 	DropChecksum             // CRC32c of SCTP
 	DropAck                  // a segment that acknowledges what was not sent
 	DropType                 // a message or chunk that answers nothing
-	DropSource               // somebody else answers for the destination
 	numDrops
 )
 
-var dropNames = [numDrops]string{"unknown", "token", "short", "length", "checksum", "ack", "type", "source"}
+var dropNames = [numDrops]string{"unknown", "token", "short", "length", "checksum", "ack", "type"}
 
 // String returns the reason's name.
 func (d Drop) String() string {

@@ -148,7 +148,7 @@ func (p *Prober) StartPaths(q PathsRequest, done func(PathsResult)) (stop func()
 	}
 	s := &enumeration{q: q, done: done, ttl: int(q.FirstTTL), at: make(map[visit]netip.Addr), ends: make(map[visit]bool),
 		best: make(map[PathEdge]time.Duration), lost: make(map[visit]int)}
-	s.init(p, s.tick)
+	s.init(p, s.tick, s.closed)
 	s.mu.Lock()
 	defer s.unlock()
 	s.label = p.label()
@@ -337,6 +337,11 @@ func (s *enumeration) extend(flows []int, width int) {
 			s.ask(visit{s.ttl - 1, f})
 		}
 	}
+}
+
+func (s *enumeration) closed() {
+	s.r.Err = ErrClosed
+	s.finish()
 }
 
 func (s *enumeration) finish() {

@@ -107,8 +107,18 @@ func (p *Prober) expire(now mono.Time) {
 			p.mu.Lock()
 		}
 	}
-	p.out.Arm(p.timers.first())
+	if !p.closed {
+		p.out.Arm(p.timers.first())
+	}
 	p.mu.Unlock()
+}
+
+// hops is how far a probe may get.
+func (e *probe) hops() uint8 {
+	if e.header.TTL == 0 {
+		return 64 // the stack's default
+	}
+	return e.header.TTL
 }
 
 // times is Result.Sent.

@@ -80,7 +80,7 @@ func (p *Prober) input(in stack.ProbeInput) {
 	if r.From.Is6() && r.From.IsLinkLocalUnicast() && in.Interface != nil {
 		r.From = r.From.WithZone(in.Interface.Name())
 	}
-	r.Duplicate, r.Late = e.done && !e.group, e.late
+	r.Duplicate, r.Late = e.done, e.late
 	if !e.done && !e.late && !e.group {
 		e.forget = p.Now().Add(e.watch)
 	}
@@ -273,8 +273,10 @@ func (p *Prober) echoLocked(in *stack.ProbeInput, r *Result) (*probe, Drop) {
 	return e, noDrop
 }
 
-// udpLocked is for a datagram. It has no token: the oldest probe that waits is
-// taken, unless it says by its data which one it answers.
+// udpLocked is for a datagram. It has no token. Unless it says by its data which
+// probe it answers it is taken for an answer to one that waits, of those with the
+// greatest TTL the oldest: where packets with several are under way those with the
+// greatest get to the destination, and hops before it may keep silent.
 func (p *Prober) udpLocked(in *stack.ProbeInput, r *Result) (*probe, Drop) {
 	h, data, bad := udp.Parse(in.Message)
 	if bad != udp.DropNone {
@@ -285,16 +287,20 @@ func (p *Prober) udpLocked(in *stack.ProbeInput, r *Result) (*probe, Drop) {
 	if first == nil {
 		return nil, DropUnknown
 	}
-	e := first
+	e, waiting := first, 0
 	for x, n := first, 0; x != nil && n < most; x, n = x.next, n+1 {
 		if len(data) > 0 && string(x.message[udp.HeaderLen:]) == string(data) {
-			e = x
+			e, waiting = x, 0
 			break
 		}
-		if !x.done || e.done {
+		if !x.done {
+			waiting++
+		}
+		if !x.done && e.done || x.done == e.done && x.hops() >= e.hops() {
 			e = x
 		}
 	}
+	r.Guessed = waiting > 1
 	r.Kind, r.Data = Reply, slices.Clone(data)
 	return e, noDrop
 }

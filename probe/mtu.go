@@ -72,7 +72,7 @@ type search struct {
 func (p *Prober) StartMTU(q MTURequest, done func(MTUResult)) (stop func()) {
 	setDefault(&q.Tries, 3)
 	s := &search{q: q, done: done, least: least(q.Dst)}
-	s.init(p, nil)
+	s.init(p, nil, nil) // there is always a probe under way
 	s.mu.Lock()
 	defer s.unlock()
 	if route, err := p.route(&q.Request); err != nil {

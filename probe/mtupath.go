@@ -74,7 +74,7 @@ func (p *Prober) StartMTUPath(q MTUPathRequest, done func(MTUPathResult)) (stop 
 		q.Timeout = time.Second
 	}
 	s := &mtuPath{q: q, done: done, least: least(q.Dst)}
-	s.init(p, nil)
+	s.init(p, nil, nil) // there is always a probe under way
 	s.mu.Lock()
 	defer s.unlock()
 	route, err := p.route(&q.Request)

@@ -66,6 +66,7 @@ type Pinging struct {
 	allSent  bool
 	waiting  map[int]struct{} // sent, and no result yet
 	silent   int              // the last that was not answered in time
+	wire     uint16           // the last sequence number that was sent
 }
 
 // StartPing begins a ping. on, unless nil, is told what happens, done what has
@@ -81,7 +82,7 @@ func (p *Prober) StartPing(q PingRequest, on func(PingPacket), done func(PingRes
 		on = func(PingPacket) {}
 	}
 	s := &Pinging{q: q, on: on, done: done, waiting: make(map[int]struct{})}
-	s.init(p, s.tick)
+	s.init(p, s.tick, s.closed)
 	s.mu.Lock()
 	defer s.unlock()
 	s.begin = p.Now()
@@ -117,6 +118,11 @@ func (s *Pinging) Snapshot() PingResult {
 	r := s.r
 	r.Elapsed = s.p.Now().Sub(s.begin)
 	return r
+}
+
+func (s *Pinging) closed() {
+	s.r.Err = ErrClosed
+	s.finish(s.p.Now())
 }
 
 func (s *Pinging) finish(now mono.Time) {
@@ -191,7 +197,7 @@ func (s *Pinging) sendNext(now mono.Time) {
 		s.allSent = true
 	}
 	q := s.q.Request
-	q.Proto, q.EchoID, q.EchoSeq = ICMP, s.id, uint16(seq)
+	q.Proto, q.EchoID = ICMP, s.id
 	n := s.data(seq)
 	q.Size = n + 28
 	if q.Dst.Is6() && !q.Dst.Is4In6() {
@@ -211,10 +217,27 @@ func (s *Pinging) sendNext(now mono.Time) {
 		q.Watch = 10 * time.Second
 	}
 	s.waiting[seq] = struct{}{}
-	s.send(q, func(r Result) { s.result(seq, n, r) })
+	s.request(q, seq, n, maxSkipped)
 	if s.allSent && s.r.Received > 0 {
 		s.linger(now)
 	}
+}
+
+// maxSkipped is how many sequence numbers in a row may be passed over.
+const maxSkipped = 1 << 10
+
+// request sends the seq-th request under the next sequence number that is free:
+// after 65536 they come again, and some may still be waited for.
+func (s *Pinging) request(q Request, seq, data, skip int) {
+	s.wire++
+	q.EchoSeq = s.wire
+	s.send(q, func(r Result) {
+		if r.Kind == AddressInUse && skip > 0 && !s.over {
+			s.request(q, seq, data, skip-1)
+			return
+		}
+		s.result(seq, data, r)
+	})
 }
 
 // linger bounds the waiting for the last answers once it is known how long

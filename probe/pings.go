@@ -32,7 +32,7 @@ func (p *Prober) StartPings(list []PingRequest, pause time.Duration, on func(i i
 		on = func(int, PingPacket) {}
 	}
 	s := &Pings{list: list, pause: max(pause, 0), on: on, done: done, r: make([]PingResult, len(list)), begun: make([]*Pinging, len(list)), left: len(list)}
-	s.init(p, s.tick)
+	s.init(p, s.tick, s.closed)
 	s.mu.Lock()
 	defer s.unlock()
 	if s.left == 0 {
@@ -85,6 +85,19 @@ func (s *Pings) endedLocked(n int) {
 	}
 }
 
+// neverLocked gives up those that have not begun.
+func (s *Pings) neverLocked(err error) {
+	s.stopped = true
+	first := s.next
+	s.next = len(s.list)
+	for i := range s.r[first:] {
+		s.r[first+i].Err = err
+	}
+	s.endedLocked(len(s.list) - first)
+}
+
+func (s *Pings) closed() { s.neverLocked(ErrClosed) }
+
 // Stop ends all of them now; those that have not begun never do.
 func (s *Pings) Stop() {
 	s.mu.Lock()
@@ -92,9 +105,7 @@ func (s *Pings) Stop() {
 		s.unlock()
 		return
 	}
-	s.stopped = true
-	never := len(s.list) - s.next
-	s.next = len(s.list)
+	s.neverLocked(nil)
 	s.wake(0)
 	var list []*Pinging
 	for _, x := range s.begun {
@@ -102,7 +113,6 @@ func (s *Pings) Stop() {
 			list = append(list, x)
 		}
 	}
-	s.endedLocked(never)
 	s.unlock()
 	for _, x := range list {
 		x.Stop()

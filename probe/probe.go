@@ -164,7 +164,8 @@ type Result struct {
 	// RTT is the time from the transmission that was answered to the moment at
 	// which the answer was read from the device.
 	RTT time.Duration
-	// Duplicate: the probe had an answer before. Late: Timeout was over.
+	// Duplicate: the probe had an answer before, of a group by anybody. Late:
+	// Timeout was over.
 	Duplicate, Late bool
 	// Transmissions counts those sent, Answered says which one the answer is
 	// to, from 1, as far as can be told: the latest, unless TCP's timestamps say
@@ -191,8 +192,9 @@ type Result struct {
 	CorruptAt int
 	TCP       *TCPReply
 	SCTP      *SCTPReply
-	// Guessed: of a probe within a connection whose peer has no SACK it is not
-	// certain that this answers it; no other waited.
+	// Guessed: it is not certain that this answers the probe. Within a connection
+	// whose peer has no SACK no other waited; of datagrams, whose answers need not
+	// say which they are to, others of the same flow did.
 	Guessed bool
 	// Data is what a UDP answer says.
 	Data []byte

@@ -16,14 +16,16 @@ type session struct {
 	p     *Prober
 	mu    sync.Mutex
 	timer timer
+	gone  func()   // with the lock, ends it when the Prober is closed while nothing is under way
 	calls []func() // to be made without the lock, in order
 	busy  bool     // somebody makes them
 	over  bool
 }
 
-// init sets what the timer does, with the lock held.
-func (s *session) init(p *Prober, tick func(now mono.Time)) {
-	s.p = p
+// init sets what the timer does, and what is to be done when there is none any
+// more; both with the lock held.
+func (s *session) init(p *Prober, tick func(now mono.Time), gone func()) {
+	s.p, s.gone = p, gone
 	s.timer.f = func(now mono.Time) func() {
 		return func() {
 			s.mu.Lock()
@@ -58,11 +60,18 @@ func (s *session) unlock() {
 // later makes f a call without the lock.
 func (s *session) later(f func()) { s.calls = append(s.calls, f) }
 
-// wake sets the timer.
+// wake sets the timer. That of a Prober which is closed never runs: who would
+// wait for it has ended.
 func (s *session) wake(when mono.Time) {
 	s.p.mu.Lock()
-	s.p.setLocked(&s.timer, when)
+	closed := s.p.closed
+	if !closed {
+		s.p.setLocked(&s.timer, when)
+	}
 	s.p.mu.Unlock()
+	if closed && when != 0 && !s.over {
+		s.gone()
+	}
 }
 
 // send sends a probe once the lock is free; f is called with the lock.

@@ -36,7 +36,8 @@ type TraceRequest struct {
 	// Grace is how long to wait for answers at the end, 0: 5 s.
 	Grace time.Duration
 	// Classic varies what routers hash, as traceroute did at first: the hops
-	// shown need not be of one way.
+	// shown need not be of one way. Datagrams go to DstPort and the ports behind it,
+	// SYNs come from ports of their own, whatever SrcPort is.
 	Classic bool
 }
 
@@ -84,6 +85,7 @@ type Tracing struct {
 	cycle   int
 	ttl     int // the next to send
 	last    int // the destination's TTL, or that of who says it is unreachable; 0: not known
+	met     int // where the destination answered last
 	reached bool
 	sent    int
 	stop    mono.Time // of waiting, 0: not yet
@@ -123,7 +125,7 @@ func (p *Prober) StartTrace(q TraceRequest, on func(ttl int, r Result), done fun
 		on = func(int, Result) {}
 	}
 	t := &Tracing{q: q, on: on, done: done, ttl: int(q.FirstTTL)}
-	t.init(p, t.tick)
+	t.init(p, t.tick, t.closed)
 	t.mu.Lock()
 	defer t.unlock()
 	route, err := p.route(&q.Request)
@@ -171,6 +173,7 @@ func (t *Tracing) Snapshot() TraceResult {
 // tick sends the next probe.
 func (t *Tracing) tick(now mono.Time) {
 	if t.paused {
+		t.wake(now.Add(pausedWake))
 		return
 	}
 	if t.stop == 0 && t.busy() {
@@ -248,7 +251,11 @@ func (t *Tracing) sendNext() {
 		}
 	case q.Proto == UDP && t.q.Classic:
 		q.SrcPort = t.id
-		q.DstPort = DefaultUDPPort + uint16(t.sent%1000)
+		first := int(q.DstPort)
+		if first == 0 {
+			first = DefaultUDPPort
+		}
+		q.DstPort = uint16((first+t.sent%1000-1)%65535 + 1)
 	case q.Proto == TCP && t.q.Classic:
 		q.SrcPort = 0
 	case q.Proto != SCTP:
@@ -283,10 +290,17 @@ func (t *Tracing) heard(ttl int, r Result) {
 		h.Received++
 		h.Stats.Add(r.RTT)
 		h.host(&r)
-		far := r.Kind != TTLExpired
-		if (far || r.From == t.q.Dst.Unmap()) && (t.last == 0 || ttl < t.last || ttl == t.last && r.Kind == Reply) {
+		it := r.From == t.q.Dst.Unmap()
+		switch end := r.Kind != TTLExpired || it; {
+		case end && (t.last == 0 || ttl < t.last || ttl == t.last && r.Kind == Reply):
 			t.last = ttl
-			t.reached = r.Kind == Reply || r.From == t.q.Dst.Unmap()
+			if t.reached = r.Kind == Reply || it; t.reached {
+				t.met = ttl
+			}
+		case !end && ttl == t.last:
+			// The way goes on behind it: it has become longer, or who said that it
+			// ends there says so no more.
+			t.last, t.reached = 0, false
 		}
 	}
 	t.later(func() { t.on(ttl, r) })
@@ -312,7 +326,11 @@ func (t *Tracing) settled() bool {
 // result is what is known, without the hops behind the destination.
 func (t *Tracing) result() TraceResult {
 	r := TraceResult{Dst: t.q.Dst, Src: t.src, Cycles: t.cycle, Err: t.err}
-	hops := t.hops[:min(len(t.hops), max(t.length(), 0))]
+	length := t.length()
+	if t.last == 0 && t.met != 0 { // it is being looked for farther away
+		length = t.met - int(t.q.FirstTTL) + 1
+	}
+	hops := t.hops[:min(len(t.hops), max(length, 0))]
 	for _, h := range hops {
 		h.Hosts = slices.Clone(h.Hosts)
 		r.Hops = append(r.Hops, h)
@@ -322,7 +340,7 @@ func (t *Tracing) result() TraceResult {
 		silent++
 	}
 	switch {
-	case t.reached:
+	case t.reached, t.last == 0 && t.met != 0:
 		r.End = EndReached
 	case t.last != 0:
 		r.End = EndUnreachable
@@ -352,6 +370,11 @@ func loops(hops []Hop) bool {
 		}
 	}
 	return false
+}
+
+func (t *Tracing) closed() {
+	t.err = ErrClosed
+	t.finish()
 }
 
 func (t *Tracing) finish() {

@@ -1,6 +1,12 @@
 package probe
 
+import "time"
+
 // This file owns what somebody who watches a trace may do to it.
+
+// pausedWake is how often a trace that is paused looks at nothing: who has a
+// timer hears that the Prober is closed.
+const pausedWake = time.Hour
 
 // Pause keeps the trace from sending until Resume; what is under way is still
 // heard.
@@ -9,7 +15,7 @@ func (t *Tracing) Pause() {
 	defer t.unlock()
 	if t.stop == 0 && !t.over {
 		t.paused = true
-		t.wake(0)
+		t.wake(t.p.Now().Add(pausedWake))
 	}
 }
 
@@ -31,7 +37,7 @@ func (t *Tracing) Reset() {
 		return
 	}
 	t.life++
-	t.hops, t.cycle, t.last, t.reached, t.err, t.stop, t.held = nil, 0, 0, false, nil, 0, false
+	t.hops, t.cycle, t.last, t.met, t.reached, t.err, t.stop, t.held = nil, 0, 0, 0, false, nil, 0, false
 	t.ttl = int(t.q.FirstTTL)
 	if !t.paused {
 		t.tick(t.p.Now())

@@ -77,7 +77,7 @@ func (p *Prober) StartXRay(q XRayRequest, done func(XRayResult)) (stop func()) {
 		q.DstPort = DefaultTCPPort
 	}
 	x := &xray{q: q, done: done}
-	x.init(p, x.tick)
+	x.init(p, x.tick, func() { x.fail(ErrClosed) })
 	x.mu.Lock()
 	defer x.unlock()
 	if err := x.begin(); err != nil {
@@ -105,6 +105,7 @@ type xray struct {
 	route   stack.ProbeRoute
 	begun   mono.Time
 	conns   []*xrayConn
+	agains  int // of roleAgain that were answered
 	reserve []uint16
 	refusal XRayError // the first ICMP error
 	err     error
@@ -173,16 +174,27 @@ func (x *xray) answered(first *xrayConn) {
 	for range x.q.Samples - 1 {
 		open(roleSample, 0)
 	}
-	// The same port again: what is the clock's and what the connection's.
-	for range 3 {
-		open(roleAgain, first.port)
-	}
+	open(roleAgain, first.port)
 	for _, r := range []xrayRole{rolePlain, roleECN, roleAccECN, roleFastOpen, roleClose, roleStray} {
 		open(r, 0)
 	}
 	// One more at the end of the time, for the clocks.
 	delay = max(delay, x.q.Watch-time.Second)
 	open(roleSample, 0)
+}
+
+// againTimes is how often the first port is used once more: what is the clock's and
+// what the connection's.
+const againTimes = 3
+
+// again begins the next connection of the first port when the one before it has had
+// its answer and its reset: to two at a time nobody would answer.
+func (x *xray) again(before *xrayConn) {
+	if x.agains++; x.agains < againTimes {
+		if _, err := x.open(roleAgain, x.q.Pause, before.port); err != nil && x.err == nil {
+			x.err = err
+		}
+	}
 }
 
 // fail ends it before anything was sent.

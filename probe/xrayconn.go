@@ -297,8 +297,11 @@ func (c *xrayConn) opened(now mono.Time, s *xraySeg) {
 		}
 	default:
 		c.reset(now)
-		if c.role == roleFirst {
+		switch c.role {
+		case roleFirst:
 			c.x.answered(c)
+		case roleAgain:
+			c.x.again(c)
 		}
 	}
 }

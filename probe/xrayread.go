@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tapstack/tapstack/internal/mono"
 )
@@ -289,6 +290,9 @@ func nearRate(hz float64, over time.Duration) float64 {
 	return math.Round(hz*10) / 10
 }
 
+// maxUptime is 200 years in nanoseconds, which a time.Duration can hold.
+const maxUptime = 200 * 365 * 24 * 3600 * 1e9
+
 // readStamps finds the clock: its rate from one connection, whose SYN-ACKs come
 // again, and whether other connections go by it.
 func (x *xray) readStamps(samples []*xrayConn) *XRayStamps {
@@ -349,7 +353,9 @@ func (x *xray) readStamps(samples []*xrayConn) *XRayStamps {
 		s.Kind, s.Hz = StampsConstant, 0
 	case hz > 0 && fits(hz):
 		s.Kind = StampsOneClock
-		s.Up = time.Duration(float64(last.val) / s.Hz * 1e9)
+		if up := float64(last.val) / s.Hz * 1e9; up < maxUptime { // and not of a clock that all but stands still
+			s.Up = time.Duration(up)
+		}
 	default:
 		s.Kind = StampsConnection
 		if len(one) < 2 {
@@ -395,7 +401,7 @@ func (c *xrayConn) closing() *XRayClose {
 func text(b []byte) string {
 	line, _, _ := strings.Cut(strings.ToValidUTF8(string(b), "\ufffd"), "\n")
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r == 0x7f {
+		if r != '\t' && !unicode.IsPrint(r) { // C1 controls steer terminals, too
 			return '\ufffd'
 		}
 		return r

@@ -173,6 +173,9 @@ func (o *checkOptions) request() (q check.Request, bad error, err error) {
 			return q, nil, attach.Usagef("--service %s: there is none of this name", o.service)
 		}
 	}
+	if s := q.Service; s != nil && (o.udp && !s.UDP || o.tcp && s.UDP) {
+		return q, nil, attach.Usagef("--service %s is over the other of TCP and UDP", s.Name)
+	}
 	if q.TLS != nil && (o.udp || q.Service != nil && q.Service.UDP) {
 		return q, nil, attach.Usagef("--tls: only over TCP")
 	}

@@ -125,6 +125,8 @@ func TestCheckCommand(t *testing.T) {
 				{args: []string{"10.77.0.1", port, "-t", "0"}, status: 2, err: "--timeout"},
 				{args: []string{"10.77.0.1", port, "--send-hex", "61", "--send-data", "a"}, status: 2, err: "one of the two"},
 				{args: []string{"10.77.0.1", port, "--service", "gopher"}, status: 2, err: "gopher"},
+				{args: []string{"10.77.0.1", port, "--service", "ssh", "--udp"}, status: 2, err: "other of TCP and UDP"},
+				{args: []string{"10.77.0.1", port, "--service", "ntp", "--tcp"}, status: 2, err: "other of TCP and UDP"},
 				{args: []string{"10.77.0.1", port, "--expect", "("}, status: 2, err: "--expect"},
 				{args: []string{"10.77.0.1", port, "--insecure"}, status: 2, err: "flags about TLS"},
 				{args: []string{"10.77.0.1", port, "--json=most"}, status: 2, err: "want seed or full"},

@@ -98,6 +98,9 @@ func (o *exporterOptions) run(c *cobra.Command) error {
 	}
 	return o.attach.Run(func(ctx context.Context, h *attach.Host) error {
 		x := exporter.Options{Net: declaring{h.Net, &o.attach}, Modules: modules, Parallel: o.parallel, Offset: time.Duration(o.offset)}
+		if o.offset == 0 {
+			x.Offset = -1 // none, and not the default
+		}
 		if h.Stack != nil {
 			p, err := probe.New(h.Stack, probe.Options{})
 			if err != nil {

@@ -85,7 +85,7 @@ nothing could be asked.`,
 	f.StringSliceVar(&o.search, "search", nil, "append `DOMAINS` to names (default those that DHCP or resolv.conf tells)")
 	f.BoolVar(&o.noSearch, "no-search", false, "append nothing")
 	f.VarP(number{&o.ndots, 0, 15}, "ndots", "N", "names with `N` dots, 1 unless given, are tried as they are first")
-	f.VarP(&o.timeout, "timeout", "W", "wait `SECONDS` for each server, 5 unless given")
+	f.VarP(span{&o.timeout}, "timeout", "W", "wait `SECONDS` for each server, 5 unless given")
 	f.VarP(number{&o.tries, 1, math.MaxInt16}, "tries", "R", "ask silent servers `N` times, 2 unless given")
 	f.BoolVarP(&o.v4, "ipv4", "4", false, "ask servers by IPv4 only")
 	f.BoolVarP(&o.v6, "ipv6", "6", false, "ask servers by IPv6 only")

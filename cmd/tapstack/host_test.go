@@ -299,7 +299,7 @@ func TestHostCommandLines(t *testing.T) {
 	for args, want := range map[string]string{
 		"host": "want NAME", "host a b c": "want NAME", "host -t NONSENSE a": "no such type", "host -t AXFR a": "no type of records to ask for",
 		"host -c XX a": "no such class", "host -4 -6 a": "exclude each other", "host a..b": "cannot be a name", "host --net host --server 127.0.0.1:x a": "no port",
-		"host --bufsize 100 a": "want a number",
+		"host --bufsize 100 a": "want a number", "host -W 0 a": "want more than 0",
 	} {
 		out, err := tapstack(t, nil, strings.Fields(args)...).CombinedOutput()
 		if status := outcome(t, err); status != 2 || !strings.Contains(string(out), want) {

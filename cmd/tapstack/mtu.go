@@ -49,7 +49,7 @@ hole, 2 when nothing could be sent.`,
 	f.BoolVarP(&o.udp, "udp", "u", false, "send datagrams instead of echo requests")
 	f.BoolVarP(&o.tcp, "tcp", "T", false, "send SYNs with data")
 	f.VarP(number{&o.port, 1, 65535}, "port", "P", "to `PORT` (default 33434 of UDP, 80 of TCP)")
-	f.VarP(&o.timeout, "timeout", "W", "wait `SECONDS` for each answer, 1 unless given")
+	f.VarP(span{&o.timeout}, "timeout", "W", "wait `SECONDS` for each answer, 1 unless given")
 	f.VarP(number{&o.tries, 1, 100}, "tries", "n", "a size counts as too large after `N` packets without an answer, 3 unless given")
 	f.VarP(number{&o.maxTTL, 1, 255}, "max-ttl", "m", "look at `N` hops at most, 30 unless given")
 	f.VarP(number{&o.gap, 1, math.MaxInt32}, "max-unknown", "U", "end after `N` silent hops in a row, 5 unless given")

@@ -128,7 +128,7 @@ func TestMTUCommandLines(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"mtu": "HOST", "mtu -4 -6 h": "exclude each other", "mtu -u -T h": "exclude each other", "mtu -P 80 h": "have no port",
-		"mtu -n 0 h": "want a number from 1", "mtu --net host 127.0.0.1": "need a stack",
+		"mtu -n 0 h": "want a number from 1", "mtu -W 0 h": "want more than 0", "mtu --net host 127.0.0.1": "need a stack",
 	} {
 		out, err := tapstack(t, nil, strings.Fields(args)...).CombinedOutput()
 		if status := outcome(t, err); status != 2 || !strings.Contains(string(out), want) {

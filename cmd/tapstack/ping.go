@@ -26,12 +26,16 @@ type pingOptions struct {
 	device, fragments, pattern                      string
 	flood, adaptive, quiet, outstanding, stamps     bool
 	audible, broadcast, numeric, percentiles        bool
+	paced                                           bool // -i was given
 	json                                            string
 	pingMore
 }
 
 func pingCommand() *cobra.Command {
-	o := &pingOptions{interval: wait(time.Second), timeout: wait(probe.DefaultTimeout), size: 56}
+	return pingCommandOf(&pingOptions{interval: wait(time.Second), timeout: wait(probe.DefaultTimeout), size: 56})
+}
+
+func pingCommandOf(o *pingOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ping [flags] HOST...",
 		Short: "Send echo requests and say what has become of each",
@@ -46,14 +50,17 @@ lines for each; the exit status is 0 when all of them answer.`,
   tapstack ping --tap tap7 --ip 10.77.0.7/24 --gw 10.77.0.1 -c 1000 -f --percentiles 192.0.2.1
   tapstack ping -M do -s 1472 --json -c 1 192.0.2.1`,
 		Args: o.checkHosts,
-		RunE: func(c *cobra.Command, args []string) error { return o.start(c.OutOrStdout(), args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			o.paced = c.Flags().Changed("interval")
+			return o.start(c.OutOrStdout(), args)
+		},
 	}
 	f := c.Flags()
 	f.BoolVarP(&o.v4, "ipv4", "4", false, "IPv4 only")
 	f.BoolVarP(&o.v6, "ipv6", "6", false, "IPv6 only")
 	f.VarP(number{&o.count, 1, math.MaxInt32}, "count", "c", "send `N` requests (default until a signal)")
-	f.VarP(&o.interval, "interval", "i", "`SECONDS` between requests, 1 unless given; -f: 0")
-	f.VarP(&o.timeout, "timeout", "W", "wait `SECONDS` for an answer, 10 unless given; later ones are told as late")
+	f.VarP(&o.interval, "interval", "i", "`SECONDS` between requests, 1 unless given, or with -f 0: as soon as one is answered, and a hundred a second at least")
+	f.VarP(&o.timeout, "timeout", "W", "wait `SECONDS` for an answer, 10 unless given, 0 for ever; later ones are told as late")
 	f.VarP(&o.deadline, "deadline", "w", "end after `SECONDS`, whatever has been sent")
 	f.VarP(number{&o.size, 0, 65507}, "size", "s", "send `BYTES` of data")
 	f.Var(number{&o.to, 0, 65507}, "sweep", "send -s bytes first, then more each time up to `BYTES`, and again")
@@ -65,7 +72,7 @@ lines for each; the exit status is 0 when all of them answer.`,
 	f.StringVarP(&o.pattern, "pattern", "p", "", "fill with up to 16 bytes of `HEX`")
 	f.StringVarP(&o.device, "interface", "I", "", "leave by the interface, or from the address, `NAME`")
 	f.VarP(number{&o.preload, 1, 65536}, "preload", "l", "send `N` at once in the beginning")
-	f.BoolVarP(&o.flood, "flood", "f", false, "send as fast as answers come, at least a hundred a second; print a dot for each request and take it back for each answer")
+	f.BoolVarP(&o.flood, "flood", "f", false, "print a dot for each request and take it back for each answer; send as fast as answers come, at least a hundred a second, unless -i says how fast")
 	f.BoolVarP(&o.adaptive, "adaptive", "A", false, "send the next as soon as one is answered")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "only the statistics")
 	f.BoolVarP(&o.outstanding, "outstanding", "O", false, "say what has no answer when the next is sent")
@@ -96,7 +103,10 @@ func oneArg(name string) cobra.PositionalArgs {
 func (o *pingOptions) request(dst netip.Addr) (q probe.PingRequest, err error) {
 	q.Request = probe.Request{Dst: dst, TTL: uint8(o.ttl), TOS: uint8(o.tos), FlowLabel: uint32(o.label), Timeout: time.Duration(o.timeout)}
 	q.Count, q.Data, q.DataTo, q.DataStep, q.Preload = o.count, o.size, o.to, o.step, o.preload
-	q.Interval, q.Flood, q.Adaptive, q.Deadline = time.Duration(o.interval), o.flood, o.adaptive, time.Duration(o.deadline)
+	q.Interval, q.Flood, q.Adaptive, q.Deadline = time.Duration(o.interval), o.floods(), o.adaptive, time.Duration(o.deadline)
+	if q.Timeout == 0 {
+		q.Timeout = forever
+	}
 	if o.v4 && o.v6 {
 		return q, attach.Usagef("-4 and -6 exclude each other")
 	}
@@ -119,6 +129,12 @@ func (o *pingOptions) request(dst netip.Addr) (q probe.PingRequest, err error) {
 	}
 	return q, nil
 }
+
+// forever is -W 0.
+const forever = 1_000_000 * time.Second
+
+// floods reports whether the next request leaves as soon as one is answered.
+func (o *pingOptions) floods() bool { return o.interval == 0 || o.flood && !o.paced }
 
 // tooLong is a packet that -M do forbids to send.
 type tooLong struct{ mtu int }

@@ -190,7 +190,7 @@ func (w *pingOutput) average(d time.Duration) {
 // gaps are the time between requests and the moving average, which ping prints
 // where the first was not asked for.
 func (w *pingOutput) gaps(r *probe.PingResult) string {
-	if !w.o.flood && !w.o.adaptive || r.Sent < 2 {
+	if !w.o.flood && !w.o.adaptive && w.o.interval != 0 || r.Sent < 2 {
 		return ""
 	}
 	return fmt.Sprintf(", ipg/ewma %.3f/%.3f ms", ms(r.Elapsed)/float64(r.Sent-1), ms(time.Duration(w.ewma.Load()/8)))

@@ -81,7 +81,7 @@ func (o *pingOptions) runMany(out io.Writer, hosts []string) error {
 			w.hosts = append(w.hosts, &pingsHost{pingOutput: &pingOutput{o: o, host: host, dst: q.Dst, packets: make(map[int]pingPacket)}})
 		}
 		interval := time.Duration(o.interval)
-		if o.flood || interval == 0 {
+		if o.floods() {
 			interval = time.Second
 		}
 		results := p.Pings(ctx, list, min(interval/time.Duration(max(len(list), 1)), spread), w.packet)

@@ -330,3 +330,29 @@ func TestAnswersApart(t *testing.T) {
 		}
 	})
 }
+
+// TestPingFlags: -i and -W of 0 are ping's: no pause, no end; -i with -f is a pace.
+func TestPingFlags(t *testing.T) {
+	for _, c := range []struct {
+		args  []string
+		flood bool
+		pause time.Duration
+	}{
+		{nil, false, time.Second},
+		{[]string{"-f"}, true, time.Second},
+		{[]string{"-i", "0"}, true, 0},
+		{[]string{"-f", "-i", "0.2"}, false, 200 * time.Millisecond},
+		{[]string{"-f", "-i", "0"}, true, 0},
+	} {
+		o := &pingOptions{interval: wait(time.Second)}
+		cmd := pingCommandOf(o)
+		if err := cmd.ParseFlags(append(c.args, "-W", "0")); err != nil {
+			t.Fatal(err)
+		}
+		o.paced = cmd.Flags().Changed("interval")
+		q, err := o.request(anyAddr)
+		if err != nil || q.Flood != c.flood || q.Interval != c.pause || q.Timeout != forever {
+			t.Errorf("%v: %v, %+v", c.args, err, q)
+		}
+	}
+}

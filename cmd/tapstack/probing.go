@@ -129,6 +129,25 @@ func (w *wait) Set(s string) error {
 	return nil
 }
 
+// span is a wait that may not be nothing.
+type span struct{ *wait }
+
+func (s span) String() string {
+	if s.wait == nil {
+		return "0"
+	}
+	return s.wait.String()
+}
+
+func (s span) Set(v string) error {
+	var w wait
+	if err := w.Set(v); err != nil || w == 0 {
+		return fmt.Errorf("want more than 0 and at most 1000000 seconds")
+	}
+	*s.wait = w
+	return nil
+}
+
 // number is an integer of a range, in any of Go's notations, as 0x10.
 type number struct {
 	p         *int

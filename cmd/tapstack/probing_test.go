@@ -87,6 +87,7 @@ func TestAgainstKernel(t *testing.T) {
 			}
 			contains(t, 1, "ping -c 1 -t 1 8.8.8.8", "From 10.77.0.1 icmp_seq=1 Time to live exceeded", "+1 errors, 100% packet loss")
 			contains(t, 1, "ping -c 1 -t 1 "+far6, "From fd77::1 icmp_seq=1 Time exceeded: Hop limit")
+			contains(t, 0, "ping -c 5 -i 0 10.77.0.1", "icmp_seq=5 ", ", ipg/ewma ")
 			contains(t, 1, "ping -c 2 -i 0.2 -W 0.5 -O 8.8.254.254", "2 packets transmitted, 0 received, 100% packet loss", "no answer yet for icmp_seq=1")
 			contains(t, 1, "ping -c 1 -s 1400 -M probe 8.8.4.4", "From 10.81.0.2 icmp_seq=1 Frag needed and DF set (mtu = 1400)")
 			contains(t, 1, "ping -c 1 -s 1500 -M do 8.8.4.4", "message too long, mtu=1500")
@@ -171,6 +172,9 @@ func TestProbeCommandLines(t *testing.T) {
 		{"ping", "HOST"},
 		{"ping -c 0 127.0.0.1", "want a number from 1"},
 		{"ping -i x 127.0.0.1", "want seconds"},
+		{"trace -i 0 127.0.0.1", "want more than 0"},
+		{"trace -Z 0 127.0.0.1", "want more than 0"},
+		{"trace -G 0 127.0.0.1", "want more than 0"},
 		{"ping -t 256 127.0.0.1", "want a number from 1 to 255"},
 		{"ping -p xyz 127.0.0.1", "hexadecimal"},
 		{"ping -M never 127.0.0.1", "want do, want, dont or probe"},
@@ -192,6 +196,12 @@ func TestProbeCommandLines(t *testing.T) {
 		{"trace -F /nonexistent", "-F /nonexistent"},
 		{"trace -t 127.0.0.1 127.0.0.2", "one host"},
 		{"trace --displaymode 3 127.0.0.1", "want a number from 0 to 2"},
+		{"trace -P 80 127.0.0.1", "have no port"},
+		{"trace -L 2000 127.0.0.1", "-L: is of -u"},
+		{"trace -S -L 2000 127.0.0.1", "-L: is of -u"},
+		{"trace -T --classic -L 2000 127.0.0.1", "-L: is of -u"},
+		{"trace --hop-mtu -x 127.0.0.1", "--hop-mtu goes with"},
+		{"trace --max-flows 5 127.0.0.1", "are of --ecmp"},
 		{"trace --confidence 2 127.0.0.1", "confidence"},
 	} {
 		cmd := tapstack(t, nil, strings.Fields(c.args)...)

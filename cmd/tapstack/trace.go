@@ -34,9 +34,10 @@ type traceOptions struct {
 	classic, ecmp, inSession, back, mtu                               bool
 	confidence                                                        float64
 
-	counted bool // -c was given
-	several bool // hosts
-	as      *traceview.ASTable
+	counted   bool // -c was given
+	searching bool // --confidence or --max-flows was
+	several   bool // hosts
+	as        *traceview.ASTable
 }
 
 func traceCommand() *cobra.Command {
@@ -76,6 +77,7 @@ sent; of several hosts the worst.`,
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			o.counted = c.Flags().Changed("report-cycles")
+			o.searching = c.Flags().Changed("confidence") || c.Flags().Changed("max-flows")
 			return o.run(c.OutOrStdout(), args)
 		},
 	}
@@ -87,21 +89,21 @@ sent; of several hosts the worst.`,
 	f.BoolVarP(&o.tcp, "tcp", "T", false, "SYNs of TCP instead of ICMP")
 	f.BoolVarP(&o.sctp, "sctp", "S", false, "INITs of SCTP instead of ICMP; each is a flow of its own")
 	f.BoolVar(&o.inSession, "in-session", false, "segments within a TCP connection to --port, which take part in nothing")
-	f.VarP(number{&o.port, 1, 65535}, "port", "P", "destination `PORT` (default 33434 of UDP, 80 of TCP and SCTP)")
+	f.VarP(number{&o.port, 1, 65535}, "port", "P", "destination `PORT` (default 33434 of UDP, 80 of TCP and SCTP); with --classic -u the first of them")
 	f.VarP(number{&o.localPort, 1, 65535}, "localport", "L", "source `PORT` of UDP and TCP")
 	f.StringVarP(&o.address, "address", "a", "", "source `ADDRESS`")
 	f.StringVarP(&o.device, "interface", "I", "", "leave by the interface `NAME`")
 	f.VarP(number{&o.mark, 0, math.MaxInt32}, "mark", "M", "refused unless 0: nothing in this stack reads the `MARK` of a packet")
 	f.VarP(number{&o.cycles, 1, math.MaxInt32}, "report-cycles", "c", "`N` probes to each hop; the live view goes on without it")
-	f.VarP(&o.interval, "interval", "i", "`SECONDS` from one cycle to the next")
+	f.VarP(span{&o.interval}, "interval", "i", "`SECONDS` from one cycle to the next")
 	f.VarP(number{&o.size, 0, 65535}, "psize", "s", "`BYTES` of a packet, IP header included")
 	f.VarP(number{&o.pattern, 0, 255}, "bitpattern", "B", "fill with the byte `N`")
 	f.VarP(number{&o.tos, 0, 255}, "tos", "Q", "DS field and ECN bits, as 0x28")
 	f.VarP(number{&o.first, 1, 255}, "first-ttl", "f", "begin with `TTL`")
 	f.VarP(number{&o.last, 1, 255}, "max-ttl", "m", "end with `TTL`")
 	f.VarP(number{&o.unknown, 1, 255}, "max-unknown", "U", "end behind `N` silent hops")
-	f.VarP(&o.timeout, "timeout", "Z", "wait `SECONDS` for an answer")
-	f.VarP(&o.grace, "gracetime", "G", "wait `SECONDS` for what is missing in the end")
+	f.VarP(span{&o.timeout}, "timeout", "Z", "wait `SECONDS` for an answer")
+	f.VarP(span{&o.grace}, "gracetime", "G", "wait `SECONDS` for what is missing in the end")
 	f.BoolVar(&o.back, "back", false, "say how many hops each answer came, as its TTL lets guess, and where that is not the way there")
 	f.BoolVar(&o.mtu, "hop-mtu", false, "find out first what the path carries as far as each hop")
 	f.BoolVar(&o.classic, "classic", false, "vary what routers hash, so that hops may be of different ways")
@@ -161,6 +163,14 @@ func (o *traceOptions) check() error {
 		return attach.Usagef("--ecmp goes with the table and with -j only, and makes its flows itself")
 	case o.inSession && (o.udp || o.sctp || o.classic || o.mtu || o.size != probe.DefaultSize || o.pattern != 0 || o.localPort != 0 || o.address != "" || o.device != ""):
 		return attach.Usagef("--in-session sends segments of a TCP connection, of which only --port, -Q and the times can be chosen")
+	case o.port != 0 && !(o.udp || o.tcp || o.sctp || o.inSession):
+		return attach.Usagef("-P: echo requests have no port; -u, -T, -S and --in-session do")
+	case o.localPort != 0 && (!o.udp && !o.tcp || o.tcp && o.classic):
+		return attach.Usagef("-L: is of -u, and of -T without --classic")
+	case o.mtu && (o.csv || o.raw || o.xml):
+		return attach.Usagef("--hop-mtu goes with the table and with -j only")
+	case o.searching && !o.ecmp:
+		return attach.Usagef("--confidence and --max-flows are of --ecmp")
 	case o.aslookup && o.asFile == "":
 		return attach.Usagef("-z: AS numbers come from a file; want --as-file")
 	}

@@ -67,9 +67,9 @@ Exit status: 0 the port is open, 1 it is not, 2 nothing could be sent.`,
 	f.BoolVar(&o.tls, "tls", false, "likewise begin TLS, which the peer's certificate answers")
 	f.Var(number{&o.mss, 16, 65495}, "small-mss", "announce an MSS of `BYTES`, 64 unless given, so that short answers show the initial window")
 	f.VarP(number{&o.samples, 1, 64}, "samples", "n", "compare `N` connections, 8 unless given")
-	f.Var(&o.pause, "pause", "`SECONDS` between them, 0.05 unless given")
-	f.Var(&o.watch, "watch", "leave a SYN-ACK without an answer for `SECONDS`, 8 unless given; Linux gives up after 63")
-	f.VarP(&o.timeout, "timeout", "W", "wait `SECONDS` for an answer to SYNs, 5 unless given")
+	f.Var(span{&o.pause}, "pause", "`SECONDS` between them, 0.05 unless given")
+	f.Var(span{&o.watch}, "watch", "leave a SYN-ACK without an answer for `SECONDS`, 8 unless given; Linux gives up after 63")
+	f.VarP(span{&o.timeout}, "timeout", "W", "wait `SECONDS` for an answer to SYNs, 5 unless given")
 	f.VarP(number{&o.ttl, 1, 255}, "ttl", "t", "time to live or hop limit (default 64)")
 	f.VarP(number{&o.tos, 0, 255}, "tos", "Q", "DS field, as 0x28")
 	f.StringVarP(&o.device, "interface", "I", "", "leave by the interface, or from the address, `NAME`")
@@ -187,7 +187,7 @@ func (o *xrayOptions) print(w io.Writer, host string, r *probe.XRayResult) {
 		line("options", "%s", strings.Join(a.Options, ", "))
 		scaled := ""
 		if a.WindowScale >= 0 {
-			scaled = fmt.Sprintf(", from then on in units of %d", 1<<a.WindowScale)
+			scaled = fmt.Sprintf(", from then on in units of %d", 1<<min(a.WindowScale, 14)) // RFC 7323 §2.3: what is more counts as 14
 		}
 		line("window", "%d%s", a.Window, scaled)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -174,6 +175,7 @@ func TestXRayCommandLines(t *testing.T) {
 	for args, want := range map[string]string{
 		"xray h": "HOST and PORT", "xray h x": "no port", "xray --send a --tls h 1": "exclude each other", "xray --send-hex 4 h 1": "hexadecimal",
 		"xray --http=a\rb h 1": "not a path", "xray -4 -6 h 1": "exclude each other", "xray --net host 127.0.0.1 1": "need a stack", "xray -n 65 h 1": "want a number",
+		"xray -W 0 h 1": "want more than 0", "xray --watch 0 h 1": "want more than 0", "xray --pause 0 h 1": "want more than 0",
 	} {
 		out, err := tapstack(t, nil, strings.Split(args, " ")...).CombinedOutput()
 		if status := outcome(t, err); status != 2 || !strings.Contains(string(out), want) {
@@ -199,5 +201,14 @@ func TestClientHello(t *testing.T) {
 		if !seen || got != name {
 			t.Errorf("%s: %v, %q", host, seen, got)
 		}
+	}
+}
+
+// TestXRayScale: a scale beyond the largest that there is.
+func TestXRayScale(t *testing.T) {
+	var out bytes.Buffer
+	new(xrayOptions).print(&out, "h", &probe.XRayResult{SynAck: &probe.XRaySynAck{WindowScale: 200, Window: 7}})
+	if !strings.Contains(out.String(), "7, from then on in units of 16384\n") {
+		t.Error(out.String())
 	}
 }

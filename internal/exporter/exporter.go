@@ -54,7 +54,7 @@ type Options struct {
 	// Parallel is how many probes may be under way; 0: DefaultParallel. Others
 	// wait, for as long as they may take.
 	Parallel int
-	Offset   time.Duration // 0: DefaultOffset
+	Offset   time.Duration // 0: DefaultOffset; negative: none
 	// Counters, unless nil, are the stack's, by name.
 	Counters func() map[string]uint64
 }
@@ -78,7 +78,7 @@ func New(o Options) *Exporter {
 	if o.Modules == nil {
 		o.Modules = Presets()
 	}
-	o.Parallel, o.Offset = cmp.Or(o.Parallel, DefaultParallel), cmp.Or(o.Offset, DefaultOffset)
+	o.Parallel, o.Offset = cmp.Or(o.Parallel, DefaultParallel), max(cmp.Or(o.Offset, DefaultOffset), 0)
 	e := &Exporter{o: o, slots: make(chan struct{}, o.Parallel), taken: make(chan struct{}, o.Parallel+maxWaiting), own: prometheus.NewRegistry(),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tapstack_exporter_probes_total",
 			Help: "Probes that were made, by module and by whether they succeeded"}, []string{"module", "success"}),

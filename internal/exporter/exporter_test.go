@@ -589,3 +589,13 @@ func FuzzTarget(f *testing.F) {
 		}
 	})
 }
+
+// TestOffset: none is none, and not the default.
+func TestOffset(t *testing.T) {
+	for offset, want := range map[time.Duration]time.Duration{0: time.Second - DefaultOffset, -1: time.Second, 100 * time.Millisecond: 900 * time.Millisecond} {
+		e := New(Options{Net: new(socket.Network), Offset: offset})
+		if d, err := e.limit(new(Module), "1"); err != nil || d != want {
+			t.Errorf("offset %v: %v, %v", offset, d, err)
+		}
+	}
+}

@@ -32,6 +32,8 @@ const (
 	maxProbes    = 1 << 16
 	maxFragments = 1 << 10
 	maxForeign   = 1 << 12
+	maxGuests    = 1 << 12
+	maxToward    = 1 << 16
 )
 
 // Tracker is told the frames of a link in the order in which they pass.
@@ -57,6 +59,11 @@ type Tracker struct {
 	// this host says in them is no probe.
 	foreign     map[ends]struct{}
 	foreignList []ends // in the order of their coming
+	// toList are the addresses of to in the order of their coming, guests those of
+	// them that nobody declared: they began a conversation with what is served.
+	toList, guestList []netip.Addr
+	guests            map[netip.Addr]struct{}
+	groups            map[netip.Addr]struct{} // those of to whom others answer for
 }
 
 // promptly is how soon after a probe a neighbour that has an answer to send, and
@@ -94,7 +101,7 @@ type fragment struct {
 // New makes a Tracker that knows of nothing yet.
 func New() *Tracker {
 	return &Tracker{to: make(map[netip.Addr]struct{}), servers: make(map[netip.Addr]struct{}), served: make(map[service]struct{}), hops: make(map[netip.Addr]bool), asked: make(map[netip.Addr]time.Time), owed: make(map[netip.Addr]bool),
-		byToken: make(map[identity]uint64), byEnds: make(map[ends]uint64), frags: make(map[fragment]uint64), foreign: make(map[ends]struct{})}
+		byToken: make(map[identity]uint64), byEnds: make(map[ends]uint64), frags: make(map[fragment]uint64), foreign: make(map[ends]struct{}), guests: make(map[netip.Addr]struct{}), groups: make(map[netip.Addr]struct{})}
 }
 
 // Attached tells of the stack, and of the servers that it asks for names.
@@ -111,7 +118,10 @@ func (t *Tracker) Attached(s *stack.Stack, servers []netip.Addr) {
 }
 
 // Toward declares that probes will be sent to an address.
-func (t *Tracker) Toward(dst netip.Addr) {
+func (t *Tracker) Toward(dst netip.Addr) { t.toward(dst, false) }
+
+// toward is Toward, of a guest for one that was not declared.
+func (t *Tracker) toward(dst netip.Addr, guest bool) {
 	t.mu.Lock()
 	find := t.nextHop
 	t.mu.Unlock()
@@ -125,8 +135,46 @@ func (t *Tracker) Toward(dst netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	dst = dst.WithZone("")
-	t.to[dst] = struct{}{}
+	t.know(dst, guest)
 	t.hops[hop.WithZone("")] = hop.WithZone("") != dst
+}
+
+// know enters an address, for which the oldest of its kind may have to go: anybody
+// can be a guest, under any address.
+func (t *Tracker) know(a netip.Addr, guest bool) {
+	_, known := t.to[a]
+	_, was := t.guests[a]
+	if known && (guest || !was) {
+		return
+	}
+	list, most := &t.toList, maxToward
+	if guest {
+		list, most = &t.guestList, maxGuests
+		t.guests[a] = struct{}{}
+	} else {
+		delete(t.guests, a) // and stays in their list, where it is passed over
+	}
+	t.to[a] = struct{}{}
+	if !guest && (a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})) {
+		t.groups[a] = struct{}{}
+	}
+	*list = append(*list, a)
+	if len(*list) <= most {
+		return
+	}
+	old := (*list)[0]
+	*list = (*list)[1:]
+	if _, is := t.guests[old]; is != guest {
+		return
+	}
+	delete(t.to, old)
+	delete(t.guests, old)
+	delete(t.groups, old)
+	if router, ok := t.hops[old]; ok && !router {
+		delete(t.hops, old)
+		delete(t.asked, old)
+		delete(t.owed, old)
+	}
 }
 
 // Serve declares that a port is listened at, of UDP or else of TCP.
@@ -157,7 +205,7 @@ func (t *Tracker) begun(m *message, at time.Time) (n uint64) {
 		return 0
 	}
 	t.mu.Unlock()
-	t.Toward(m.remote.Addr()) // an answer may have to look for the first hop
+	t.toward(m.remote.Addr(), true) // an answer may have to look for the first hop
 	t.mu.Lock()
 	n = t.add(probed{identity: identity{m.ends, m.token}, at: at, times: 1, answered: 1, shook: true, name: textf("conversation %d", t.count+1)})
 	t.waiting--
@@ -369,12 +417,10 @@ func (t *Tracker) anyToken(id identity) uint64 {
 	if n := t.byToken[id]; n != 0 {
 		return n
 	}
-	for a := range t.to {
-		if a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-			id.remote = netip.AddrPortFrom(a, 0)
-			if n := t.byToken[id]; n != 0 {
-				return n
-			}
+	for a := range t.groups {
+		id.remote = netip.AddrPortFrom(a, 0)
+		if n := t.byToken[id]; n != 0 {
+			return n
 		}
 	}
 	return 0
@@ -382,12 +428,10 @@ func (t *Tracker) anyToken(id identity) uint64 {
 
 // group finds the probe to a group that a datagram answers.
 func (t *Tracker) group(x ends) uint64 {
-	for a := range t.to {
-		if a.IsMulticast() {
-			x.remote = netip.AddrPortFrom(a, x.remote.Port())
-			if n := t.byEnds[x]; n != 0 {
-				return n
-			}
+	for a := range t.groups {
+		x.remote = netip.AddrPortFrom(a, x.remote.Port())
+		if n := t.byEnds[x]; n != 0 {
+			return n
 		}
 	}
 	return 0

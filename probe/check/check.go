@@ -280,20 +280,20 @@ func (c *check) udp(ctx context.Context, at *Attempt) (answered bool) {
 		at.Failure = connectFailure(err)
 		return false
 	}
+	s.SetDeadline(begin.Add(c.q.timeout())) // before what may end it sooner
 	stop := context.AfterFunc(ctx, func() { s.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	s.SetDeadline(begin.Add(c.q.timeout()))
 	if v := c.q.Service; v != nil && v.stamp != nil {
 		c.q.Payload = v.stamp(c.q.Payload)
 	}
 	if _, err := s.Send(c.q.Payload, 0); err != nil {
-		at.Failure = ioFailure(PhaseSend, err)
+		at.Failure = ioFailure(PhaseSend, c.orCancelled(ctx, err))
 		return false
 	}
 	b := make([]byte, c.q.readBytes())
 	n, err := s.Recv(b, 0)
 	if err != nil {
-		at.Failure = ioFailure(PhaseRecv, err)
+		at.Failure = ioFailure(PhaseRecv, c.orCancelled(ctx, err))
 		return false
 	}
 	if c.q.Banner || c.q.Expect != nil || c.q.Service != nil {

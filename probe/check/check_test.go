@@ -336,6 +336,13 @@ func TestCancel(t *testing.T) {
 			if r.OK || r.Verdict != Cancelled || r.Total > 10*time.Millisecond {
 				t.Errorf("%+v: %v, %v after %v", q, r.Verdict, r.Failure, r.Total)
 			}
+			// In the middle of it.
+			ctx, cancel = context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, cancel)
+			r = Check(ctx, p.na, q)
+			if r.OK || r.Verdict != Cancelled || r.Total > time.Second+time.Millisecond {
+				t.Errorf("%+v, ended after a second: %v, %v after %v", q, r.Verdict, r.Failure, r.Total)
+			}
 		}
 	})
 }

@@ -73,6 +73,7 @@ func LookupService(name string) *Service {
 // Apply makes q a check of s. What q says already stays: its port, payload and
 // TLS, so that a service may be asked otherwise, or on another port.
 func (s *Service) Apply(q *Request) {
+	banner, require := q.Banner, q.Require
 	q.Service, q.UDP, q.Banner, q.Require = s, s.UDP, true, true
 	if q.Port == 0 {
 		q.Port = s.Port
@@ -80,13 +81,15 @@ func (s *Service) Apply(q *Request) {
 	if q.TLS == nil && s.TLS {
 		q.TLS = new(TLS)
 	}
-	if q.Payload == nil && s.payload != nil {
-		q.Payload = s.payload(q)
-	}
 	if q.TLS != nil && q.TLS.Start != "" {
 		// The greeting has gone by when TLS begins: what the service says of
-		// itself without being asked is not to be had any more.
-		q.Banner, q.Require, q.Payload, q.Service = false, false, nil, nil
+		// itself without being asked is not to be had any more. What the caller
+		// wants to send and read then is his business.
+		q.Banner, q.Require, q.Service = banner, require, nil
+		return
+	}
+	if q.Payload == nil && s.payload != nil {
+		q.Payload = s.payload(q)
 	}
 }
 

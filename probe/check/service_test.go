@@ -281,3 +281,17 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestApplyStartTLS: within TLS that is begun in a protocol nothing is sent and read
+// that the caller has not asked for, and what he has is.
+func TestApplyStartTLS(t *testing.T) {
+	smtp := LookupService("smtp")
+	q := Request{TLS: &TLS{Start: "smtp"}}
+	if smtp.Apply(&q); q.Banner || q.Require || q.Payload != nil || q.Service != nil || q.Port != 25 {
+		t.Errorf("%+v", q)
+	}
+	q = Request{TLS: &TLS{Start: "smtp"}, Payload: []byte("EHLO me\r\n"), Banner: true, Require: true}
+	if smtp.Apply(&q); !q.Banner || !q.Require || string(q.Payload) != "EHLO me\r\n" || q.Service != nil {
+		t.Errorf("what was asked for: %+v", q)
+	}
+}
