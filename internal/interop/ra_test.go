@@ -68,6 +68,10 @@ func (a *advertiser) stop(sig os.Signal) {
 	if a.cmd == nil {
 		return
 	}
+	if sig == syscall.SIGTERM {
+		// Its first advertisements go out before it listens to signals.
+		eventually(a.t, patience, "radvd in its loop", func() bool { return strings.Contains(a.log.String(), "polling for") })
+	}
 	_ = a.cmd.Process.Signal(sig)
 	_ = a.cmd.Wait() // by a signal
 	if a.cmd = nil; a.t.Failed() {
@@ -322,7 +326,7 @@ func TestTwoRouters(t *testing.T) {
 		t.Error("not by the second router")
 	}
 	ip(t, l, "link set near1 up")
-	radvd[0].start(options[0] + "\tAdvOtherConfigFlag on;\n") // by which it is known to be heard again
+	radvd[0].start(options[0] + "\tAdvOtherConfigFlag on;\n") // by which we know it heard again
 	eventually(t, 4*patience, "the first again", func() bool {
 		return by(0)() && slices.ContainsFunc(h.nic.Advertised().Routers, func(a ipv6.Advertiser) bool { return a.Router == ll[0] && a.Flags&ipv6.RAOther != 0 })
 	})

@@ -246,7 +246,9 @@ func TestBlackHolePath(t *testing.T) {
 		t.Run(to.String(), func(t *testing.T) {
 			i := across(t, h, far, to, 50<<20)
 			t.Logf("MSS %d, %d time-outs, %d probes", i.MSS, i.Timeouts, i.MTUProbes)
-			if i.MSS > 1280-52 || i.BlackHoles != 1 {
+			// One, and others where the machine stood still for longer than the
+			// time-outs.
+			if i.MSS > 1280-52 || i.BlackHoles < 1 {
 				t.Errorf("segments of %d bytes, %d black holes", i.MSS, i.BlackHoles)
 			}
 		})
