@@ -30,8 +30,8 @@ type ClaimOptions struct {
 	// Origin says who makes the address.
 	Origin Origin
 	// Notify hears what becomes of the address, in order, with none of the
-	// stack's locks held. It must not block. After AddrConflict and AddrRemoved
-	// it hears no more.
+	// stack's locks held but that of a change of the link: it must not change
+	// one, nor block. After AddrConflict and AddrRemoved it hears no more.
 	Notify func(netip.Addr, AddrEvent)
 }
 

@@ -139,7 +139,7 @@ type Interface struct {
 	mac         ether.Addr
 	mtu         atomic.Int32
 	devMTU      atomic.Int32  // the device's
-	link        atomic.Uint32 // why it cannot be used; changed under Stack.mu: see linkstate.go
+	link        atomic.Uint32 // why it cannot be used; changed under Stack.mu, linkFailed under mu: see linkstate.go
 	wantMTU     int           // the user's, 0: none; guarded by Stack.mu
 	mtu6        atomic.Int32  // from router advertisements, 0: none
 	mtu4        atomic.Int32  // from DHCP, 0: none

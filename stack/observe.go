@@ -8,7 +8,8 @@ import "slices"
 // instead of waiting in WaitAddr.
 
 // Observe has f called after each such change, with none of the stack's locks
-// held; f must not block. stop ends it, but for a call under way.
+// held but that of a change of the link: f must not change one, nor block. stop
+// ends it, but for a call under way.
 func (i *Interface) Observe(f func()) (stop func()) {
 	o := &f
 	i.changedMu.Lock()
