@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,7 +20,7 @@ func TestZonesOfCommands(t *testing.T) {
 	t.Parallel()
 	lab.InNamespace(t, func(l *lab.Lab) {
 		if !l.IPv6 {
-			t.Skip(l.Note)
+			lab.Lacks(t, errors.New(l.Note))
 		}
 		device := attached(l, lab.EnvIP+"=10.77.0.7/24,fd77::7/64", "TAPSTACK_DAD=false")
 		at := netip.AddrPortFrom(lab.KernelLL.Addr().WithZone(lab.Bridge), 0).String()
