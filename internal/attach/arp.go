@@ -3,12 +3,9 @@ package attach
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/spf13/pflag"
 
 	"github.com/tapstack/tapstack/stack"
 )
@@ -26,17 +23,13 @@ type ARPOptions struct {
 	VerifyND    bool   // --nd-verify
 }
 
-func (o *Options) registerARP(fs *pflag.FlagSet, text func(p *string, name, usage string), truth func(p *bool, name, usage string)) {
-	number := func(p *int, name, usage string) {
-		fromEnv(o, p, name, strconv.Atoi)
-		fs.IntVar(p, name, *p, usage)
-	}
-	number(&o.ARPAccept, "arp-accept", "learn unknown neighbours from ARP packets that nobody asked for: `N` 0 (no), 1 (yes) or 2 (those of the own subnets), as Linux's arp_accept")
-	number(&o.ARPIgnore, "arp-ignore", "answer ARP questions for `N` 0 (any own address), 1 (those of this interface), 2 (and only to its subnet), 3 (not those of loopback) or 8 (none), as Linux's arp_ignore")
-	number(&o.ARPAnnounce, "arp-announce", "ask by ARP from `N` 0 (the packet's source), 1 (that, if the neighbour's subnet has it) or 2 (the best address for the neighbour), as Linux's arp_announce")
-	truth(&o.ARPFilter, "arp-filter", "answer ARP questions only where the route back leaves, as Linux's arp_filter")
-	text(&o.ARPLocktime, "arp-locktime", "believe that a known IPv4 neighbour has another MAC address `WHEN` it does not answer at the old one (verify), or its entry is unchanged for so long (as 1s, Linux's locktime; default verify)")
-	truth(&o.VerifyND, "nd-verify", "do as --arp-locktime verify for IPv6 neighbours, where RFC 4861 believes the last word")
+func (o *Options) registerARP(f flagMaker) {
+	f.number(&o.ARPAccept, "arp-accept", "learn unknown neighbours from ARP packets that nobody asked for: `N` 0 (no), 1 (yes) or 2 (those of the own subnets), as Linux's arp_accept")
+	f.number(&o.ARPIgnore, "arp-ignore", "answer ARP questions for `N` 0 (any own address), 1 (those of this interface), 2 (and only to its subnet), 3 (not those of loopback) or 8 (none), as Linux's arp_ignore")
+	f.number(&o.ARPAnnounce, "arp-announce", "ask by ARP from `N` 0 (the packet's source), 1 (that, if the neighbour's subnet has it) or 2 (the best address for the neighbour), as Linux's arp_announce")
+	f.truth(&o.ARPFilter, "arp-filter", "answer ARP questions only where the route back leaves, as Linux's arp_filter")
+	f.text(&o.ARPLocktime, "arp-locktime", "believe that a known IPv4 neighbour has another MAC address `WHEN` it does not answer at the old one (verify), or its entry is unchanged for so long (as 1s, Linux's locktime; default verify)")
+	f.truth(&o.VerifyND, "nd-verify", "do as --arp-locktime verify for IPv6 neighbours, where RFC 4861 believes the last word")
 }
 
 const locktimeVerify = "verify"

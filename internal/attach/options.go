@@ -122,6 +122,10 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 		}
 		fs.StringSliceVar(p, name, *p, usage)
 	}
+	number := func(p *int, name, usage string) {
+		fromEnv(o, p, name, strconv.Atoi)
+		fs.IntVar(p, name, *p, usage)
+	}
 	truth := func(p *bool, name, usage string) {
 		fromEnv(o, p, name, strconv.ParseBool)
 		fs.BoolVar(p, name, *p, usage)
@@ -135,16 +139,14 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	o.registerRoutes(list)
 	list(&o.DNS, "dns", "ask the DNS server `ADDRESS` for names (default those that DHCP tells)")
 	text(&o.MAC, "mac", "own MAC `ADDRESS` (default the device's own; for a TAP a locally administered one that stays the same for this host and device)")
-	fromEnv(o, &o.MTU, "mtu", strconv.Atoi)
-	fs.IntVar(&o.MTU, "mtu", o.MTU, "largest IP packet in `BYTES` (default the device's)")
+	number(&o.MTU, "mtu", "largest IP packet in `BYTES` (default the device's)")
 	fromEnv(o, &o.VLAN, "vlan", parseVLAN)
 	fs.Uint16Var(&o.VLAN, "vlan", o.VLAN, "send and take frames of the VLAN `ID`, 1 to 4094, with IEEE 802.1Q tags (default frames without)")
 	fromEnv(o, &o.VLANPriority, "vlan-priority", parsePriority)
 	fs.Uint8Var(&o.VLANPriority, "vlan-priority", o.VLANPriority, "send tagged frames with the priority `N`, 0 to 7")
 	truth(&o.SNAP, "snap", "send IEEE 802.3 frames with SNAP (RFC 1042), and take such as well as Ethernet II")
 	text(&o.Offload, "offload", "leave segmentation and checksums to the kernel on a TAP: `MODE` auto, off or require")
-	fromEnv(o, &o.Queues, "queues", strconv.Atoi)
-	fs.IntVar(&o.Queues, "queues", o.Queues, "receive on `N` queues of a multi-queue TAP (default 1)")
+	number(&o.Queues, "queues", "receive on `N` queues of a multi-queue TAP (default 1)")
 	fromEnv(o, &o.BusyPoll, "busy-poll", time.ParseDuration)
 	fs.DurationVar(&o.BusyPoll, "busy-poll", o.BusyPoll, "on a TAP, go on looking for frames for `TIME` (as 50us) before sleeping: shorter round trips for a busy core")
 	text(&o.Congestion, "congestion", "congestion control of TCP: `NAME` "+strings.Join(cc.Names(), ", ")+" (default "+cc.Default+")")
@@ -173,8 +175,9 @@ func (o *Options) Register(fs *pflag.FlagSet) {
 	}
 	not(&o.NoDAD, "dad", "look for duplicates of IPv6 addresses before using them (RFC 4862), which takes a second")
 	truth(&o.ACD, "acd", "look for duplicates of IPv4 addresses before using them (RFC 5227), which takes 5 to 7 s; Linux does not")
-	o.registerARP(fs, text, truth)
-	o.registerSettings(fs, flagMaker{text, list, truth, not})
+	f := flagMaker{text, list, number, truth, not}
+	o.registerARP(f)
+	o.registerSettings(fs, f)
 	fromEnv(o, &o.Seed, "seed", func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
 	fs.Uint64Var(&o.Seed, "seed", o.Seed, "make random choices reproducible, for tests only")
 	_ = fs.MarkHidden("seed") // it is there

@@ -41,31 +41,28 @@ type Settings struct {
 // apart, so that even this many take an hour.
 const maxPatience = 100
 
-// flagMaker registers texts, lists and truths as Options.Register does.
+// flagMaker registers flags of each kind as Options.Register does.
 type flagMaker struct {
-	text  func(p *string, name, usage string)
-	list  func(p *[]string, name, usage string)
-	truth func(p *bool, name, usage string)
-	not   func(p *bool, name, usage string) // true unless p
+	text   func(p *string, name, usage string)
+	list   func(p *[]string, name, usage string)
+	number func(p *int, name, usage string)
+	truth  func(p *bool, name, usage string)
+	not    func(p *bool, name, usage string) // true unless p
 }
 
 func (o *Options) registerSettings(fs *pflag.FlagSet, f flagMaker) {
-	number := func(p *int, name, usage string) {
-		fromEnv(o, p, name, strconv.Atoi)
-		fs.IntVar(p, name, *p, usage)
-	}
 	s := &o.Settings
 	f.truth(&s.NoIPv6, "no-ipv6", "speak no IPv6, and have not even a link-local address")
-	number(&s.RAMinHopLimit, "ra-min-hop-limit", "take no hop limit below `N` of router advertisements, 0 to 255 (default 0: any)")
+	f.number(&s.RAMinHopLimit, "ra-min-hop-limit", "take no hop limit below `N` of router advertisements, 0 to 255 (default 0: any)")
 	fromEnv(o, &s.RAMinLifetime, "ra-min-lifetime", time.ParseDuration)
 	fs.DurationVar(&s.RAMinLifetime, "ra-min-lifetime", s.RAMinLifetime, "leave routers, routes and prefixes aside that are advertised for less than `TIME`, as 180s, but for those that end at once")
 	f.not(&s.NoRedirects, "redirects", "believe a router that another one is nearer to a destination")
 	f.text(&s.RPFilter, "rp-filter", "believe the source of an IPv4 packet only `WHEN` strict (the way back leaves by the same interface) or loose (there is one); off: always (default off)")
 	f.not(&s.NoDADNonce, "dad-nonce", "know one's own questions about duplicates when the link sends them back (RFC 7527)")
 	f.truth(&s.AnnounceIPv6, "announce-ipv6", "tell routers of each new IPv6 address, so that the first answer to it is not late (RFC 9131)")
-	number(&s.Patience, "neighbour-patience", "ask a neighbour that has stopped answering up to `N` times more, further and further apart, while packets still go to where it was (RFC 7048; default 0: it is given up)")
-	number(&s.IGMPVersion, "igmp-version", "tell routers of IPv4 groups in `VERSION` 1, 2 or 3 of IGMP only (default 3, or what they speak)")
-	number(&s.MLDVersion, "mld-version", "tell routers of IPv6 groups in `VERSION` 1 or 2 of MLD only (default 2, or what they speak)")
+	f.number(&s.Patience, "neighbour-patience", "ask a neighbour that has stopped answering up to `N` times more, further and further apart, while packets still go to where it was (RFC 7048; default 0: it is given up)")
+	f.number(&s.IGMPVersion, "igmp-version", "tell routers of IPv4 groups in `VERSION` 1, 2 or 3 of IGMP only (default 3, or what they speak)")
+	f.number(&s.MLDVersion, "mld-version", "tell routers of IPv6 groups in `VERSION` 1 or 2 of MLD only (default 2, or what they speak)")
 	f.text(&s.FlowLabels, "flow-labels", "label the flows of IPv6: `MODE` auto (each its own), off, reflect (auto, but what answers has that of what it answers) or reflect-only (default auto)")
 	f.list(&s.Echo6Ignore, "echo6-ignore", "leave `WHICH` pings of IPv6 unanswered: all, or groups for those to multicast")
 	f.list(&s.Headers6, "headers6", "bound the options headers of IPv6 packets that are received, as `LIMIT=N`: hop-options and destination-options (options beside padding, default 8; below 0 none that is unknown), hop-length and destination-length (bytes, default any); repeat or separate by commas")
