@@ -188,6 +188,13 @@ var mappedDatagrams = []struct {
 			x.note(o.name, m.setRaw(socket.IPPROTO_IPV6, o.opt, o.bytes(true)))
 			x.note(o.name+" of IP", m.setRaw(socket.IPPROTO_IP, o.opt, o.bytes(true)))
 		}
+		for _, at := range []int{0, 1, 99} {
+			o := groupOption{fmt.Sprint("MCAST_MSFILTER of a mapped group at ", at), socket.MCAST_MSFILTER,
+				[]any{at, mappedAddr("239.1.1.1"), socket.MCAST_EXCLUDE, 1, netip.MustParseAddr("2001:db8::1")}, 0}
+			x.note(o.name, m.setRaw(socket.IPPROTO_IPV6, o.opt, o.bytes(true)))
+			_, err := m.getRaw(socket.IPPROTO_IPV6, o.opt, o.bytes(true))
+			x.note(o.name+", read", err)
+		}
 		x.note("IP_ADD_MEMBERSHIP", m.setRaw(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, mreq))
 		x.note("twice", m.setRaw(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, mreq))
 		c, err := x.sys.socket(socket.AF_INET, x.typ, 0)

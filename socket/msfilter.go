@@ -66,11 +66,15 @@ func countSources(b []byte, countAt, first, each int, v6 bool) (int, error) {
 
 // setSources checks the mode, after the group as Linux does.
 func (f *FD) setSources(m stack.Membership, mode uint32, sources []netip.Addr) error {
-	if !m.Group.IsMulticast() || mode != MCAST_INCLUDE && mode != MCAST_EXCLUDE {
+	if !isGroup(m.Group) || mode != MCAST_INCLUDE && mode != MCAST_EXCLUDE {
 		return syscall.EINVAL
 	}
 	return ofStack(f.dgram.SetSources(m, mode == MCAST_INCLUDE, sources))
 }
+
+// isGroup: of no mapped one, as on Linux, since netip takes those for groups as
+// well.
+func isGroup(a netip.Addr) bool { return a.IsMulticast() && !a.Is4In6() }
 
 func mode(include bool) uint32 {
 	if include {
@@ -141,7 +145,7 @@ func (f *FD) setGroupFilter(level int, b []byte) error {
 		sources[i] = a.Addr()
 	}
 	fmode := binary.NativeEndian.Uint32(b[gfMode:])
-	if err == syscall.ENODEV && (!m.Group.IsMulticast() || fmode > MCAST_INCLUDE) {
+	if err == syscall.ENODEV && (!isGroup(m.Group) || fmode > MCAST_INCLUDE) {
 		return syscall.EINVAL
 	}
 	if err != nil {
@@ -162,7 +166,7 @@ func (f *FD) groupFilter(level int, b []byte) (int, error) {
 		return 0, syscall.EINVAL
 	case err == syscall.EADDRNOTAVAIL:
 		return 0, err
-	case !m.Group.IsMulticast():
+	case !isGroup(m.Group):
 		return 0, syscall.EINVAL
 	case err != nil || m.Interface == nil:
 		return 0, syscall.EADDRNOTAVAIL

@@ -24,7 +24,7 @@ func MaxSources(v6 bool) int {
 // many sources, EADDRNOTAVAIL when it cannot leave since it is no member.
 func (d *Datagram) SetSources(m Membership, include bool, sources []netip.Addr) error {
 	m.Group = m.Group.WithZone("")
-	if !m.Group.IsMulticast() || m.Group.Is6() && m.Interface == nil && !(include && len(sources) == 0) {
+	if !isGroup(m.Group) || m.Group.Is6() && m.Interface == nil && !(include && len(sources) == 0) {
 		return syscall.EINVAL // Linux wants IPv6's interface named
 	}
 	in := d.interfaceFor(m)
@@ -66,7 +66,7 @@ func (d *Datagram) SetSources(m Membership, include bool, sources []netip.Addr) 
 // when the socket is no member.
 func (d *Datagram) Sources(m Membership) (include bool, sources []netip.Addr, err error) {
 	m.Group = m.Group.WithZone("")
-	if !m.Group.IsMulticast() {
+	if !isGroup(m.Group) {
 		return false, nil, syscall.EINVAL
 	}
 	in := d.interfaceFor(m)
