@@ -76,12 +76,16 @@ func (p *Prober) leaveAll() {
 }
 
 // Within returns the way that the segments of c take. ENOTCONN when c is over,
-// or of another stack.
+// or of another stack; EOPNOTSUPP when they have header options, which a segment
+// of the Prober's does not get and which may name another way.
 func (p *Prober) Within(c *TCPConn) (ProbeRoute, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.removed || c.core == nil || c.stack != p.stack {
 		return ProbeRoute{}, syscall.ENOTCONN
+	}
+	if c.headersLocked() != nil {
+		return ProbeRoute{}, syscall.EOPNOTSUPP
 	}
 	id := c.id()
 	return ProbeRoute{route{path: c.path, src: id.local.Addr(), dst: id.remote.Addr()}}, nil

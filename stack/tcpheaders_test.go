@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,6 +115,14 @@ func TestConnOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		prober, err := h.s.NewProber(new(heard))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := prober.Within(c); err != syscall.EOPNOTSUPP {
+			t.Errorf("probes within a connection with options: %v", err)
+		}
+		prober.Close()
 		set := c.HeaderOptions()
 		if got := set.IPOptions(); !bytes.Equal(got, received) {
 			t.Errorf("the connection has %x, want %x", got, received)
