@@ -208,9 +208,14 @@ func (e *Engine) Collapse() {
 // has not agreed to in words: some peers go on to use what they were offered.
 // Not if an acknowledgement may still come: the subnegotiation was then sent
 // when the option was on before, and the acknowledgement would turn it off
-// again, which never ends if the peer does the like.
+// again, which never ends if the peer does the like. Nor if the other side of the
+// option is on, or was until just now: it is that which the peer speaks of.
 func (e *Engine) implied(code Code) bool {
 	for side := Us; side <= Him; side++ {
+		switch e.State(Us+Him-side, code) {
+		case Yes, WantNo, WantNoOpposite:
+			continue
+		}
 		if e.State(side, code) == WantYes && e.late[side][code/64]&(1<<(code%64)) == 0 {
 			e.setState(side, code, Yes)
 			return true
