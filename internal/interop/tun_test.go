@@ -109,6 +109,7 @@ func TestTUNRoutes(t *testing.T) {
 // between them.
 func TestTUNQueues(t *testing.T) {
 	h := newTUN(t, hostOptions{offload: tap.OffloadRequire, queues: 2})
+	h.hangingUp("a segment may be read from one queue after the end of its connection from the other")
 	h.serveKernel()
 	a := amounts{discard: 20 << 20, chargen: 20 << 20, echo: 8 << 20, sequential: 20, parallel: 40, limit: endurance}
 	t.Run("connections", func(t *testing.T) { h.testConnections(t, a) })
